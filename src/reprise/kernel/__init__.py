@@ -1,0 +1,1 @@
+"""What things are: pure values and functions; no I/O, no asyncio."""

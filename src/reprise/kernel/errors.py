@@ -1,0 +1,240 @@
+"""Errors of Reprise: one root, each saying what happened, to what, and what to do next.
+
+RepriseError
+├── ConfigurationError            an option, setting or declaration is wrong
+│   ├── UnknownOption             a name that no part owns; carries the nearest valid one
+│   └── MissingExtra              an optional dependency is not installed
+├── CodecError                    a value cannot be written or read as its declared type
+├── StoreError                    the keeper of the data could not do it
+│   ├── StoreUnreachable          no connection, no file, no server
+│   ├── StoreLocked               another process holds the file for too long
+│   ├── StoreFull                 no room on the disk
+│   ├── StoreReadOnly             the file or its folder cannot be written
+│   ├── StoreCorrupt              a checksum or the file itself is broken
+│   ├── SchemaTooNew              written by a newer Reprise
+│   ├── UnsupportedFileSystem     the file lies where locks cannot be trusted
+│   ├── StoreClosed               used after close
+│   ├── OutcomeUnknown            sent, but nobody said whether it was committed
+│   └── AppendRefused             a conditional append did not meet its condition; nothing was written
+│       ├── StaleVersion          the stream moved on
+│       ├── StaleToken            a newer holder owns the stream
+│       ├── StreamMissing         the stream that must exist does not
+│       └── StreamClosed          the stream has ended
+├── LeaseLost                     a lease ended or passed to another holder
+├── ClaimLost                     a queue claim ended or passed to another worker
+├── RunError                      about one run
+│   ├── RunNotFound               no run with that id
+│   ├── AmbiguousId               a prefix that several runs share
+│   ├── RunConflict               the id exists with another workflow or input
+│   ├── RunEnded                  the run has ended and takes nothing more
+│   ├── RunFailed                 the run ended with an error
+│   ├── RunCancelled              the run was cancelled
+│   ├── RunStranded               no worker here can execute the run
+│   ├── RunNeedsAttention         a person has to decide
+│   ├── ResultTimeout             the run had not ended in the time waited
+│   └── DeadlineExceeded          the run's own deadline passed
+├── BodyError                     the body of a run did what only a step may do
+│   ├── NonDeterminismError       code and recorded history disagree
+│   ├── StuckBodyError            waits for something that can never come
+│   └── BusyBodyError             never becomes quiet
+├── StepError                     about one step
+│   ├── StepFailed                raised an error of a class this process does not know
+│   ├── StepTimeout               ran longer than its timeout
+│   └── OutcomeUnknownStep        timed out in a thread that cannot be stopped: may have happened
+├── SignalTypeError               a signal's value is not of the awaited type
+├── UnknownWorkflow               a name that is not registered here
+└── InvalidTransition             a state machine was asked for a step it does not have
+"""
+
+from __future__ import annotations
+
+
+class RepriseError(Exception):
+    """Root of every error that Reprise raises on purpose.
+
+    ``hint`` says what to do next; it is part of the message.
+    """
+
+    hint = ""
+
+    def __init__(self, what: str = "", *, hint: str = "") -> None:
+        self.what = what or (self.__doc__ or "").partition("\n")[0]
+        if hint:
+            self.hint = hint
+        super().__init__(f"{self.what} {self.hint}".rstrip())
+
+
+class ConfigurationError(RepriseError):
+    """An option, setting or declaration is wrong."""
+
+
+class UnknownOption(ConfigurationError):
+    """A name was given that no part owns."""
+
+
+class MissingExtra(ConfigurationError):
+    """An optional dependency is not installed."""
+
+
+class CodecError(RepriseError):
+    """A value cannot be written or read as its declared type."""
+
+
+class StoreError(RepriseError):
+    """The store could not do what was asked."""
+
+
+class StoreUnreachable(StoreError):
+    """The store cannot be reached."""
+
+
+class StoreLocked(StoreError):
+    """Another process holds the store for too long."""
+
+
+class StoreFull(StoreError):
+    """There is no room left for the store."""
+
+
+class StoreReadOnly(StoreError):
+    """The store cannot be written."""
+
+
+class StoreCorrupt(StoreError):
+    """Stored data is damaged."""
+
+
+class SchemaTooNew(StoreError):
+    """The store was written by a newer Reprise."""
+
+
+class UnsupportedFileSystem(StoreError):
+    """The store lies on a file system whose locks cannot be trusted."""
+
+
+class StoreClosed(StoreError):
+    """The store was used after it was closed."""
+
+
+class OutcomeUnknown(StoreError):
+    """An append was sent and nobody said whether it was committed."""
+
+
+class AppendRefused(StoreError):
+    """A conditional append did not meet its condition; nothing of it was written."""
+
+
+class StaleVersion(AppendRefused):
+    """The stream moved on since it was read."""
+
+
+class StaleToken(AppendRefused):
+    """A newer holder owns the stream."""
+
+
+class StreamMissing(AppendRefused):
+    """The stream that must exist does not."""
+
+
+class StreamClosed(AppendRefused):
+    """The stream has ended."""
+
+
+class LeaseLost(RepriseError):
+    """A lease ended or passed to another holder."""
+
+
+class ClaimLost(RepriseError):
+    """A claim on a queued task ended or passed to another worker."""
+
+
+class RunError(RepriseError):
+    """Something about one run."""
+
+
+class RunNotFound(RunError):
+    """There is no run with that id."""
+
+
+class AmbiguousId(RunError):
+    """Several runs share that prefix."""
+
+
+class RunConflict(RunError):
+    """The id belongs to a run of another workflow or input."""
+
+
+class RunEnded(RunError):
+    """The run has ended and takes nothing more."""
+
+
+class RunFailed(RunError):
+    """The run ended with an error."""
+
+
+class RunCancelled(RunError):
+    """The run was cancelled."""
+
+
+class RunStranded(RunError):
+    """No worker here can execute the run."""
+
+
+class RunNeedsAttention(RunError):
+    """The run waits for a person's decision."""
+
+
+class ResultTimeout(RunError):
+    """The run had not ended in the time waited."""
+
+
+class DeadlineExceeded(RunError):
+    """The run's own deadline passed."""
+
+
+class BodyError(RepriseError):
+    """The body of a run did what only a step may do."""
+
+
+class NonDeterminismError(BodyError):
+    """The code and the recorded history disagree."""
+
+
+class StuckBodyError(BodyError):
+    """The body waits for something that can never come."""
+
+
+class BusyBodyError(BodyError):
+    """The body never becomes quiet."""
+
+
+class StepError(RepriseError):
+    """Something about one step."""
+
+
+class StepFailed(StepError):
+    """A step raised an error of a class that this process does not know."""
+
+
+class StepTimeout(StepError, TimeoutError):
+    """A step ran longer than its timeout."""
+
+
+class OutcomeUnknownStep(StepError):
+    """A step may or may not have happened."""
+
+
+class SignalTypeError(RepriseError):
+    """A signal's value is not of the awaited type."""
+
+
+class UnknownWorkflow(RepriseError):
+    """No workflow of that name is registered here."""
+
+
+class InvalidTransition(RepriseError):
+    """A state machine has no such transition."""
+
+
+class Evicted(BaseException):
+    """Raised by whatever a body calls while it is unwound from memory; never an error of the run."""

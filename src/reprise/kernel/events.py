@@ -1,0 +1,239 @@
+"""The dictionary of facts: everything that can happen, in one place.
+
+An :class:`Event` is what is appended, a :class:`Record` is an event that has its place in the log. What kind of
+fact it is, is a number of :class:`Kind`; numbers are written to disk, so they are never re-used or re-ordered.
+
+Streams
+    ``run/<id>``       the history that replay reads; written only by the owner of the run, under its token
+    ``inbox/<id>``     what others want of the run; written by anyone, consumed by the owner
+    ``progress/<id>``  what people watch; side stream, never replayed
+    ``log/<id>``       captured log lines; side stream, never replayed
+
+Kinds below 64 belong to ``run/``; replay *delivers* those marked so, the rest are notes for people.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+
+class Kind(IntEnum):
+    """What happened."""
+
+    # -- run/<id>, notes: read by people and by take-over, not delivered to the body
+    RUN_STARTED = 1
+    """``Started``: workflow, input and the conditions of the start."""
+    RUN_OWNED = 2
+    """``Owned``: a worker took the run over; the event that fences the one before."""
+    STEP_STARTED = 3
+    """A step began and has not ended within 20 ms; ``took`` = 0."""
+    STEP_RETRYING = 4
+    """``Retrying``: an attempt failed and another will follow."""
+    CHILD_STARTED = 5
+    """``ChildStarted``: in one commit with the child's own RUN_STARTED."""
+    RUN_PAUSED = 6
+    RUN_RESUMED = 7
+    RUN_STRANDED = 8
+    """``Stranded``: why no worker of this build can execute the run."""
+    RUN_FINISHED = 9
+    """``Finished``: how it ended; always the last event of the stream."""
+
+    # -- run/<id>, delivered to the body one at a time in log order
+    STEP_COMPLETED = 16
+    """The step's (or child run's) encoded value is the data; ``key``, ``print``, ``took`` are set."""
+    STEP_FAILED = 17
+    """``ErrorValue``: what the last attempt raised."""
+    STEP_CANCELLED = 18
+    """The step was asked to stop and did."""
+    TIMER_FIRED = 19
+    """``due`` (microseconds) as data; ``key`` names the timer."""
+    SIGNAL_RECEIVED = 20
+    """``Signal`` as it was taken from the inbox; ``key`` is the signal's id."""
+    CANCEL_REQUESTED = 21
+    """``CancelRequest`` as it was taken from the inbox; ``key`` is the request's id."""
+
+    # -- inbox/<id>: the ``key`` is the id by which duplicates are dropped
+    SIGNAL_SENT = 64
+    CANCEL_SENT = 65
+    PAUSE_SENT = 66
+    RESUME_SENT = 67
+    CHILD_FINISHED = 68
+    """``ChildFinished``: in one commit with the child's RUN_FINISHED."""
+
+    # -- side streams
+    PROGRESS = 128
+    """``Progress``: how far a step or a run is."""
+    LOG_LINE = 129
+    """``LogLine``: one captured record of ``logging``."""
+
+
+DELIVERED = frozenset(k for k in Kind if 16 <= k < 64)
+"""Kinds that replay delivers to the body."""
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One fact to be appended. ``at`` is microseconds since the epoch, ``took`` microseconds of work."""
+
+    kind: int
+    at: int
+    key: str = ""
+    data: bytes = b""
+    print: int = 0
+    """Fingerprint of name and arguments (63 bits), 0 where there is none."""
+    took: int = 0
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """An event in its place: ``position`` in the whole log, ``version`` (1, 2, 3 …) in its stream."""
+
+    position: int
+    stream: str
+    version: int
+    kind: int
+    at: int
+    key: str = ""
+    data: bytes = b""
+    print: int = 0
+    took: int = 0
+    append: int = 0
+    """Id of the append that wrote it; the first record of a group carries it, the others 0."""
+
+
+# ---------------------------------------------------------------- bodies of facts (JSON in ``data``)
+
+
+class ErrorValue(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An exception as data: encoding a decoded one gives the same value again."""
+
+    type: str
+    """Registered name of the class."""
+    message: str = ""
+    args: list[Any] = []
+    notes: list[str] = []
+    within: list[ErrorValue] = []
+    """Members of an exception group, in order."""
+    traceback: str = ""
+    """Last frames, for people; never compared."""
+
+
+class Started(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RUN_STARTED."""
+
+    workflow: str
+    input: msgspec.Raw
+    """Encoded positional and keyword arguments: ``[args, kwargs]``."""
+    python: str = ""
+    """Minor version of the interpreter, such as ``3.11``."""
+    build: str = ""
+    deadline: int = 0
+    """Microseconds since the epoch, 0 for none."""
+    parent: str = ""
+    parent_key: str = ""
+    on_parent_end: str = ""
+    tags: dict[str, str] = {}
+    variables: dict[str, msgspec.Raw] = {}
+    """Declared context variables that enter the body."""
+
+
+class Owned(msgspec.Struct, frozen=True):
+    """RUN_OWNED."""
+
+    worker: str
+    token: int
+    attempt: int
+    """Take-overs since the run last made progress, counted from 1."""
+
+
+class Retrying(msgspec.Struct, frozen=True):
+    """STEP_RETRYING."""
+
+    attempt: int
+    error: ErrorValue
+    next_at: int
+
+
+class ChildStarted(msgspec.Struct, frozen=True):
+    """CHILD_STARTED."""
+
+    run: str
+    workflow: str
+
+
+class Stranded(msgspec.Struct, frozen=True):
+    """RUN_STRANDED."""
+
+    reason: str
+    worker: str = ""
+
+
+class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RUN_FINISHED: ``status`` is completed, failed, cancelled or needs_attention."""
+
+    status: str
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    error: ErrorValue | None = None
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """SIGNAL_SENT and SIGNAL_RECEIVED."""
+
+    name: str
+    value: msgspec.Raw
+
+
+class CancelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """CANCEL_SENT and CANCEL_REQUESTED."""
+
+    reason: str = ""
+    by: str = ""
+    deadline: bool = False
+    """The run's own deadline, not somebody's wish."""
+
+
+class ChildFinished(msgspec.Struct, frozen=True):
+    """CHILD_FINISHED: the child's end, addressed by the parent's step key."""
+
+    run: str
+    key: str
+    finished: Finished
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """PROGRESS."""
+
+    key: str
+    done: float
+    total: float | None = None
+    note: str = ""
+
+
+class LogLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """LOG_LINE."""
+
+    level: str
+    logger: str
+    text: str
+    key: str = ""
+
+
+def run_stream(run: str) -> str:
+    """Return the name of a run's history."""
+    return f"run/{run}"
+
+
+def inbox_stream(run: str) -> str:
+    """Return the name of a run's inbox."""
+    return f"inbox/{run}"
+
+
+def progress_stream(run: str) -> str:
+    """Return the name of a run's progress."""
+    return f"progress/{run}"
+
+
+def log_stream(run: str) -> str:
+    """Return the name of a run's captured log lines."""
+    return f"log/{run}"

@@ -1,0 +1,57 @@
+"""Ids: sortable by time, unique without coordination, usable by any unique prefix."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32 in lower case: no i, l, o, u, so an id read aloud is not misread."""
+
+Randomness = Callable[[int], bytes]
+
+
+def _base32(number: int, length: int) -> str:
+    digits = [""] * length
+    for place in range(length - 1, -1, -1):
+        digits[place] = _ALPHABET[number & 31]
+        number >>= 5
+    return "".join(digits)
+
+
+class Ids:
+    """Make ids of 26 characters: 48 bits of milliseconds, then 80 random bits.
+
+    The layout is that of ULID (UUIDv7 differs only in version bits and spelling). Within one millisecond the
+    random part is counted up, so ids of one process sort in the order they were made.
+
+    ``now`` gives microseconds since the epoch; ``randomness`` gives n random bytes.
+    """
+
+    def __init__(self, now: Callable[[], int], randomness: Randomness = os.urandom) -> None:
+        self._now = now
+        self._randomness = randomness
+        self._last_ms = -1
+        self._tail = 0
+
+    def new(self) -> str:
+        """Return a new id."""
+        ms = self._now() // 1000
+        if ms > self._last_ms:
+            self._last_ms = ms
+            self._tail = int.from_bytes(self._randomness(10), "big") >> 1
+        else:
+            self._tail += 1
+        return _base32(self._last_ms, 10) + _base32(self._tail, 16)
+
+
+class Counter:
+    """Make 63-bit numbers for appends: a random start per process, then counted, so two never meet in practice."""
+
+    def __init__(self, randomness: Randomness = os.urandom) -> None:
+        self._next = (int.from_bytes(randomness(5), "big") << 23) & 0x7FFF_FFFF_FF80_0000
+
+    def new(self) -> int:
+        """Return the next number."""
+        self._next += 1
+        return self._next

@@ -1,0 +1,1 @@
+"""Promises about memory, and who keeps them."""

@@ -1,0 +1,156 @@
+"""The promise of the log: what happened, in one order, never changed.
+
+An :class:`Append` is a value: groups of events, each for one stream, each with the condition under which it may be
+written. It commits as a whole or not at all. Many appends travel in one commit (group commit); one whose condition
+fails is refused alone. ``submit`` hands appends over without waiting; ``done`` is called on the event loop of the
+keeper once per append, in the order of the log, after the commit is durable. Cancelling whoever waits does not cancel
+the append.
+
+Guarantees (proved by ``reprise.testing.LogSuite`` over every keeper)
+    - atomic over all groups of an append; conditions are checked in the commit's own transaction
+    - versions of a stream are 1, 2, 3 … without a hole
+    - positions only grow, are never re-used (also not after ``drop`` of the newest), and become visible in order: a
+      reader that has seen position p never later finds a new record below p
+    - a fenced stream accepts only the token of its current holder
+    - durable when ``done`` is called with no error (as far as the keeper's URL says)
+    - ``lookup`` finds an append of unknown outcome by its id
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from reprise.kernel.errors import RepriseError
+from reprise.kernel.events import Event, Record
+
+ANY = -1
+"""Expected version: wherever the stream is; created when missing."""
+EXISTS = -2
+"""Expected version: wherever the stream is, but it must exist."""
+
+
+class RunChange(msgspec.Struct, gc=False, omit_defaults=True):
+    """What a group changes in the run index, in the same transaction. Fields left ``UNSET`` stay as they are."""
+
+    id: str
+    status: str | msgspec.UnsetType = msgspec.UNSET
+    workflow: str | msgspec.UnsetType = msgspec.UNSET
+    parent: str | None | msgspec.UnsetType = msgspec.UNSET
+    owner: str | None | msgspec.UnsetType = msgspec.UNSET
+    """Worker that holds the run, None when nobody does."""
+    due_at: int | None | msgspec.UnsetType = msgspec.UNSET
+    """When somebody should look at the run (microseconds), None = not until mail arrives."""
+    build: str | msgspec.UnsetType = msgspec.UNSET
+    tags: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    error: str | msgspec.UnsetType = msgspec.UNSET
+    """Short text of why it failed or is stranded."""
+    at: int = 0
+    """Time of the change; becomes ``created_at`` when the row is new, ``updated_at`` always."""
+
+
+class Group(msgspec.Struct, gc=False):
+    """Events for one stream and the condition under which they may be written.
+
+    A group without events is a pure condition (or a pure change of the run index).
+    """
+
+    stream: str
+    events: Sequence[Event] = ()
+    expected: int = ANY
+    """Version the stream must be at (0 = it must not exist yet), or ANY, or EXISTS."""
+    token: int = 0
+    """Fencing token of the writer; must equal the stream's. 0 only where the stream has no token."""
+    takes: bool = False
+    """Make ``token`` the stream's current one. On an existing stream it must be higher than the one before."""
+    closes: bool = False
+    """After this group the stream takes nothing more."""
+    guard: str = ""
+    """A stream that must exist and not be closed (the run to which an inbox belongs)."""
+    run: RunChange | None = None
+
+
+class Append(msgspec.Struct, gc=False):
+    """Groups that commit together. ``error``, ``versions`` and ``position`` are filled in by the keeper."""
+
+    id: int
+    """63-bit number, unique for ever; by it an unknown outcome is found. See ``kernel.ids.Counter``."""
+    groups: tuple[Group, ...]
+    done: Callable[[Append], None] | None = None
+    error: RepriseError | None = None
+    versions: tuple[int, ...] = ()
+    """Version of each group's stream after the commit."""
+    position: int = 0
+    """Position of the last record written, 0 if none was."""
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The end of a stream: ``version`` 0 = it does not exist."""
+
+    version: int = 0
+    token: int = 0
+    closed: bool = False
+
+
+class Log(Protocol):
+    """One append-only log of many streams."""
+
+    def submit(self, appends: Sequence[Append]) -> None:
+        """Hand appends over; ``done`` of each is called on the loop when it is durable or refused."""
+        ...
+
+    async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
+        """Return a stream's records with version > ``after``, in order.
+
+        Raises ``StoreCorrupt`` when a row's checksum or the stream's count of rows is wrong.
+        """
+        ...
+
+    async def scan(self, after: int = 0, limit: int = 1000, prefix: str = "") -> list[Record]:
+        """Return records of all streams (whose name starts with ``prefix``) with position > ``after``, in order."""
+        ...
+
+    async def head(self, stream: str) -> Head:
+        """Return the end of a stream."""
+        ...
+
+    async def end(self) -> int:
+        """Return the highest position given so far, 0 in an empty log; also after ``drop``."""
+        ...
+
+    async def lookup(self, stream: str, append: int) -> int | None:
+        """Return the version of the first record that append wrote in that stream, None if it wrote none."""
+        ...
+
+    async def drop(self, stream: str) -> int:
+        """Delete a stream and its entry in the run index; return how many records went. Positions stay used up."""
+        ...
+
+
+def enlist(log: Log, appends: Sequence[Append]) -> asyncio.Future[Append]:
+    """Submit and return a future of the last append; cancelling the future cancels nothing else."""
+    waiter: asyncio.Future[Append] = asyncio.get_running_loop().create_future()
+
+    def done(append: Append) -> None:
+        if waiter.done():
+            return
+        if append.error is not None:
+            waiter.set_exception(append.error)
+        else:
+            waiter.set_result(append)
+
+    appends[-1].done = done
+    log.submit(appends)
+    return waiter
+
+
+async def append(log: Log, id: int, *groups: Group) -> Append:
+    """Append groups as one commit and wait until it is durable.
+
+    Raises ``StaleVersion``, ``StaleToken``, ``StreamMissing``, ``StreamClosed`` (nothing was written), or another
+    ``StoreError``; after ``OutcomeUnknown`` ask ``lookup``.
+    """
+    return await enlist(log, [Append(id, groups)])

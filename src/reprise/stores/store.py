@@ -1,0 +1,49 @@
+"""A store: the ports that one URL offers, opened and closed together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from reprise.stores.lease import Lease
+from reprise.stores.log import Log
+from reprise.stores.queue import Queue
+from reprise.stores.runs import Runs
+from reprise.stores.signal import Signal
+
+
+class Store(Protocol):
+    """What ``reprise.stores.open`` returns. A port that this keeper does not offer raises ``ConfigurationError``."""
+
+    @property
+    def url(self) -> str:
+        """The URL, without a password."""
+        ...
+
+    @property
+    def log(self) -> Log: ...
+    @property
+    def runs(self) -> Runs: ...
+    @property
+    def lease(self) -> Lease: ...
+    @property
+    def queue(self) -> Queue: ...
+    @property
+    def signal(self) -> Signal: ...
+
+    @property
+    def presence(self) -> Path | None:
+        """Folder in which workers of one machine hold their lock files; None where there are no other processes."""
+        ...
+
+    async def start(self) -> None:
+        """Open; idempotent. Creates or upgrades the schema."""
+        ...
+
+    async def stop(self) -> None:
+        """Write what was handed over, then close; idempotent, safe before start."""
+        ...
+
+    def statistics(self) -> dict[str, int | float | str]:
+        """Return counters: appends, commits, records, refused, bytes, and what the keeper has to say."""
+        ...
