@@ -1,0 +1,82 @@
+"""What makes a keeper refuse an append: one rule for all keepers, without any I/O.
+
+A keeper loads the heads of the streams that an append names, asks :func:`admit`, and writes. Groups of one append see
+what the groups before them did, so a run and the first letter in its guarded inbox can be made in one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from reprise.kernel.errors import StaleToken, StaleVersion, StreamClosed, StreamMissing
+from reprise.stores.log import EXISTS, Append, Group, Head
+
+NO_STREAM = Head()
+"""Head of a stream that does not exist."""
+
+
+def streams_of(append: Append) -> Iterable[str]:
+    """Return the streams whose heads :func:`admit` will ask for; a name may come twice."""
+    for group in append.groups:
+        yield group.stream
+        if group.guard:
+            yield group.guard
+
+
+def admit(append: Append, heads: Mapping[str, Head]) -> dict[str, Head]:
+    """Return the heads that change when the append is written.
+
+    Raises ``AppendRefused`` (one of its four kinds) when a condition does not hold.
+    """
+    changed: dict[str, Head] = {}
+    for group in append.groups:
+        stream = group.stream
+        if group.guard:
+            _check_guard(group.guard, changed.get(group.guard) or heads.get(group.guard, NO_STREAM))
+        head = changed.get(stream) or heads.get(stream, NO_STREAM)
+        after = head_after(head, group)
+        if after is not head:
+            changed[stream] = after
+    return changed
+
+
+def head_after(head: Head, group: Group) -> Head:
+    """Return the head of a group's stream after the group.
+
+    What a caller can do about a refusal differs, so of several reasons the most telling is given: a stream that should
+    be new and is not, then one that has ended, then the lost token, and the version last.
+    """
+    version, expected, count = head.version, group.expected, len(group.events)
+    if expected == 0 and version:
+        raise StaleVersion(f"The stream {group.stream} must not exist yet and is at version {version}.")
+    if not version and (expected == EXISTS or (not count and (group.takes or group.closes))):
+        raise StreamMissing(f"The stream {group.stream} does not exist.")
+    writes = count or group.takes or group.closes
+    if writes and head.closed:
+        raise StreamClosed(f"The stream {group.stream} has ended at version {version}.")
+    if group.takes:
+        if version and group.token <= head.token:
+            raise _stale_token(head, group)
+    elif group.token != head.token:
+        raise _stale_token(head, group)
+    if expected > 0 and expected != version:
+        raise StaleVersion(
+            f"The stream {group.stream} was expected at version {expected} and is at {version}."
+        )
+    if not writes:
+        return head
+    return Head(version + count, group.token if group.takes else head.token, group.closes or head.closed)
+
+
+def _stale_token(head: Head, group: Group) -> StaleToken:
+    what = "take it with" if group.takes else "write with"
+    return StaleToken(
+        f"The stream {group.stream} is held under token {head.token}; somebody tried to {what} {group.token}."
+    )
+
+
+def _check_guard(stream: str, head: Head) -> None:
+    if not head.version:
+        raise StreamMissing(f"The stream {stream} does not exist.")
+    if head.closed:
+        raise StreamClosed(f"The stream {stream} has ended at version {head.version}.")

@@ -1,0 +1,146 @@
+"""The log in memory: applied at once, answered on the next turn of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import attrgetter
+
+from reprise.kernel.errors import AppendRefused, StoreClosed
+from reprise.kernel.events import Record, run_stream
+from reprise.stores.conditions import NO_STREAM, admit
+from reprise.stores.log import Append, Head
+from reprise.stores.memory.runs import MemoryRuns
+
+_position = attrgetter("position")
+
+
+class MemoryLog:
+    """Records in one list of all and one list per stream."""
+
+    def __init__(self) -> None:
+        self.heads: dict[str, Head] = {}
+        self.runs = MemoryRuns(self.heads)
+        self.closed = False
+        self.counters = {"appends": 0, "commits": 0, "refused": 0}
+        self._all: list[Record] = []
+        self._streams: dict[str, list[Record]] = {}
+        self._end = 0
+        self._answers: list[Append] = []
+
+    def submit(self, appends: Sequence[Append]) -> None:
+        """Apply appends now; call ``done`` of each, in order, on the next turn of the loop.
+
+        Never calls ``done`` itself, so the caller need not be ready for answers before it returns. After ``stop`` the
+        answer is ``StoreClosed``.
+        """
+        for append in appends:
+            self._apply(append)
+        if not self._answers:
+            asyncio.get_running_loop().call_soon(self._answer)
+        self._answers.extend(appends)
+
+    def _apply(self, append: Append) -> None:
+        try:
+            if self.closed:
+                raise StoreClosed("The store memory:// is closed.")
+            changed = admit(append, self.heads)
+        except (AppendRefused, StoreClosed) as error:
+            append.error = error
+            self.counters["refused"] += 1
+            return
+        self.heads.update(changed)
+        position = before = self._end
+        for group in append.groups:
+            stream, mark = group.stream, append.id
+            if group.events:
+                rows = self._streams.setdefault(stream, [])
+                for e in group.events:
+                    position += 1
+                    row = Record(
+                        position, stream, len(rows) + 1, e.kind, e.at, e.key, e.data, e.print, e.took, mark
+                    )
+                    rows.append(row)
+                    self._all.append(row)
+                    mark = 0
+            if group.run is not None:
+                self.runs.apply(group.run)
+        append.versions = tuple([self.heads.get(g.stream, NO_STREAM).version for g in append.groups])
+        if position != before:
+            append.position = self._end = position
+        self.counters["appends"] += 1
+
+    def _answer(self) -> None:
+        answers, self._answers = self._answers, []
+        self.counters["commits"] += 1
+        for append in answers:
+            if append.done is None:
+                continue
+            try:
+                append.done(append)
+            except Exception as error:  # noqa: BLE001  one caller's broken callback must not silence the others
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": f"done of append {append.id} failed", "exception": error}
+                )
+
+    async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
+        """Return a stream's records with version > ``after``, in order."""
+        self._check_open()
+        return self._streams.get(stream, [])[after : None if limit is None else after + limit]
+
+    async def scan(self, after: int = 0, limit: int = 1000, prefix: str = "") -> list[Record]:
+        """Return records of all streams (whose name starts with ``prefix``) with position > ``after``, in order."""
+        self._check_open()
+        start = bisect_right(self._all, after, key=_position)
+        if not prefix:
+            return self._all[start : start + limit]
+        found: list[Record] = []
+        for index in range(start, len(self._all)):
+            if len(found) == limit:
+                break
+            if self._all[index].stream.startswith(prefix):
+                found.append(self._all[index])
+        return found
+
+    async def head(self, stream: str) -> Head:
+        """Return the end of a stream."""
+        self._check_open()
+        return self.heads.get(stream, NO_STREAM)
+
+    async def end(self) -> int:
+        """Return the highest position given so far."""
+        self._check_open()
+        return self._end
+
+    async def lookup(self, stream: str, append: int) -> int | None:
+        """Return the version of the first record that append wrote in that stream, None if it wrote none."""
+        self._check_open()
+        for row in reversed(self._streams.get(stream, [])):
+            if row.append == append:
+                return row.version
+        return None
+
+    async def drop(self, stream: str) -> int:
+        """Delete a stream and its entry in the run index; return how many records went."""
+        self._check_open()
+        gone = self._streams.pop(stream, [])
+        self.heads.pop(stream, None)
+        if gone:
+            self._all = [row for row in self._all if row.stream != stream]
+        if stream.startswith(run_stream("")):
+            self.runs.forget(stream.removeprefix(run_stream("")))
+        return len(gone)
+
+    def statistics(self) -> dict[str, int | float | str]:
+        """Return counters; ``records`` and ``bytes`` are those held now."""
+        return {
+            **self.counters,
+            "records": len(self._all),
+            "bytes": sum(len(row.data) for row in self._all),
+            "streams": len(self._streams),
+        }
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise StoreClosed("The store memory:// is closed.")

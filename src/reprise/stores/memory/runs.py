@@ -1,0 +1,103 @@
+"""The run index in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.events import run_stream
+from reprise.stores.conditions import NO_STREAM
+from reprise.stores.log import Head, RunChange
+from reprise.stores.runs import RunFilter, RunRow
+
+EVERY_RUN = RunFilter()
+
+
+class MemoryRuns:
+    """Rows by id, and the heads of the log for the token and the end of each run."""
+
+    def __init__(self, heads: Mapping[str, Head]) -> None:
+        self._heads = heads
+        self._rows: dict[str, RunRow] = {}
+
+    def apply(self, change: RunChange) -> None:
+        """Write what an append says about a run."""
+        row = self._rows.get(change.id)
+        if row is None:
+            row = RunRow(change.id, "", "pending", created_at=change.at, updated_at=change.at)
+        fields = {name: value for name in _CHANGEABLE if (value := getattr(change, name)) is not UNSET}
+        self._rows[change.id] = replace(row, updated_at=change.at, **fields)
+
+    def forget(self, run: str) -> None:
+        """Remove a run's row, if there is one."""
+        self._rows.pop(run, None)
+
+    async def find(
+        self, where: RunFilter = EVERY_RUN, *, limit: int = 50, before: str = "", newest_first: bool = True
+    ) -> list[RunRow]:
+        """Return runs ordered by (created_at, id); ``before`` is the id after which the next page starts."""
+        rows = sorted(self._matching(where), key=_age, reverse=newest_first)
+        if before:
+            last = self._rows.get(before)
+            if last is None:
+                return []
+            edge = _age(last)
+            rows = [row for row in rows if (_age(row) < edge if newest_first else _age(row) > edge)]
+        return [self._with_token(row) for row in rows[:limit]]
+
+    async def count(self, where: RunFilter = EVERY_RUN, *, by: str = "status") -> dict[str, int]:
+        """Count runs by ``status``, ``workflow`` or ``owner`` ('' for none)."""
+        if by not in ("status", "workflow", "owner"):
+            raise ConfigurationError(
+                f"Runs cannot be counted by {by!r}.", hint="Use status, workflow or owner."
+            )
+        return dict(Counter(getattr(row, by) or "" for row in self._matching(where)))
+
+    async def due(self, now: int, *, owner: str, dead: Sequence[str] = (), limit: int = 100) -> list[RunRow]:
+        """Return runs that a worker may act on, oldest due first; see the port."""
+        orphans = frozenset(dead)
+
+        def is_due(row: RunRow) -> bool:
+            if self._heads.get(run_stream(row.id), NO_STREAM).closed:
+                return False
+            mine = row.owner is None or row.owner == owner
+            return row.owner in orphans or (mine and row.due_at is not None and row.due_at <= now)
+
+        rows = sorted(filter(is_due, self._rows.values()), key=lambda row: (row.due_at or 0, row.id))
+        return [self._with_token(row) for row in rows[:limit]]
+
+    async def mark(self, run: str, due_at: int | None) -> None:
+        """Set when somebody should look at a run; unknown ids are ignored."""
+        row = self._rows.get(run)
+        if row is not None:
+            self._rows[run] = replace(row, due_at=due_at)
+
+    def _matching(self, where: RunFilter) -> list[RunRow]:
+        return [row for row in self._rows.values() if _matches(row, where)]
+
+    def _with_token(self, row: RunRow) -> RunRow:
+        return replace(row, token=self._heads.get(run_stream(row.id), NO_STREAM).token)
+
+
+_CHANGEABLE = tuple(field for field in RunChange.__struct_fields__ if field not in ("id", "at"))
+
+
+def _age(row: RunRow) -> tuple[int, str]:
+    return row.created_at, row.id
+
+
+def _matches(row: RunRow, where: RunFilter) -> bool:
+    return (
+        row.id.startswith(where.prefix)
+        and (not where.status or row.status in where.status)
+        and (not where.workflow or row.workflow == where.workflow)
+        and (not where.parent or row.parent == where.parent)
+        and (not where.owner or row.owner == where.owner)
+        and all(row.tags.get(name) == value for name, value in where.tags.items())
+        and (not where.created_after or row.created_at > where.created_after)
+        and (not where.created_before or row.created_at < where.created_before)
+    )

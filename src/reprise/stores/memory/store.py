@@ -1,0 +1,55 @@
+"""The memory keeper's store."""
+
+from __future__ import annotations
+
+from reprise.kernel.clock import Clock, SystemClock
+from reprise.stores.memory.lease import MemoryLease
+from reprise.stores.memory.log import MemoryLog
+from reprise.stores.memory.queue import MemoryQueue
+from reprise.stores.memory.runs import MemoryRuns
+from reprise.stores.memory.signal import MemorySignal
+
+
+class MemoryStore:
+    """All ports in the memory of this process; ``clock`` is the keeper's clock.
+
+    What is in it lives as long as the object: stopping and starting it again finds everything as it was, so a test can
+    play a restart.
+
+    >>> MemoryStore().url
+    'memory://'
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        self.log = MemoryLog()
+        self.lease = MemoryLease(clock)
+        self.queue = MemoryQueue(clock)
+        self.signal = MemorySignal()
+
+    @property
+    def url(self) -> str:
+        """The URL."""
+        return "memory://"
+
+    @property
+    def runs(self) -> MemoryRuns:
+        """The index that the log's appends write."""
+        return self.log.runs
+
+    @property
+    def presence(self) -> None:
+        """None: there are no other processes."""
+        return None
+
+    async def start(self) -> None:
+        """Open; idempotent. A store that was never stopped is open from the start."""
+        self.log.closed = False
+
+    async def stop(self) -> None:
+        """Refuse further appends and reads of the log; idempotent."""
+        self.log.closed = True
+
+    def statistics(self) -> dict[str, int | float | str]:
+        """Return counters: appends, commits, records, refused, bytes, streams."""
+        return self.log.statistics()
