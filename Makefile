@@ -33,7 +33,7 @@ test: install-test ## Run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-all: test ## The same, then the replay corpus on every other Python found
-	scripts/other-pythons $(BIN)/python $(ARGS)
+	$(BIN)/python scripts/other_pythons.py $(ARGS)
 
 check: install-dev ## Format, lint, types, import contracts, sizes, docs
 	$(BIN)/ruff format --check
@@ -47,7 +47,7 @@ format: install-dev ## Format, and fix what lint can fix
 	$(BIN)/ruff check --fix-only --exit-zero
 	$(BIN)/ruff format
 
-coverage: install-dev ## Run all tests with coverage; lines and branches by room
+coverage: install-test ## Run all tests with coverage; lines and branches by room
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage combine --quiet
