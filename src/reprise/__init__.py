@@ -1,1 +1,136 @@
-"""Durable multi-agent orchestration."""
+"""Durable multi-agent orchestration: every public name, loaded when it is first asked for.
+
+``import reprise`` imports nothing else; ``reprise.RunFailed`` imports the module that ``_EXPORTS`` names for it.
+"""
+
+import sys
+from importlib import import_module
+
+TYPE_CHECKING = False
+"""True to type checkers, which know the name; importing ``typing`` for it would take longer than all the rest."""
+
+__version__ = "0.1.0"
+
+_EXPORTS: dict[str, str] = {
+    "Clock": "reprise.kernel.clock",
+    "SystemClock": "reprise.kernel.clock",
+    "VirtualClock": "reprise.kernel.clock",
+    "AmbiguousId": "reprise.kernel.errors",
+    "AppendRefused": "reprise.kernel.errors",
+    "BodyError": "reprise.kernel.errors",
+    "BusyBodyError": "reprise.kernel.errors",
+    "ClaimLost": "reprise.kernel.errors",
+    "CodecError": "reprise.kernel.errors",
+    "ConfigurationError": "reprise.kernel.errors",
+    "DeadlineExceeded": "reprise.kernel.errors",
+    "Evicted": "reprise.kernel.errors",
+    "InvalidTransition": "reprise.kernel.errors",
+    "LeaseLost": "reprise.kernel.errors",
+    "MissingExtra": "reprise.kernel.errors",
+    "NonDeterminismError": "reprise.kernel.errors",
+    "OutcomeUnknown": "reprise.kernel.errors",
+    "OutcomeUnknownStep": "reprise.kernel.errors",
+    "RepriseError": "reprise.kernel.errors",
+    "ResultTimeout": "reprise.kernel.errors",
+    "RunCancelled": "reprise.kernel.errors",
+    "RunConflict": "reprise.kernel.errors",
+    "RunEnded": "reprise.kernel.errors",
+    "RunError": "reprise.kernel.errors",
+    "RunFailed": "reprise.kernel.errors",
+    "RunNeedsAttention": "reprise.kernel.errors",
+    "RunNotFound": "reprise.kernel.errors",
+    "RunStranded": "reprise.kernel.errors",
+    "SchemaTooNew": "reprise.kernel.errors",
+    "SignalTypeError": "reprise.kernel.errors",
+    "StaleToken": "reprise.kernel.errors",
+    "StaleVersion": "reprise.kernel.errors",
+    "StepError": "reprise.kernel.errors",
+    "StepFailed": "reprise.kernel.errors",
+    "StepTimeout": "reprise.kernel.errors",
+    "StoreClosed": "reprise.kernel.errors",
+    "StoreCorrupt": "reprise.kernel.errors",
+    "StoreError": "reprise.kernel.errors",
+    "StoreFull": "reprise.kernel.errors",
+    "StoreLocked": "reprise.kernel.errors",
+    "StoreReadOnly": "reprise.kernel.errors",
+    "StoreUnreachable": "reprise.kernel.errors",
+    "StreamClosed": "reprise.kernel.errors",
+    "StreamMissing": "reprise.kernel.errors",
+    "StuckBodyError": "reprise.kernel.errors",
+    "UnknownOption": "reprise.kernel.errors",
+    "UnknownWorkflow": "reprise.kernel.errors",
+    "UnsupportedFileSystem": "reprise.kernel.errors",
+    "Event": "reprise.kernel.events",
+    "Kind": "reprise.kernel.events",
+    "Record": "reprise.kernel.events",
+}
+"""Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
+
+__all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __dir__() -> list[str]:
+    """List what is public, loaded or not."""
+    return sorted(["__version__", *_EXPORTS])
+
+
+if TYPE_CHECKING:
+    from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
+    from reprise.kernel.errors import (
+        AmbiguousId as AmbiguousId,
+        AppendRefused as AppendRefused,
+        BodyError as BodyError,
+        BusyBodyError as BusyBodyError,
+        ClaimLost as ClaimLost,
+        CodecError as CodecError,
+        ConfigurationError as ConfigurationError,
+        DeadlineExceeded as DeadlineExceeded,
+        Evicted as Evicted,
+        InvalidTransition as InvalidTransition,
+        LeaseLost as LeaseLost,
+        MissingExtra as MissingExtra,
+        NonDeterminismError as NonDeterminismError,
+        OutcomeUnknown as OutcomeUnknown,
+        OutcomeUnknownStep as OutcomeUnknownStep,
+        RepriseError as RepriseError,
+        ResultTimeout as ResultTimeout,
+        RunCancelled as RunCancelled,
+        RunConflict as RunConflict,
+        RunEnded as RunEnded,
+        RunError as RunError,
+        RunFailed as RunFailed,
+        RunNeedsAttention as RunNeedsAttention,
+        RunNotFound as RunNotFound,
+        RunStranded as RunStranded,
+        SchemaTooNew as SchemaTooNew,
+        SignalTypeError as SignalTypeError,
+        StaleToken as StaleToken,
+        StaleVersion as StaleVersion,
+        StepError as StepError,
+        StepFailed as StepFailed,
+        StepTimeout as StepTimeout,
+        StoreClosed as StoreClosed,
+        StoreCorrupt as StoreCorrupt,
+        StoreError as StoreError,
+        StoreFull as StoreFull,
+        StoreLocked as StoreLocked,
+        StoreReadOnly as StoreReadOnly,
+        StoreUnreachable as StoreUnreachable,
+        StreamClosed as StreamClosed,
+        StreamMissing as StreamMissing,
+        StuckBodyError as StuckBodyError,
+        UnknownOption as UnknownOption,
+        UnknownWorkflow as UnknownWorkflow,
+        UnsupportedFileSystem as UnsupportedFileSystem,
+    )
+    from reprise.kernel.events import Event as Event, Kind as Kind, Record as Record
+
+else:  # out of a type checker's sight: to it, any name would exist
+
+    def __getattr__(name: str) -> object:
+        """Import the module of a public name and keep the name, so that this runs once for each."""
+        if (module := _EXPORTS.get(name)) is None:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=sys.modules[__name__])
+        value = globals()[name] = getattr(import_module(module), name)
+        return value

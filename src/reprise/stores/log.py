@@ -39,10 +39,10 @@ class RunChange(msgspec.Struct, gc=False, omit_defaults=True):
     id: str
     status: str | msgspec.UnsetType = msgspec.UNSET
     workflow: str | msgspec.UnsetType = msgspec.UNSET
-    parent: str | None | msgspec.UnsetType = msgspec.UNSET
-    owner: str | None | msgspec.UnsetType = msgspec.UNSET
+    parent: str | msgspec.UnsetType | None = msgspec.UNSET
+    owner: str | msgspec.UnsetType | None = msgspec.UNSET
     """Worker that holds the run, None when nobody does."""
-    due_at: int | None | msgspec.UnsetType = msgspec.UNSET
+    due_at: int | msgspec.UnsetType | None = msgspec.UNSET
     """When somebody should look at the run (microseconds), None = not until mail arrives."""
     build: str | msgspec.UnsetType = msgspec.UNSET
     tags: dict[str, str] | msgspec.UnsetType = msgspec.UNSET

@@ -58,12 +58,12 @@ class Runs(Protocol):
         ...
 
     async def due(self, now: int, *, owner: str, dead: Sequence[str] = (), limit: int = 100) -> list[RunRow]:
-        """Return runs that a worker may act on: not ended, and
+        """Return runs that a worker may act on, oldest due first.
+
+        They have not ended, and are
 
         - due (``due_at`` <= now) and owned by nobody, or by ``owner`` itself (mail for a run it holds), or
         - owned by one of ``dead``.
-
-        Oldest due first.
         """
         ...
 

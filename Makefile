@@ -1,0 +1,100 @@
+# Two commands do everything on a machine that has Python 3.11+, git and make: `make run` and `make test`.
+# Everything is installed into .venv, from locks with hashes; nothing outside this folder is touched.
+
+PYTHON ?=
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+# What `make run` reviews; empty = the asyncio package of the interpreter in use.
+INPUT ?=
+# The run's id. The same id again resumes the run if it has not ended, so `make run` after a kill goes on.
+ID ?= codebase-review
+
+# More arguments for pytest, such as `make test ARGS='-k lease -x'`.
+ARGS ?=
+# Kill cycles of `make crash` (make test does 200).
+CYCLES ?= 5000
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test test-all check format coverage crash bench bench-peers ci lock install-run install-test \
+        install-dev install-peers clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: install-run ## Review a codebase (INPUT=path) durably: kill it, run it again, it goes on
+	@input="$(INPUT)"; \
+	[ -n "$$input" ] || input=$$($(BIN)/python -c 'import asyncio; print(asyncio.__path__[0])'); \
+	exec $(BIN)/reprise run examples/codebase_review/flow.py -i path="$$input" --id "$(ID)" --again
+
+test: install-test ## Run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+test-all: test ## The same, then the replay corpus on every other Python found
+	$(BIN)/python scripts/other_pythons.py $(ARGS)
+
+check: install-dev ## Format, lint, types, import contracts, sizes, docs
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/size_gate.py
+	$(BIN)/python -m pytest -q --no-header tests/unit/test_docs.py src
+
+format: install-dev ## Format, and fix what lint can fix
+	$(BIN)/ruff check --fix-only --exit-zero
+	$(BIN)/ruff format
+
+coverage: install-test ## Run all tests with coverage; lines and branches by room
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/python scripts/coverage_by_room.py
+
+crash: install-test ## Kill real processes CYCLES times (5,000) and look for what was lost
+	REPRISE_CRASH_CYCLES=$(CYCLES) $(BIN)/python -m pytest tests/crash $(ARGS)
+
+bench: install-test ## Measure
+	$(BIN)/python -m bench $(ARGS)
+
+bench-peers: install-test install-peers ## Measure beside other systems
+	REPRISE_PEERS_PYTHON=$(VENV)-peers/bin/python $(BIN)/python -m bench peers $(ARGS)
+
+ci: ## What CI does, in a clean clone of the last commit
+	@clone=$$(mktemp -d) && git clone --quiet . "$$clone" && (cd "$$clone" && bash .ci/run); \
+	status=$$?; rm -rf "$$clone"; exit $$status
+
+lock: install-dev ## Write requirements/*.lock again (ARGS=--upgrade renews all)
+	scripts/lock $(ARGS)
+
+clean: ## Remove what make installed and what tools left
+	rm -rf $(VENV) $(VENV)-* .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist
+	find src tests bench examples scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+
+# ---- installing: a stamp per lock; nothing is done again until the lock or pyproject.toml changes
+
+$(VENV)/.made:
+	@python=$$(scripts/find-python "$(PYTHON)") || exit 1; \
+	echo "making $(VENV) with $$("$$python" --version) ($$python)"; \
+	"$$python" -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.installed-%: requirements/%.lock pyproject.toml | $(VENV)/.made
+	@echo "installing $<"
+	@$(PIP) install --require-hashes --only-binary :all: -r $<
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+install-run: $(VENV)/.installed-run
+install-test: $(VENV)/.installed-test
+install-dev: $(VENV)/.installed-dev
+
+install-peers: $(VENV)-peers/.installed
+
+$(VENV)-peers/.installed: requirements/peers.lock | $(VENV)/.made
+	@echo "installing $<"
+	@$(BIN)/python -m venv --clear $(VENV)-peers
+	@$(VENV)-peers/bin/python -m pip --disable-pip-version-check -qq install --require-hashes --only-binary :all: -r $<
+	@touch $@
