@@ -31,6 +31,7 @@ RepriseError
 │   ├── RunCancelled              the run was cancelled
 │   ├── RunStranded               no worker here can execute the run
 │   ├── RunNeedsAttention         a person has to decide
+│   ├── RunPaused                 the run rests until somebody resumes it
 │   ├── ResultTimeout             the run had not ended in the time waited
 │   └── DeadlineExceeded          the run's own deadline passed
 ├── BodyError                     the body of a run did what only a step may do
@@ -47,6 +48,9 @@ RepriseError
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class RepriseError(Exception):
@@ -184,6 +188,10 @@ class RunNeedsAttention(RunError):
     """The run waits for a person's decision."""
 
 
+class RunPaused(RunError):
+    """The run rests until somebody resumes it."""
+
+
 class ResultTimeout(RunError):
     """The run had not ended in the time waited."""
 
@@ -238,3 +246,15 @@ class InvalidTransition(RepriseError):
 
 class Evicted(BaseException):
     """Raised by whatever a body calls while it is unwound from memory; never an error of the run."""
+
+
+def unknown_option(owner: str, name: str, known: Iterable[str]) -> UnknownOption:
+    """Return the error for a name that ``owner`` does not have, with the nearest one that it has.
+
+    >>> print(unknown_option("step", "timout", ["retry", "timeout"]))
+    step has no option 'timout'. Did you mean 'timeout'? It has: retry, timeout.
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1)
+    guess = f"Did you mean {near[0]!r}? " if near else ""
+    return UnknownOption(f"{owner} has no option {name!r}.", hint=f"{guess}It has: {', '.join(names)}.")

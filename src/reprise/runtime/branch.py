@@ -1,0 +1,54 @@
+"""Where in a body a call is made: the branch of tasks, and the keys that follow from it.
+
+A key is the path of the branch (coroutine name and count in its parent, level by level) and an ordinal within it:
+``:2`` is the second step of the body, ``/one.3/fetch:1`` the first step of the task ``fetch`` started by the third task
+``one``. Keys never depend on arguments or on the order in which branches happen to run.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reprise.runtime.execution import Execution
+
+
+class Branch:
+    """One task of a body: what it has counted so far."""
+
+    __slots__ = ("kids", "path", "sites", "steps", "timers")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.steps = 0
+        self.timers = 0
+        self.sites = 0
+        self.kids: dict[str, int] = {}
+
+    def child(self, name: str) -> str:
+        """Count a child branch of that coroutine name and return its path."""
+        count = self.kids[name] = self.kids.get(name, 0) + 1
+        return f"{self.path}/{name}.{count}" if count > 1 else f"{self.path}/{name}"
+
+    def step(self) -> str:
+        """Return the key of the next step here."""
+        self.steps += 1
+        return f"{self.path}:{self.steps}"
+
+    def timer(self) -> str:
+        """Return the key of the next timer here."""
+        self.timers += 1
+        return f"{self.path}@{self.timers}"
+
+    def site(self) -> str:
+        """Return the key of the next value derived from the call site (random, uuid)."""
+        self.sites += 1
+        return f"{self.path}#{self.sites}"
+
+
+BRANCH: ContextVar[Branch] = ContextVar("reprise_branch")
+"""The branch of the running task of a body."""
+
+RUN: ContextVar[Execution | None] = ContextVar("reprise_run", default=None)
+"""The run whose body is running; None outside of bodies, also inside of steps."""

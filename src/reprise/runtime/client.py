@@ -1,0 +1,298 @@
+"""What anybody who can open the store may do with runs: look, signal, cancel, pause, resume, wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from reprise.kernel.clock import Clock
+from reprise.kernel.codec import CODEC
+from reprise.kernel.errors import (
+    AmbiguousId,
+    ResultTimeout,
+    RunCancelled,
+    RunEnded,
+    RunNeedsAttention,
+    RunNotFound,
+    RunPaused,
+    RunStranded,
+    StreamClosed,
+    StreamMissing,
+)
+from reprise.kernel.events import (
+    CancelRequest,
+    Event,
+    Finished,
+    Kind,
+    Record,
+    Signal,
+    inbox_stream,
+    log_stream,
+    progress_stream,
+    run_stream,
+)
+from reprise.kernel.ids import Counter, Ids
+from reprise.stores.log import Group, RunChange, append
+from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.store import Store
+
+T = TypeVar("T")
+
+LOOK_AGAIN = 1.0
+"""Seconds after which a waiter looks again although nobody tapped it."""
+SETTLED = frozenset({"completed", "failed", "cancelled", "stranded", "needs_attention", "paused"})
+"""States in which waiting any longer is pointless without somebody's doing."""
+
+
+class Client:
+    """Operations on the runs of one store."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = Ids(clock.now)
+        self._numbers = Counter()
+
+    async def resolve(self, id: str) -> RunRow:
+        """Return the run of that id, of a unique prefix of it, or the newest one for ``@last``.
+
+        Raises:
+            RunNotFound: there is none.
+            AmbiguousId: the prefix fits several.
+        """
+        if id == "@last":
+            rows = await self._store.runs.find(limit=1)
+            if not rows:
+                raise RunNotFound("There is no run in this store yet.", hint="Start one: reprise run FILE.py")
+            return rows[0]
+        rows = await self._store.runs.find(RunFilter(prefix=id), limit=20, newest_first=False)
+        for row in rows:
+            if row.id == id:
+                return row
+        roots = [row for row in rows if row.parent is None or not row.parent.startswith(id)]
+        if not roots:
+            raise RunNotFound(f"There is no run {id!r}.", hint="List them: reprise ps")
+        if len(roots) > 1:
+            some = ", ".join(row.id for row in roots[:5])
+            raise AmbiguousId(f"{len(roots)} runs begin with {id!r}: {some} …", hint="Give more of the id.")
+        return roots[0]
+
+    async def signal(self, run: str, name: str, value: Any = None, *, id: str = "", type: Any = Any) -> str:
+        """Send a signal; return its id. The same id again is dropped by the run.
+
+        Raises:
+            RunNotFound, RunEnded: nothing was sent.
+        """
+        id = id or self._ids.new()
+        data = msgspec.json.encode(Signal(name, msgspec.Raw(CODEC.encode(value, type))))
+        await self._mail(run, Kind.SIGNAL_SENT, id, data)
+        return id
+
+    async def cancel(self, run: str, reason: str = "", by: str = "") -> None:
+        """Ask a run to stop; it ends when its body has run its ``finally`` parts.
+
+        Raises:
+            RunNotFound, RunEnded: nothing was sent.
+        """
+        await self._mail(run, Kind.CANCEL_SENT, self._ids.new(), msgspec.json.encode(CancelRequest(reason, by)))
+
+    async def pause(self, run: str) -> None:
+        """Ask a run to rest when what executes now is recorded.
+
+        Raises:
+            RunNotFound, RunEnded: nothing was sent.
+        """
+        await self._mail(run, Kind.PAUSE_SENT, self._ids.new())
+
+    async def resume(self, run: str) -> None:
+        """Let a paused, stranded or poisoned run be taken up again.
+
+        Raises:
+            RunNotFound, RunEnded: nothing was sent.
+        """
+        await self._mail(run, Kind.RESUME_SENT, self._ids.new())
+
+    async def _mail(self, run: str, kind: Kind, id: str, data: bytes = b"") -> None:
+        now = self._clock.now()
+        change = RunChange(run, due_at=now, at=now)
+        group = Group(inbox_stream(run), [Event(kind, now, id, data)], guard=run_stream(run), run=change)
+        try:
+            await append(self._store.log, self._numbers.new(), group)
+        except StreamMissing:
+            raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps") from None
+        except StreamClosed:
+            raise RunEnded(f"Run {run} has ended and takes nothing more.", hint="Start a new one.") from None
+        self._store.signal.wake([inbox_stream(run), "runs"])
+
+    async def row(self, run: str) -> RunRow:
+        """Return the index row of a run.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        for row in await self._store.runs.find(RunFilter(prefix=run), limit=1, newest_first=False):
+            if row.id == run:
+                return row
+        raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps")
+
+    async def finished(self, run: str) -> Finished | None:
+        """Return how a run ended, None while it has not."""
+        head = await self._store.log.head(run_stream(run))
+        if not head.closed:
+            return None
+        last = await self._store.log.read(run_stream(run), head.version - 1)
+        return msgspec.json.decode(last[-1].data, type=Finished)
+
+    async def wait(self, run: str, timeout: float | None = None, *, settled: bool = False) -> Finished:
+        """Wait until a run has ended (with ``settled``: or rests in a state that only a person changes).
+
+        Raises:
+            ResultTimeout: it had not in ``timeout`` seconds; it goes on.
+            RunNotFound: there is no such run.
+        """
+        until = None if timeout is None else self._clock.monotonic() + timeout
+        tapped = asyncio.Event()
+        unlisten = self._store.signal.listen(run_stream(run), lambda _: tapped.set())
+        try:
+            while True:
+                tapped.clear()
+                finished = await self.finished(run)
+                if finished is not None:
+                    return finished
+                row = await self.row(run)
+                if settled and row.status in SETTLED:
+                    return Finished(row.status, error=CODEC.encode_error(RunCancelled(row.error)))
+                left = LOOK_AGAIN if until is None else min(LOOK_AGAIN, until - self._clock.monotonic())
+                if left <= 0:
+                    raise ResultTimeout(
+                        f"Run {run} is still {row.status} after {timeout} s.", hint="It goes on; wait again."
+                    )
+                await _tapped_within(tapped, left)
+        finally:
+            unlisten()
+
+    async def events(self, run: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[Record]:
+        """Yield the history of a run; with ``follow`` also what comes, until it ends."""
+        async for record in self._stream(run_stream(run), after, follow):
+            yield record
+            if record.kind == Kind.RUN_FINISHED:
+                return
+
+    async def progress(self, run: str) -> dict[str, Record]:
+        """Return the latest progress by step key."""
+        return {record.key: record for record in await self._store.log.read(progress_stream(run))}
+
+    async def logs(self, run: str, *, after: int = 0, follow: bool = False) -> AsyncIterator[Record]:
+        """Yield captured log lines; with ``follow`` also what comes, until the run ends."""
+        async for record in self._stream(log_stream(run), after, follow, ends_with=run):
+            yield record
+
+    async def _stream(
+        self, stream: str, after: int, follow: bool, ends_with: str = ""
+    ) -> AsyncIterator[Record]:
+        while True:
+            ended = not follow or (bool(ends_with) and await self.finished(ends_with) is not None)
+            records = await self._store.log.read(stream, after)
+            for record in records:
+                after = record.version
+                yield record
+            if ended:
+                return
+            await self._store.signal.wait(stream, LOOK_AGAIN)
+
+
+class RunHandle(Generic[T]):
+    """A run, to wait for and to talk to."""
+
+    def __init__(
+        self,
+        client: Client,
+        id: str,
+        decode: Callable[[bytes], Any],
+        local: Callable[[str], asyncio.Future[Finished] | None] | None = None,
+    ) -> None:
+        self.id = id
+        self._client = client
+        self._decode = decode
+        self._local = local
+
+    def __repr__(self) -> str:
+        return f"<run {self.id}>"
+
+    async def finished(self, timeout: float | None = None) -> Finished:
+        """Wait for the end of the run and return how it ended.
+
+        Raises:
+            ResultTimeout: it had not ended in ``timeout`` seconds; it goes on.
+        """
+        future = self._local(self.id) if self._local is not None else None
+        if future is None:
+            return await self._client.wait(self.id, timeout, settled=True)
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            raise ResultTimeout(f"Run {self.id} is still going on after {timeout} s.", hint="Wait again.") from None
+
+    async def result(self, timeout: float | None = None) -> T:
+        """Wait for the end of the run and return its result.
+
+        Raises:
+            the run's own error when it failed; RunCancelled; RunStranded; RunNeedsAttention;
+            ResultTimeout: it had not ended in ``timeout`` seconds; it goes on.
+        """
+        finished = await self.finished(timeout)
+        if finished.status == "completed":
+            return cast(T, self._decode(bytes(finished.value)))
+        raise outcome_error(self.id, finished)
+
+    async def status(self) -> str:
+        """Return the run's state by the index."""
+        return (await self._client.row(self.id)).status
+
+    async def signal(self, name: str, value: Any = None, *, id: str = "", type: Any = Any) -> str:
+        """Send a signal; return its id."""
+        return await self._client.signal(self.id, name, value, id=id, type=type)
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ask the run to stop."""
+        await self._client.cancel(self.id, reason)
+
+    async def pause(self) -> None:
+        """Ask the run to rest."""
+        await self._client.pause(self.id)
+
+    async def resume(self) -> None:
+        """Let the run go on."""
+        await self._client.resume(self.id)
+
+    async def events(self) -> Sequence[Record]:
+        """Return the history so far."""
+        return [record async for record in self._client.events(self.id)]
+
+
+async def _tapped_within(tapped: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await tapped.wait()
+    except TimeoutError:
+        return
+
+
+def outcome_error(run: str, finished: Finished) -> BaseException:
+    """Return the exception that stands for the end of a run that did not complete."""
+    text = finished.error.message if finished.error is not None else ""
+    if finished.status == "failed" and finished.error is not None:
+        error = CODEC.decode_error(finished.error)
+        error.add_note(f"run {run} failed; look at it with: reprise show {run}")
+        return error
+    if finished.status == "cancelled":
+        return RunCancelled(f"Run {run} was cancelled: {text or 'no reason given'}.")
+    if finished.status == "needs_attention":
+        return RunNeedsAttention(f"Run {run} waits for a decision: {text}.", hint=f"Look: reprise show {run}")
+    if finished.status == "paused":
+        return RunPaused(f"Run {run} is paused.", hint=f"Let it go on: reprise resume {run}")
+    return RunStranded(f"Run {run} cannot be executed here: {text}", hint=f"Look: reprise show {run}")

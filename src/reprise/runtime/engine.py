@@ -1,0 +1,657 @@
+"""The engine of one worker: runs in memory, their steps, and their way to the log.
+
+It starts runs, takes runs over, hands what they want to append to the log in as few commits as possible, brings mail,
+and lets waiting runs go from memory. Which runs to take is the worker's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from reprise.kernel.clock import Clock
+from reprise.kernel.codec import CODEC
+from reprise.kernel.errors import (
+    AppendRefused,
+    CodecError,
+    NonDeterminismError,
+    RepriseError,
+    RunConflict,
+    RunNeedsAttention,
+    StaleVersion,
+    StoreError,
+)
+from reprise.kernel.events import (
+    ChildStarted,
+    Event,
+    Finished,
+    Kind,
+    Owned,
+    Progress,
+    Record,
+    Signal,
+    Started,
+    Stranded,
+    inbox_stream,
+    run_stream,
+)
+from reprise.kernel.ids import Counter
+from reprise.runtime.execution import Execution, Job
+from reprise.runtime.history import POISON, History, read_history
+from reprise.runtime.pool import Pool
+from reprise.runtime.registry import Registry
+from reprise.runtime.side import Side
+from reprise.runtime.workflow import Workflow
+from reprise.stores.log import EXISTS, Append, Group, RunChange, append, enlist
+from reprise.stores.runs import RunRow
+from reprise.stores.store import Store
+
+PYTHON = ".".join(platform.python_version_tuple()[:2])
+EMPTY_INPUT = b"[[],{}]"
+
+Observer = Callable[[str, Sequence[Event]], None]
+"""Called with a run's id and events after they became durable; must not block."""
+
+
+class Engine:
+    """Executes runs under the name ``worker``."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        *,
+        worker: str,
+        clock: Clock,
+        uniform: Callable[[], float],
+        build: str = "",
+        concurrency: int = 100,
+        middleware: Sequence[Any] = (),
+        variables: Mapping[str, ContextVar[Any]] | None = None,
+        max_loaded: int = 1000,
+    ) -> None:
+        self.store = store
+        self.registry = registry
+        self.worker = worker
+        self.build = build
+        self.outer = asyncio.get_running_loop()
+        self.clock = clock
+        self.numbers = Counter()
+        self.pool = Pool(self.outer, clock, self.flush, uniform, concurrency, middleware)
+        self.side = Side(store, clock, self.outer, self.numbers.new)
+        self.executions: dict[str, Execution] = {}
+        self.observers: list[Observer] = []
+        self.max_loaded = max_loaded
+        self.on_parked: Callable[[int | None], None] = lambda due_at: None
+        self._variables = dict(variables or {})
+        self._dirty: list[Execution] = []
+        self._scheduled = False
+        self._waiters: dict[str, list[asyncio.Future[Finished]]] = {}
+        self._starting: set[str] = set()
+        self._tapped: set[str] = set()
+        self._reading: set[str] = set()
+        self._idle: dict[str, Execution] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._unlisten: Callable[[], None] | None = None
+        self.stopping = False
+        self.orphans: set[str] = set()
+        """Runs that left memory because the store failed, not because another worker owns them."""
+        self.counters = {"started": 0, "taken": 0, "finished": 0, "parked": 0, "stranded": 0, "lost": 0}
+
+    def start(self) -> None:
+        """Listen for mail."""
+        if self._unlisten is None:
+            self._unlisten = self.store.signal.listen("inbox/*", self._tap)
+
+    # ---------------------------------------------------------------- host of the executions
+
+    def now(self) -> int:
+        """Return the time in microseconds."""
+        return self.clock.now()
+
+    def dirty(self, execution: Execution) -> None:
+        """Append what the execution has, with the next flush."""
+        self._dirty.append(execution)
+        if not self._scheduled:
+            self._scheduled = True
+            self.outer.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand everything that is to be appended to the log, one append per run."""
+        dirty, self._dirty = self._dirty, []
+        appends: list[Append] = []
+        for execution in dirty:
+            append = execution.take(self.numbers.new())
+            if append is not None:
+                if self.observers:
+                    append.done = self._observed(execution)
+                appends.append(append)
+                self._idle.pop(execution.id, None)
+        if appends:
+            self.store.log.submit(appends)
+
+    def _observed(self, execution: Execution) -> Callable[[Append], None]:
+        def done(append: Append) -> None:
+            if append.error is None:
+                for observe in self.observers:
+                    observe(execution.id, append.groups[0].events)
+            execution.committed(append)
+
+        return done
+
+    def start_jobs(self, jobs: Sequence[Job]) -> None:
+        """Execute steps; start child runs."""
+        steps = [job for job in jobs if not isinstance(job.step, Workflow)]
+        if len(steps) != len(jobs):
+            for job in jobs:
+                if isinstance(job.step, Workflow):
+                    self._start_child(job)
+        for job in steps:
+            job.attempt = job.execution.attempts.get(job.key, 0) if job.execution.attempts else 0
+        self.pool.start(steps)
+
+    def stop_job(self, job: Job) -> None:
+        """Stop a step, or ask a child run to stop."""
+        if not isinstance(job.step, Workflow):
+            self.pool.stop(job)
+        elif job.step.on_end != "abandon":
+            child = job.execution.children.get(job.key)
+            if child is not None and not job.execution.finishing:
+                self._spawn(self._cancel_child(job.execution.id, child))
+
+    async def _cancel_child(self, parent: str, child: str) -> None:
+        data = msgspec.json.encode({"reason": "its parent no longer waits for it", "by": parent})
+        await self.mail(child, Kind.CANCEL_SENT, f"parent-{parent}", data)
+
+    def progress(self, run: str, progress: Progress) -> None:
+        """Tell people how far a step is."""
+        self.side.progress(run, progress)
+
+    def went_live(self, execution: Execution) -> None:
+        """Bring the mail that came while the run was in nobody's memory."""
+        if execution.had_mail:
+            self.outer.call_soon(self.bring_mail, execution.id)
+
+    def quiet(self, execution: Execution) -> None:
+        """Remember that the run only waits: it may be let go."""
+        self._idle.pop(execution.id, None)
+        self._idle[execution.id] = execution
+        execution.idle_since = self.clock.monotonic()
+        if len(self.executions) > self.max_loaded:
+            oldest = next(iter(self._idle.values()))
+            self._spawn(self.park(oldest))
+
+    def ended(self, execution: Execution, finished: Finished | None, error: RepriseError | None) -> None:
+        """Let an execution go and tell whoever waits here."""
+        self.executions.pop(execution.id, None)
+        self._idle.pop(execution.id, None)
+        timer = self._deadlines.pop(execution.id, None)
+        if timer is not None:
+            timer.cancel()
+        if finished is not None:
+            self.counters["finished"] += 1
+            self._tell(execution.id, finished)
+            if execution.started.parent:
+                self.store.signal.wake([inbox_stream(execution.started.parent)])
+            self.store.signal.wake([run_stream(execution.id)])
+        elif error is not None and not isinstance(error, StoreError):
+            self.counters["stranded"] += 1
+            self._spawn(self._strand(execution, error))
+        else:
+            self.counters["lost"] += 1
+            if not isinstance(error, AppendRefused):
+                self.orphans.add(execution.id)
+
+    def _tell(self, run: str, finished: Finished) -> None:
+        for waiter in self._waiters.pop(run, ()):
+            if not waiter.done():
+                waiter.set_result(finished)
+
+    def waiter(self, run: str) -> asyncio.Future[Finished] | None:
+        """Return a future of the end of a run that is in memory here, None if it is not."""
+        if run not in self.executions and run not in self._starting:
+            return None
+        waiter: asyncio.Future[Finished] = self.outer.create_future()
+        self._waiters.setdefault(run, []).append(waiter)
+        return waiter
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = self.outer.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreError):
+            self.outer.call_exception_handler({"message": "background work of the engine failed", "exception": error})
+
+    # ---------------------------------------------------------------- starting
+
+    def opening(
+        self,
+        workflow: Workflow[..., Any],
+        input: bytes,
+        id: str,
+        *,
+        owned: bool,
+        tags: dict[str, str] | None = None,
+        deadline: int = 0,
+        parent: str = "",
+        parent_key: str = "",
+    ) -> tuple[Started, Group]:
+        """Return the first events of a run, as a group for its new stream."""
+        now = self.now()
+        started = Started(
+            workflow.name,
+            msgspec.Raw(input),
+            PYTHON,
+            self.build,
+            deadline,
+            parent,
+            parent_key,
+            workflow.on_end if parent else "",
+            tags or {},
+            {
+                name: msgspec.Raw(CODEC.encode(variable.get()))
+                for name, variable in self._variables.items()
+                if variable.get(None) is not None
+            },
+        )
+        events = [Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))]
+        change = RunChange(
+            id, "pending", workflow.name, parent or None, None, now, self.build, started.tags, at=now
+        )
+        if not owned:
+            return started, Group(run_stream(id), events, 0, run=change)
+        events.append(Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(self.worker, 1, 1))))
+        change.status, change.owner, change.due_at = "running", self.worker, None
+        return started, Group(run_stream(id), events, 0, 1, takes=True, run=change)
+
+    async def launch(
+        self,
+        workflow: Workflow[..., Any],
+        input: bytes,
+        id: str,
+        *,
+        owned: bool = True,
+        tags: dict[str, str] | None = None,
+        deadline: int = 0,
+        signals: Sequence[tuple[str, bytes]] = (),
+    ) -> bool:
+        """Start a run, here (``owned``) or for any worker; True when it was new.
+
+        Raises:
+            RunConflict: the id belongs to a run of another workflow or input.
+        """
+        started, group = self.opening(workflow, input, id, owned=owned, tags=tags, deadline=deadline)
+        groups = [group]
+        if signals:
+            mail = [
+                Event(Kind.SIGNAL_SENT, self.now(), f"start-{n}", msgspec.json.encode(Signal(name, msgspec.Raw(value))))
+                for n, (name, value) in enumerate(signals)
+            ]
+            groups.append(Group(inbox_stream(id), mail))
+        self._starting.add(id)
+        try:
+            await enlist(self.store.log, [Append(self.numbers.new(), tuple(groups))])
+            if owned:
+                self.enter(workflow, id, 1, History(started=started, version=2, at=group.events[-1].at), bool(signals))
+            else:
+                self.store.signal.wake(["runs"])
+        except StaleVersion:
+            await self._same(workflow, input, id)
+            return False
+        finally:
+            self._starting.discard(id)
+        self.counters["started"] += 1
+        return True
+
+    async def _same(self, workflow: Workflow[..., Any], input: bytes, id: str) -> None:
+        """Check that the run that has the id is the one that was meant."""
+        first = await self.store.log.read(run_stream(id), 0, 1)
+        started = msgspec.json.decode(first[0].data, type=Started)
+        if started.workflow != workflow.name:
+            raise RunConflict(
+                f"Run {id} exists and is a run of {started.workflow!r}, not of {workflow.name!r}.",
+                hint="Choose another id.",
+            )
+        if bytes(started.input) != input and _input_print(workflow, bytes(started.input)) != _input_print(workflow, input):
+            raise RunConflict(
+                f"Run {id} of {workflow.name!r} exists with another input.",
+                hint="Choose another id, or pass the input it was started with.",
+            )
+
+    def enter(
+        self, workflow: Workflow[..., Any], id: str, token: int, history: History, has_mail: bool = False
+    ) -> Execution:
+        """Bring a run that is owned here into memory and let it go on."""
+        try:
+            args, kwargs = workflow.arguments.decode(bytes(history.started.input))
+        except CodecError as error:
+            raise NonDeterminismError(
+                f"The input of run {id} does not fit {workflow.name!r} any more. {error.what}",
+                hint="Run it with the code that started it.",
+            ) from error
+        execution = Execution(
+            self,
+            id,
+            token,
+            history,
+            lambda: workflow.function(*args, **kwargs),
+            workflow.encode,
+            self._set_variables(history.started) if history.started.variables else None,
+        )
+        self.executions[id] = execution
+        execution.had_mail = has_mail or id in self._tapped
+        self._tapped.discard(id)
+        if history.started.deadline:
+            delay = max(0, history.started.deadline - self.now()) / 1_000_000
+            self._deadlines[id] = self.outer.call_later(delay, self._deadline, execution)
+        execution.wake()
+        return execution
+
+    def _set_variables(self, started: Started) -> Callable[[], None]:
+        def set_variables() -> None:
+            for name, value in started.variables.items():
+                if name in self._variables:
+                    self._variables[name].set(CODEC.decode(bytes(value)))
+
+        return set_variables
+
+    def _deadline(self, execution: Execution) -> None:
+        if "deadline" not in execution.seen and not execution.done:
+            execution.seen.add("deadline")
+            execution.record(Kind.CANCEL_REQUESTED, "deadline", b'{"reason":"deadline","deadline":true}')
+            execution.alter(status="cancelling")
+
+    def _start_child(self, job: Job) -> None:
+        """Start a child run in the same commit as the note of it; or, after a take-over, wait for the one there is."""
+        parent, workflow = job.execution, job.step
+        if job.key in parent.children:
+            return
+        id = f"{parent.id}{job.key}"
+        try:
+            input = workflow.arguments.encode(job.args, job.kwargs)
+        except CodecError as error:
+            parent.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(CODEC.encode_error(error)), 0)
+            return
+        parent.children[job.key] = id
+        self.registry.add(workflow)
+        started, group = self.opening(
+            workflow, input, id, owned=True, parent=parent.id, parent_key=job.key, tags=parent.started.tags
+        )
+        history = History(started=started, version=2, at=group.events[-1].at)
+        self._starting.add(id)
+        parent.spawn(
+            Event(
+                Kind.CHILD_STARTED,
+                group.events[0].at,
+                job.key,
+                msgspec.json.encode(ChildStarted(id, workflow.name)),
+                job.print,
+            ),
+            group,
+            lambda: self._child_is_durable(workflow, id, history),
+        )
+
+    def _child_is_durable(self, workflow: Workflow[..., Any], id: str, history: History) -> None:
+        self._starting.discard(id)
+        self.counters["started"] += 1
+        self.enter(workflow, id, 1, history)
+
+    # ---------------------------------------------------------------- taking over
+
+    async def take_over(self, row: RunRow) -> Execution | None:
+        """Own a run by an append, then read its history and let it go on. None when somebody else was faster.
+
+        A run that cannot go on here is marked so: stranded (unknown workflow, other code), paused, needs_attention.
+        """
+        if row.id in self.executions or row.id in self._starting:
+            return None
+        workflow = self.registry.get(row.workflow)
+        if workflow is None:
+            await self._unknown(row)
+            return None
+        self._starting.add(row.id)
+        try:
+            return await self._take(row, workflow)
+        except AppendRefused:
+            return None
+        finally:
+            self._starting.discard(row.id)
+
+    async def _take(self, row: RunRow, workflow: Workflow[..., Any]) -> Execution | None:
+        log, stream = self.store.log, run_stream(row.id)
+        head = await log.head(stream)
+        if head.closed or not head.version:
+            return None
+        history = read_history(row.id, await log.read(stream))
+        mail = await log.read(inbox_stream(row.id))
+        resumed = [m.key for m in mail if m.kind == Kind.RESUME_SENT and m.key not in history.seen]
+        if history.owned >= POISON and not resumed:
+            await self._needs_attention(row, head.version, head.token)
+            return None
+        if history.paused and not resumed:
+            await self._release(row.id, head.version, head.token, status="paused", owner=None, due_at=None)
+            return None
+        token, now = head.token + 1, max(self.now(), history.at)
+        owned = Owned(self.worker, token, 1 if resumed else history.owned + 1)
+        events = [Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(owned))]
+        events += [Event(Kind.RUN_RESUMED, now, key) for key in resumed]
+        status = "cancelling" if history.cancelling else "running"
+        change = RunChange(row.id, status, owner=self.worker, due_at=None, error="", at=now)
+        # The append holds only if nobody wrote since the history was read: what was read is all there is.
+        await append(
+            log, self.numbers.new(), Group(stream, events, history.version, token, takes=True, run=change)
+        )
+        history.version += len(events)
+        history.at = now
+        history.seen.update(resumed)
+        self.counters["taken"] += 1
+        try:
+            return self.enter(workflow, row.id, token, history, bool(mail))
+        except NonDeterminismError as error:
+            await self._release(
+                row.id, history.version, token, status="stranded", owner=None, due_at=None, error=str(error)
+            )
+            return None
+
+    async def _unknown(self, row: RunRow) -> None:
+        """Make visible that nobody here can execute the run; it stays due for those who can."""
+        if row.status == "stranded" and row.error:
+            return
+        head = await self.store.log.head(run_stream(row.id))
+        reason = f"workflow {row.workflow!r} is not known to worker {self.worker}"
+        try:
+            await self._release(row.id, head.version, head.token, status="stranded", owner=None, error=reason)
+        except AppendRefused:
+            return
+
+    async def _needs_attention(self, row: RunRow, version: int, token: int) -> None:
+        reason = f"taken over {POISON} times without progress: it may kill its workers"
+        await self._release(
+            row.id, version, token, status="needs_attention", owner=None, due_at=None, error=reason
+        )
+        self._tell(row.id, Finished("needs_attention", error=CODEC.encode_error(RunNeedsAttention(reason))))
+
+    async def _release(self, run: str, version: int, token: int, **fields: Any) -> None:
+        """Change the index row of a run, if the run is still where we saw it."""
+        change = RunChange(run, at=self.now(), **fields)
+        await append(self.store.log, self.numbers.new(), Group(run_stream(run), (), version, token, run=change))
+        self.store.signal.wake([run_stream(run)])
+
+    async def _strand(self, execution: Execution, error: RepriseError) -> None:
+        """Give back a run whose history this code cannot replay; nothing of it was executed."""
+        note = Event(
+            Kind.RUN_STRANDED, self.now(), "", msgspec.json.encode(Stranded(str(error), self.worker))
+        )
+        change = RunChange(
+            execution.id, "stranded", owner=None, due_at=None, error=str(error)[:500], build=self.build, at=note.at
+        )
+        group = Group(execution.stream, [note], execution.version, execution.token, run=change)
+        try:
+            await append(self.store.log, self.numbers.new(), group)
+        except AppendRefused:
+            return
+        self._tell(execution.id, Finished("stranded", error=CODEC.encode_error(error)))
+        self.store.signal.wake([run_stream(execution.id)])
+
+    # ---------------------------------------------------------------- mail
+
+    async def mail(self, run: str, kind: Kind, id: str, data: bytes = b"") -> None:
+        """Put mail into a run's inbox; its owner is tapped, or it becomes due.
+
+        Raises:
+            StreamMissing: there is no such run.
+            StreamClosed: it has ended.
+        """
+        now = self.now()
+        group = Group(
+            inbox_stream(run), [Event(kind, now, id, data)], guard=run_stream(run), run=RunChange(run, due_at=now, at=now)
+        )
+        await append(self.store.log, self.numbers.new(), group)
+        self.store.signal.wake([inbox_stream(run), "runs"])
+
+    def _tap(self, stream: str) -> None:
+        run = stream.removeprefix("inbox/")
+        if run in self._starting:
+            self._tapped.add(run)
+        self.bring_mail(run)
+
+    def bring_mail(self, run: str) -> None:
+        """Read the inbox of a run that is in memory here."""
+        if run in self.executions and run not in self._reading:
+            self._reading.add(run)
+            self._spawn(self._bring(run))
+
+    async def _bring(self, run: str) -> None:
+        try:
+            execution = self.executions.get(run)
+            while execution is not None and not execution.done and execution.live:
+                records = await self.store.log.read(inbox_stream(run), execution.inbox_version)
+                if not records:
+                    break
+                pause = _pause_in(records, execution)
+                execution.receive(records)
+                if pause is not None:
+                    await self._pause(execution, pause)
+        finally:
+            self._reading.discard(run)
+
+    # ---------------------------------------------------------------- leaving memory
+
+    async def _pause(self, execution: Execution, mail: str) -> None:
+        """Let what executes be recorded, then let the run rest until somebody resumes it."""
+        await execution.settle()
+        if execution.done or execution.finishing:
+            return
+        execution.record(Kind.RUN_PAUSED, mail)
+        execution.alter(status="paused", owner=None, due_at=None)
+        final = execution.take(self.numbers.new())
+        execution.evict()
+        self.ended_quietly(execution)
+        if final is not None:
+            await enlist(self.store.log, [final])
+        self._tell(execution.id, Finished("paused"))
+        self.store.signal.wake([run_stream(execution.id)])
+
+    async def park(self, execution: Execution) -> bool:
+        """Let a waiting run go from memory, if no mail came meanwhile. Its timers make it due again."""
+        if execution.done or not execution.idle or not execution.live:
+            return False
+        due = min((round(handle._when * 1_000_000) for handle in execution.loop.timers.values()), default=None)
+        now = self.now()
+        change = RunChange(execution.id, "waiting", owner=None, due_at=due, at=now)
+        rest = Group(execution.stream, (), execution.version, execution.token, run=change)
+        inbox = Group(inbox_stream(execution.id), (), execution.inbox_version)
+        try:
+            await append(self.store.log, self.numbers.new(), rest, inbox)
+        except StaleVersion:
+            self.bring_mail(execution.id)
+            return False
+        execution.evict()
+        self.ended_quietly(execution)
+        self.counters["parked"] += 1
+        self.on_parked(due)
+        return True
+
+    def ended_quietly(self, execution: Execution) -> None:
+        """Forget an execution that left memory but has not ended."""
+        self.executions.pop(execution.id, None)
+        self._idle.pop(execution.id, None)
+        timer = self._deadlines.pop(execution.id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def idle(self) -> list[Execution]:
+        """Return the runs that only wait, longest first."""
+        return list(self._idle.values())
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Let running steps end and be recorded, give the runs back to others, and stop."""
+        if self.stopping:
+            return
+        self.stopping = True
+        if self._unlisten is not None:
+            self._unlisten()
+        await self.pool.close(grace)
+        self.flush()
+        self.side.flush()
+        releases: list[Append] = []
+        for execution in list(self.executions.values()):
+            if not execution.finishing and not execution.done:
+                execution.alter(owner=None, due_at=self.now(), status="pending")
+            final = execution.take(self.numbers.new())
+            if final is not None:
+                releases.append(final)
+        if releases:
+            try:
+                await enlist(self.store.log, releases)
+            except AppendRefused:
+                self.counters["lost"] += 1
+        for execution in list(self.executions.values()):
+            execution.evict()
+            self.ended_quietly(execution)
+        for task in list(self._tasks):
+            task.cancel()
+
+    def drop_all(self) -> None:
+        """Leave memory at once and write nothing: the worker's own lease is lost, others own the runs."""
+        for execution in list(self.executions.values()):
+            execution.evict()
+            self.ended_quietly(execution)
+            self.counters["lost"] += 1
+
+    def statistics(self) -> dict[str, int]:
+        """Return counts of runs and steps."""
+        return {
+            **self.counters,
+            "loaded": len(self.executions),
+            "waiting": len(self._idle),
+            "steps": self.pool.executed,
+            "retries": self.pool.retried,
+        }
+
+
+def _input_print(workflow: Workflow[..., Any], input: bytes) -> int:
+    """Return the fingerprint of an encoded input: equal inputs may differ in bytes (the order of a set)."""
+    args, kwargs = workflow.arguments.decode(input)
+    return workflow.arguments.fingerprint(workflow.name, args, kwargs)
+
+
+def _pause_in(records: Sequence[Record], execution: Execution) -> str | None:
+    """Return the id of an unseen request to pause, None if there is none."""
+    for record in records:
+        if record.kind == Kind.PAUSE_SENT and record.key not in execution.seen:
+            return record.key
+    return None

@@ -1,0 +1,691 @@
+"""One run in memory: its body on its own loop, what it waits for, and the way of its records.
+
+Live and replay are one path: a record is delivered, then the body runs until it is quiet; only then comes the next
+record. Live, records come back from the log after they are durable; in replay they are read from it. Nothing new is
+started until the whole history was delivered (:attr:`Execution.live`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, copy_context
+from typing import Any, Protocol
+
+import msgspec
+
+from reprise.kernel.clock import MICROSECONDS
+from reprise.kernel.codec import CODEC
+from reprise.kernel.errors import (
+    BodyError,
+    DeadlineExceeded,
+    Evicted,
+    NonDeterminismError,
+    RepriseError,
+    RunCancelled,
+    StuckBodyError,
+)
+from reprise.kernel.events import (
+    CancelRequest,
+    ChildFinished,
+    ErrorValue,
+    Event,
+    Finished,
+    Kind,
+    Progress,
+    Record,
+    Signal,
+    inbox_stream,
+)
+from reprise.runtime.branch import BRANCH, RUN, Branch
+from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
+from reprise.runtime.history import History
+from reprise.runtime.loop import SLICE, RunLoop
+from reprise.runtime.mailbox import Mailboxes
+from reprise.runtime.step import Recorded
+from reprise.runtime.unwind import unwind
+from reprise.stores.log import Append, Group, RunChange
+
+_OWN_VARIABLES = 2
+"""Context variables that the runtime itself puts into a body: the run and the branch."""
+_LOOK_AT_CLOCK = 16
+"""Deliveries between two looks at the clock."""
+
+
+class Job:
+    """A step that is to be executed, or is executing, for a run."""
+
+    __slots__ = ("args", "asked", "attempt", "began", "context", "driver", "execution", "key", "kwargs", "print", "step")
+
+    def __init__(
+        self,
+        execution: Execution,
+        key: str,
+        step: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        print: int,
+        context: Context | None,
+    ) -> None:
+        self.execution = execution
+        self.key = key
+        self.step = step
+        self.args = args
+        self.kwargs = kwargs
+        self.print = print
+        self.context = context
+        self.attempt = 0
+        self.began = 0
+        self.driver: Any = None
+        self.asked = False
+
+
+class Host(Protocol):
+    """What an execution needs of the engine around it. All calls come from the outer loop, outside of drains."""
+
+    outer: asyncio.AbstractEventLoop
+
+    def now(self) -> int:
+        """Return the time in microseconds."""
+        ...
+
+    def start_jobs(self, jobs: Sequence[Job]) -> None:
+        """Execute steps and start child runs."""
+        ...
+
+    def stop_job(self, job: Job) -> None:
+        """Ask a step or a child run to stop."""
+        ...
+
+    def dirty(self, execution: Execution) -> None:
+        """Take what the execution wants to append, soon."""
+        ...
+
+    def quiet(self, execution: Execution) -> None:
+        """Notice that the body waits and nothing of it executes."""
+        ...
+
+    def went_live(self, execution: Execution) -> None:
+        """Notice that the history was delivered."""
+        ...
+
+    def progress(self, run: str, progress: Progress) -> None:
+        """Tell people how far a step is; may be called from any thread."""
+        ...
+
+    def ended(self, execution: Execution, finished: Finished | None, error: RepriseError | None) -> None:
+        """Notice the end in memory: finished (and durable), stranded, or lost to another owner."""
+        ...
+
+
+class Execution:
+    """The run ``id`` while it is loaded here, owned under ``token``."""
+
+    def __init__(
+        self,
+        host: Host,
+        id: str,
+        token: int,
+        history: History,
+        body: Callable[[], Coroutine[Any, Any, Any]],
+        encode_result: Callable[[Any], bytes],
+        variables: Callable[[], None] | None = None,
+    ) -> None:
+        self.host = host
+        self.id = id
+        self.token = token
+        self.stream = f"run/{id}"
+        self.version = history.version
+        self.started = history.started
+        self.last_at = history.at
+        self.children = history.children
+        self.attempts = history.attempts
+        self.seen = history.seen
+        self.inbox_version = 0
+        self.had_mail = False
+        self.idle_since = 0.0
+        self.live = False
+        self.done = False
+        self.ending = False
+        self.finishing = False
+        self.marked = False
+        self.failing: RepriseError | None = None
+        self.cancel_request: CancelRequest | None = None
+        self.waiting: dict[str, StepFuture] = {}
+        self.in_flight: dict[str, Job] = {}
+        self.child_jobs: dict[str, Job] = {}
+        self.to_start: dict[str, Job] = {}
+        self.to_stop: list[str] = []
+        self.armed: dict[str, asyncio.TimerHandle] = {}
+        self.recorded = history.recorded
+        self.prints = history.prints
+        self.explicit: set[str] = set()
+        self.history = history.records
+        self.pending: deque[Event | Record] = deque()
+        self.out: list[Event] = []
+        self.extra: list[Group] = []
+        self.change: RunChange | None = None
+        self.after: list[Callable[[], None]] = []
+        self.acks: deque[list[Callable[[], None]]] = deque()
+        """One entry for each append on its way: what to call when it is durable."""
+        self.holding = False
+        self.settled: asyncio.Future[None] | None = None
+        self.scheduled = False
+        self.encode_result = encode_result
+        self.loop = RunLoop(host.outer, id, self.fail)
+        self.loop.keep_timers_if(self._timer_cancelled)
+        self.loop.now = history.at / MICROSECONDS
+        self.mail = Mailboxes(self.loop)
+        self.context = Context()
+        self.context.run(BRANCH.set, Branch(""))
+        self.context.run(RUN.set, self)
+        if variables is not None:
+            self.context.run(variables)
+        self._empty = len(self.context)
+        self.main = RunTask.make(self.context.run(body), self.loop, id, self.context, 0)
+
+    # ---------------------------------------------------------------- what the body asks for
+
+    def call(self, step: Recorded[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> StepFuture:
+        """Register a call under ``key``; it starts after the drain, once the run is live."""
+        print = step.arguments.fingerprint(step.name, args, kwargs)
+        if self.prints and (before := self.prints.get(key)) is not None and before != print:
+            self._disagree(key, step.name)
+        if key in self.waiting or (step.key and key in self.explicit):
+            self.loop.forbid(f"Two calls under the one key {key!r}", hint="Give each call a key of its own.")
+        if step.key:
+            self.explicit.add(key)
+        context = copy_context()
+        future = StepFuture.make(
+            self.loop, key, step, self.loop.number(), self._ask, step.on_cancel == "wait"
+        )
+        self.waiting[key] = future
+        self.to_start[key] = Job(
+            self, key, step, args, kwargs, print, context if len(context) > self._empty else None
+        )
+        return future
+
+    def _disagree(self, key: str, name: str) -> None:
+        error = NonDeterminismError(
+            f"Run {self.id} recorded another step under {key!r} than {name!r} with these arguments{_caller()}.",
+            hint="Run it with the code that started it, or give moved steps their old key (key=…).",
+        )
+        self.loop.poison = self.loop.poison or error
+        raise error
+
+    def _ask(self, key: str) -> None:
+        """Take note that the wait for a step was cancelled."""
+        job = self.to_start.pop(key, None)
+        if job is not None:
+            if key in self.recorded:
+                return
+            if job.step.on_cancel == "wait":
+                self.to_stop.append(key)
+            else:
+                self.waiting.pop(key, None)
+        elif key in self.in_flight or key in self.child_jobs:
+            self.to_stop.append(key)
+
+    def _timer_cancelled(self, handle: TimerHandle) -> bool:
+        armed = self.armed.pop(handle.key, None)
+        if armed is not None:
+            armed.cancel()
+        return handle.key in self.recorded
+
+    # ---------------------------------------------------------------- what happened goes to the log
+
+    def record(self, kind: int, key: str, data: bytes = b"", print: int = 0, took: int = 0) -> None:
+        """Append an event of this run; it is delivered when it is durable."""
+        if self.done or self.finishing:
+            return
+        at = self.host.now()
+        if at < self.last_at:
+            at = self.last_at
+        self.last_at = at
+        self.out.append(Event(kind, at, key, data, print, took))
+        self._mark()
+
+    def _mark(self) -> None:
+        if not self.marked:
+            self.marked = True
+            self.host.dirty(self)
+
+    def job_ended(self, job: Job, kind: int, data: bytes, took: int) -> None:
+        """Record what came of a step or a child run."""
+        if self.done or (
+            self.in_flight.pop(job.key, None) is None and self.child_jobs.pop(job.key, None) is None
+        ):
+            return
+        self.recorded.add(job.key)
+        self.record(kind, job.key, data, job.print, took)
+
+    def spawn(self, note: Event, opening: Group, durable: Callable[[], None]) -> None:
+        """Append the note of a child run together with the first events of the child."""
+        self.out.append(note)
+        self.extra.append(opening)
+        self.after.append(durable)
+        self._mark()
+
+    def alter(self, **fields: Any) -> RunChange:
+        """Change the run's row in the index with the next append."""
+        if self.change is None:
+            self.change = RunChange(self.id)
+            self._mark()
+        for name, value in fields.items():
+            setattr(self.change, name, value)
+        return self.change
+
+    def take(self, id: int) -> Append | None:
+        """Hand over what is to be appended, as one append; None when there is nothing."""
+        self.marked = False
+        events, self.out = self.out, []
+        change, self.change = self.change, None
+        extra, self.extra = self.extra, []
+        if not events and change is None and not extra:
+            return None
+        if change is not None:
+            change.at = events[-1].at if events else self.host.now()
+        closes = bool(events) and events[-1].kind == Kind.RUN_FINISHED
+        group = Group(self.stream, events, self.version, self.token, False, closes, "", change)
+        self.version += len(events)
+        self.acks.append(self.after)
+        if self.after:
+            self.after = []
+        return Append(id, (group, *extra) if extra else (group,), self.committed)
+
+    def committed(self, append: Append) -> None:
+        """Receive an append that is durable, or was refused."""
+        after = self.acks.popleft()
+        if self.done:
+            return
+        if append.error is not None:
+            self.lose(append.error)
+            return
+        for durable in after:
+            durable()
+        events = append.groups[0].events
+        if events and events[-1].kind == Kind.RUN_FINISHED:
+            self._finished(msgspec.json.decode(events[-1].data, type=Finished))
+            return
+        if not self.finishing:
+            self.pending.extend(events)
+            self.pump()
+
+    # ---------------------------------------------------------------- delivery
+
+    def wake(self) -> None:
+        """Let the body be driven in the next turn of the outer loop."""
+        if not self.scheduled and not self.done:
+            self.scheduled = True
+            self.host.outer.call_soon(self.pump)
+
+    def pump(self) -> None:
+        """Deliver records one at a time, each followed by a drain, until nothing is left or the slice is used up."""
+        self.scheduled = False
+        if self.done or self.finishing:
+            return
+        loop = self.loop
+        before = loop.enter()
+        try:
+            unfinished = self._advance()
+        except BodyError as error:
+            loop.leave(before)
+            self.fail(error)
+            return
+        except BaseException:
+            loop.leave(before)
+            raise
+        loop.leave(before)
+        if self.done or self.finishing:
+            return
+        if self.live:
+            self._effects()
+        if unfinished:
+            self.wake()
+        elif self.live:
+            if self.settled is not None and not self.settled.done():
+                self.settled.set_result(None)
+            if not self.ending and not self.holding:
+                self._look_if_stuck()
+
+    def _advance(self) -> bool:
+        """Return True when more is to be done."""
+        loop, main = self.loop, self.main
+        until = 0.0
+        count = 0
+        while True:
+            if not loop.drain():
+                return True
+            if loop.poison is not None:
+                raise loop.poison
+            if main.done() and self._end():
+                return False
+            if loop.ready:
+                continue
+            if self.history:
+                self.deliver(self.history.popleft())
+            elif not self.live:
+                self.live = True
+                self.prints = {}
+                self.host.went_live(self)
+            elif self.pending:
+                self.deliver(self.pending.popleft())
+            else:
+                return False
+            count += 1
+            if count % _LOOK_AT_CLOCK == 0:
+                now = time.perf_counter()
+                until = until or now + SLICE
+                if now > until:
+                    return True
+
+    def deliver(self, record: Event | Record) -> None:
+        """Let one record happen in the body."""
+        kind = record.kind
+        if kind < 16:
+            return
+        loop = self.loop
+        now = record.at / MICROSECONDS
+        if now > loop.now:
+            loop.now = now
+        key = record.key
+        if kind <= Kind.STEP_CANCELLED:
+            self._deliver_step(kind, key, record.data)
+        elif kind == Kind.TIMER_FIRED:
+            self._deliver_timer(key, record.data)
+        elif kind == Kind.SIGNAL_RECEIVED:
+            signal = msgspec.json.decode(record.data, type=Signal)
+            self.context.run(self.mail.put, signal.name, bytes(signal.value))
+        elif kind == Kind.CANCEL_REQUESTED:
+            self.cancel_request = msgspec.json.decode(record.data, type=CancelRequest)
+            self.main.cancel(self.cancel_request.reason or None)
+
+    def _deliver_step(self, kind: int, key: str, data: bytes) -> None:
+        future = self.waiting.pop(key, None)
+        if self.to_start:
+            self.to_start.pop(key, None)
+        self.recorded.discard(key)
+        if future is None:
+            raise self._unreached("step", key)
+        if future.done():
+            return
+        if kind == Kind.STEP_COMPLETED:
+            try:
+                future.set_result(future.step.decode(data))
+            except RepriseError as error:
+                future.set_exception(error)
+        elif kind == Kind.STEP_FAILED:
+            future.set_exception(CODEC.decode_error(msgspec.json.decode(data, type=ErrorValue)))
+        else:
+            future.settle_cancelled()
+
+    def _deliver_timer(self, key: str, data: bytes) -> None:
+        loop = self.loop
+        handle = loop.timers.pop(key, None)
+        loop.to_arm.pop(key, None)
+        self.recorded.discard(key)
+        if handle is None:
+            raise self._unreached("timer", key)
+        if not handle._cancelled:
+            loop.now = max(loop.now, handle._when)
+            loop.ready.append(handle)
+        else:
+            loop.now = max(loop.now, int(data) / MICROSECONDS)
+
+    def _unreached(self, what: str, key: str) -> NonDeterminismError:
+        return NonDeterminismError(
+            f"Run {self.id} recorded the {what} {key!r}, which this code does not reach{_where(self)}.",
+            hint="Run it with the code that started it, or give moved steps their old key (key=…).",
+        )
+
+    # ---------------------------------------------------------------- after a drain
+
+    def _effects(self) -> None:
+        """Stop, start and arm what the body asked for. Never inside a drain: steps must not see the body's loop."""
+        if self.to_stop:
+            keys, self.to_stop = self.to_stop, []
+            for key in keys:
+                self._stop(key)
+        if self.to_start and not self.holding:
+            jobs, self.to_start = self.to_start, {}
+            for key, job in jobs.items():
+                (self.in_flight if job.step.what == "step" else self.child_jobs)[key] = job
+            self.host.start_jobs(list(jobs.values()))
+        if self.loop.to_arm:
+            handles, self.loop.to_arm = self.loop.to_arm, {}
+            now = self.host.now() / MICROSECONDS
+            for key, handle in handles.items():
+                self.armed[key] = self.host.outer.call_later(max(0.0, handle._when - now), self._fire, handle)
+
+    def _stop(self, key: str) -> None:
+        job = self.in_flight.get(key) or self.child_jobs.get(key)
+        if job is not None:
+            job.asked = True
+            self.host.stop_job(job)
+        elif key in self.waiting:
+            self.recorded.add(key)
+            self.record(Kind.STEP_CANCELLED, key)
+
+    def _fire(self, handle: TimerHandle) -> None:
+        self.armed.pop(handle.key, None)
+        if handle._cancelled or self.done:
+            return
+        self.recorded.add(handle.key)
+        self.record(Kind.TIMER_FIRED, handle.key, b"%d" % round(handle._when * MICROSECONDS))
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing of the run executes or is on its way: it only waits."""
+        return not (self.in_flight or self.out or self.acks or self.scheduled or self.pending or self.marked)
+
+    async def settle(self) -> None:
+        """Start nothing more and wait until what executes is recorded."""
+        self.holding = True
+        while (self.in_flight or self.out or self.acks) and not (self.done or self.finishing):
+            self.settled = self.host.outer.create_future()
+            await self.settled
+
+    def _look_if_stuck(self) -> None:
+        if not self.idle:
+            return
+        if not self.armed and not self.mail.waiting and not self.child_jobs:
+            waits = "; ".join(f"{task.get_name()} at {_line(task)}" for task in [self.main, *self.loop.tasks])
+            self.fail(
+                StuckBodyError(
+                    f"The body of run {self.id} waits for something that is no step, timer, signal or child: {waits}.",
+                    hint="Put the threaded or foreign work into a @step; look for a lock that is never released.",
+                )
+            )
+            return
+        self.host.quiet(self)
+
+    # ---------------------------------------------------------------- mail
+
+    def receive(self, records: Sequence[Record]) -> None:
+        """Consume mail: what is recorded here fixes its order for ever."""
+        for record in records:
+            self.inbox_version = record.version
+            if record.key in self.seen or self.done:
+                continue
+            self.seen.add(record.key)
+            if record.kind == Kind.SIGNAL_SENT:
+                self.record(Kind.SIGNAL_RECEIVED, record.key, record.data)
+            elif record.kind == Kind.CANCEL_SENT:
+                self.record(Kind.CANCEL_REQUESTED, record.key, record.data)
+                self.alter(status="cancelling")
+            elif record.kind == Kind.CHILD_FINISHED:
+                self._child_finished(msgspec.json.decode(record.data, type=ChildFinished))
+            self.alter(due_at=None)
+
+    def _child_finished(self, mail: ChildFinished) -> None:
+        job = self.child_jobs.get(mail.key)
+        if job is None:
+            return
+        finished = mail.finished
+        if finished.status == "completed":
+            self.job_ended(job, Kind.STEP_COMPLETED, bytes(finished.value), 0)
+        elif finished.status == "cancelled" and job.asked:
+            self.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
+        else:
+            error = finished.error or CODEC.encode_error(RunCancelled(f"The child run {mail.run} was cancelled."))
+            self.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(error), 0)
+
+    # ---------------------------------------------------------------- the end
+
+    def _end(self) -> bool:
+        """Bring the body to its end after its main task is done; True when it is reached."""
+        loop = self.loop
+        if not self.ending:
+            self.ending = True
+            for task in list(loop.tasks):
+                task.cancel()
+            for future in list(self.waiting.values()):
+                if future.step.on_end == "cancel":
+                    future.cancel()
+            loop.close_generators(self.context)
+            return False
+        if loop.tasks or any(not future.done() for future in self.waiting.values()) or loop.ready:
+            return False
+        for record in self.history:
+            known = loop.timers if record.kind == Kind.TIMER_FIRED else self.waiting
+            if record.kind <= Kind.TIMER_FIRED and record.key not in known:
+                raise self._unreached("timer" if record.kind == Kind.TIMER_FIRED else "step", record.key)
+        self._finish(self._outcome())
+        return True
+
+    def _outcome(self) -> Finished:
+        main = self.main
+        request = self.cancel_request
+        if main.cancelled():
+            if request is not None and request.deadline:
+                return self._failed(DeadlineExceeded(f"Run {self.id} did not end before its deadline."))
+            reason = request.reason if request is not None else "the body cancelled itself"
+            return Finished("cancelled", error=CODEC.encode_error(RunCancelled(reason)))
+        error = main.exception()
+        if error is not None:
+            return self._failed(error)
+        try:
+            return Finished("completed", msgspec.Raw(self.encode_result(main.result())))
+        except RepriseError as unwritable:
+            return self._failed(unwritable)
+
+    def _failed(self, error: BaseException) -> Finished:
+        return Finished("failed", error=CODEC.encode_error(error))
+
+    def _finish(self, finished: Finished) -> None:
+        """Append the end. What of the run still executes is abandoned; its results would be refused."""
+        self.history.clear()
+        self.pending.clear()
+        self._disarm()
+        text = finished.error.message[:500] if finished.error is not None else ""
+        self.alter(status=finished.status, owner=None, due_at=None, error=text)
+        self.extra.extend(ends_elsewhere(self, finished))
+        self.record(Kind.RUN_FINISHED, "", msgspec.json.encode(finished))
+        self.finishing = True
+
+    def _finished(self, finished: Finished) -> None:
+        self.done = True
+        self._forget()
+        self.host.ended(self, finished, None)
+
+    def _disarm(self) -> None:
+        for armed in self.armed.values():
+            armed.cancel()
+        self.armed.clear()
+        for job in self.in_flight.values():
+            self.host.stop_job(job)
+
+    def fail(self, error: BodyError) -> None:
+        """End a run whose body broke the rules: failed if it was live, else stranded with its history untouched."""
+        if self.done or self.failing is not None:
+            return
+        self.failing = error
+        live = self.live and not isinstance(error, NonDeterminismError)
+        self._unwind()
+        if live:
+            self._finish(self._failed(error))
+            return
+        self.done = True
+        self.host.ended(self, None, error)
+
+    def lose(self, error: RepriseError) -> None:
+        """Leave memory because the log refused: another worker owns the run, or the store failed."""
+        if self.done:
+            return
+        self.done = True
+        self._unwind()
+        self.host.ended(self, None, error)
+
+    def evict(self) -> None:
+        """Leave memory without a trace in the log."""
+        if self.done:
+            return
+        self.done = True
+        self._unwind()
+
+    def _unwind(self) -> None:
+        self._disarm()
+        unwind(self.loop, [self.main, *self.loop.tasks], self.context)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Break the cycles, so that memory comes back without the cycle collector."""
+        if self.settled is not None and not self.settled.done():
+            self.settled.set_result(None)
+        self.waiting.clear()
+        self.to_start.clear()
+        self.to_stop.clear()
+        self.mail.clear()
+        self.loop.timers.clear()
+        self.loop.to_arm.clear()
+
+
+def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
+    """Return what the end of a run writes to others in the same commit: mail to its parent and its children."""
+    groups: list[Group] = []
+    now = execution.host.now()
+    started = execution.started
+    if started.parent:
+        mail = ChildFinished(execution.id, started.parent_key, finished)
+        groups.append(
+            Group(
+                inbox_stream(started.parent),
+                [Event(Kind.CHILD_FINISHED, now, execution.id, msgspec.json.encode(mail))],
+                run=RunChange(started.parent, due_at=now, at=now),
+            )
+        )
+    for key, job in execution.child_jobs.items():
+        child = execution.children.get(key)
+        if child is not None and job.step.on_end == "cancel":
+            request = msgspec.json.encode(CancelRequest(f"its parent {execution.id} ended", by=execution.id))
+            groups.append(
+                Group(
+                    inbox_stream(child),
+                    [Event(Kind.CANCEL_SENT, now, f"parent-{execution.id}", request)],
+                    run=RunChange(child, due_at=now, at=now),
+                )
+            )
+    return groups
+
+
+def _caller() -> str:
+    """Return `` at file:line`` of the body's line that made the call."""
+    frame: Any = __import__("sys")._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(("reprise.runtime", "asyncio")):
+        frame = frame.f_back
+    return f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+
+
+def _line(task: asyncio.Task[Any]) -> str:
+    stack = task.get_stack(limit=1)
+    if not stack:
+        return "?"
+    return f"{stack[0].f_code.co_name}, line {stack[0].f_lineno}"
+
+
+def _where(execution: Execution) -> str:
+    """Return where the body waits, for an error about a record that nobody waits for."""
+    tasks = [task for task in [execution.main, *execution.loop.tasks] if not task.done()]
+    return f" (it waits at {_line(tasks[0])})" if tasks else ""

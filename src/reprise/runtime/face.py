@@ -1,0 +1,143 @@
+"""What bodies and steps call besides asyncio and their own steps."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import uuid
+from datetime import datetime, timedelta
+from typing import Any, TypeVar, cast
+
+from reprise.kernel.clock import MICROSECONDS, to_datetime
+from reprise.kernel.codec import CODEC
+from reprise.kernel.errors import BodyError, CodecError, SignalTypeError
+from reprise.kernel.events import Progress
+from reprise.kernel.policy import seconds
+from reprise.runtime.branch import BRANCH, RUN
+from reprise.runtime.execution import Execution
+from reprise.runtime.pool import STEP
+
+T = TypeVar("T")
+
+
+class CurrentRun:
+    """The run whose body asks. What it derives depends on the run and the place of the call, never on the moment."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self._execution.id
+
+    @property
+    def workflow(self) -> str:
+        """Name of the workflow."""
+        return self._execution.started.workflow
+
+    @property
+    def replaying(self) -> bool:
+        """True while the history is delivered again. For logging only: a body that acts on it goes wrong."""
+        return not self._execution.live
+
+    def now(self) -> datetime:
+        """Return the time of the latest record (UTC): the same in every replay."""
+        return to_datetime(round(self._execution.loop.now * MICROSECONDS))
+
+    def _seed(self) -> bytes:
+        site = f"{self._execution.id}\0{BRANCH.get().site()}"
+        return hashlib.blake2b(site.encode(), digest_size=16).digest()
+
+    def random(self) -> random.Random:
+        """Return a random generator of this call site; adding another call elsewhere does not change it."""
+        return random.Random(self._seed())  # noqa: S311  (reproducible on purpose)
+
+    def uuid(self) -> uuid.UUID:
+        """Return a UUID of this call site (version 8: made from a hash)."""
+        raw = bytearray(self._seed())
+        raw[6] = raw[6] & 0x0F | 0x80
+        raw[8] = raw[8] & 0x3F | 0x80
+        return uuid.UUID(bytes=bytes(raw))
+
+
+class CurrentStep:
+    """The step that the running code belongs to."""
+
+    def __init__(self, run: str, key: str, name: str, attempt: int) -> None:
+        self.run = run
+        self.key = key
+        self.name = name
+        self.attempt = attempt
+        """1 for the first try."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key for the receiver, the same over attempts, crashes and take-overs of this call."""
+        digest = hashlib.blake2b(f"{self.run}\0{self.key}".encode(), digest_size=16)
+        return str(uuid.UUID(bytes=digest.digest(), version=4))
+
+
+def current_run() -> CurrentRun:
+    """Return the run whose body is running.
+
+    Raises:
+        BodyError: called outside of a body (in a step, use :func:`current_step`).
+    """
+    execution = RUN.get()
+    if execution is None:
+        raise BodyError("There is no run here.", hint="Call current_run() in the body of a workflow, not in a step.")
+    return CurrentRun(execution)
+
+
+def current_step() -> CurrentStep:
+    """Return the step that the running code belongs to.
+
+    Raises:
+        BodyError: called outside of a step that a run executes.
+    """
+    job = STEP.get(None)
+    if job is None:
+        raise BodyError("No run executes a step here.", hint="Call current_step() in a @step that a workflow awaits.")
+    return CurrentStep(job.execution.id, job.key, job.step.name, job.attempt)
+
+
+async def wait_for_signal(
+    name: str, type: type[T] = cast("type[Any]", Any), timeout: float | timedelta | None = None
+) -> T:
+    """Wait for a signal of that name and return its value; signals that came before are kept, in order.
+
+    The wait holds no worker slot and survives restarts. ``timeout`` in seconds or as timedelta; None = for ever.
+
+    Raises:
+        TimeoutError: no signal came in time.
+        SignalTypeError: the value is not of ``type``; it is consumed.
+        BodyError: called outside of a body.
+    """
+    execution = RUN.get()
+    if execution is None:
+        raise BodyError(f"A signal ({name!r}) can be awaited only in the body of a workflow.")
+    async with asyncio.timeout(None if timeout is None else seconds(timeout, "timeout")):
+        value = await execution.mail.take(name)
+    try:
+        return CODEC.decode(value, type)
+    except CodecError as error:
+        raise SignalTypeError(
+            f"The signal {name!r} of run {execution.id} is not what was awaited. {error.what}",
+            hint="Catch this error and wait again, or send a value of the right type.",
+        ) from error
+
+
+def progress(done: float, total: float | None = None, note: str = "") -> None:
+    """Tell people how far a step (or the body) is. Cheap: gathered and written to a side stream, never replayed.
+
+    Outside of a run it does nothing, so steps stay plain functions.
+    """
+    job = STEP.get(None)
+    if job is not None:
+        job.execution.host.progress(job.execution.id, Progress(job.key, done, total, note))
+        return
+    execution = RUN.get()
+    if execution is not None and execution.live:
+        execution.host.progress(execution.id, Progress("", done, total, note))

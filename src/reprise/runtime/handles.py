@@ -1,0 +1,151 @@
+"""What the run's loop hands out: handles, tasks and the futures of steps.
+
+Tasks and step futures hash by their number in the run, not by their address, so that sets of them (``asyncio.wait``,
+``TaskGroup``) iterate alike in replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reprise.runtime.loop import RunLoop
+    from reprise.runtime.step import Recorded
+
+
+class Handle:
+    """A callback in its context, waiting in the ready queue."""
+
+    __slots__ = ("__weakref__", "_cancelled", "args", "callback", "context")
+
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        """Let the callback not be called."""
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        """Tell whether it was cancelled."""
+        return self._cancelled
+
+
+class TimerHandle(Handle):
+    """A callback that a durable timer calls; ``when`` is absolute, in seconds of the run's time."""
+
+    __slots__ = ("_loop", "_scheduled", "_when", "key")
+
+    def __init__(
+        self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], context: Context, loop: RunLoop, key: str
+    ) -> None:
+        Handle.__init__(self, callback, args, context)
+        self._when = when
+        self._loop = loop
+        self._scheduled = True
+        self.key = key
+
+    def when(self) -> float:
+        """Return the due time."""
+        return self._when
+
+    def cancel(self) -> None:
+        """Let the timer not fire; its record may already be on the way and is then ignored."""
+        if not self._cancelled:
+            Handle.cancel(self)
+            self._loop.timer_cancelled(self)
+
+
+class RunTask(asyncio.Task[Any]):
+    """A task of a body. Its number must be set before ``__init__``, which hashes it."""
+
+    number: int
+    context: Context
+
+    @classmethod
+    def make(
+        cls, coro: Coroutine[Any, Any, Any], loop: RunLoop, name: str, context: Context, number: int
+    ) -> RunTask:
+        """Create the task; its first step is put into the loop's ready queue."""
+        task = cls.__new__(cls)
+        task.number = number
+        task.context = context
+        task.__init__(coro, loop=loop, name=name, context=context)
+        return task
+
+    def __hash__(self) -> int:
+        return self.number
+
+    __eq__ = object.__eq__
+
+
+class StepFuture(asyncio.Future[Any]):
+    """What came, or will come, of a step. Also stands in for the task where a step is started by ``create_task``.
+
+    With ``waits`` a cancellation asks the step to stop and lets the body go on when the log says what came of it, as
+    plain asyncio does with a task; without, the body goes on at once and the late record is ignored.
+    """
+
+    number: int
+    key: str
+    step: Recorded[..., Any]
+    ask: Callable[[str], None]
+    asked: bool
+    waits: bool
+    _name: str | None = None
+
+    @classmethod
+    def make(
+        cls, loop: RunLoop, key: str, step: Recorded[..., Any], number: int, ask: Callable[[str], None], waits: bool
+    ) -> StepFuture:
+        """Create the future of the step ``key``; ``ask`` is called once with the key when it shall stop."""
+        future = cls.__new__(cls)
+        future.number = number
+        future.__init__(loop=loop)
+        future.key = key
+        future.step = step
+        future.ask = ask
+        future.asked = False
+        future.waits = waits
+        return future
+
+    def __hash__(self) -> int:
+        return self.number
+
+    __eq__ = object.__eq__
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Ask the step to stop."""
+        if self.done():
+            return False
+        if not self.asked:
+            self.asked = True
+            self.ask(self.key)
+        return True if self.waits else super().cancel(msg)
+
+    def settle_cancelled(self) -> None:
+        """Become cancelled: the log says that the step stopped."""
+        super().cancel()
+
+    # What callers of create_task() expect of a task.
+
+    def get_name(self) -> str:
+        """Return the name given, or the step's key."""
+        return self._name or self.key
+
+    def set_name(self, value: object) -> None:
+        """Name it."""
+        self._name = str(value)
+
+    def cancelling(self) -> int:
+        """Return 1 when it was asked to stop."""
+        return int(self.asked)
+
+    def uncancel(self) -> int:
+        """Exist for the interface of tasks; a step that was asked to stop stays asked."""
+        return int(self.asked)

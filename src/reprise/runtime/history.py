@@ -1,0 +1,99 @@
+"""What the log says of one run, read for take-over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+from reprise.kernel.errors import StoreCorrupt
+from reprise.kernel.events import ChildStarted, Finished, Kind, Owned, Record, Retrying, Started
+
+STEP_KINDS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED})
+POISON = 5
+"""Take-overs without progress after which a run needs attention."""
+
+
+class History(msgspec.Struct):
+    """One run's past."""
+
+    started: Started
+    version: int = 0
+    at: int = 0
+    """Time of the last record, microseconds."""
+    records: deque[Record] = msgspec.field(default_factory=deque[Record])
+    """What is to be delivered, in log order."""
+    prints: dict[str, int] = {}
+    """Fingerprint by step key."""
+    names: dict[str, str] = {}
+    recorded: set[str] = msgspec.field(default_factory=set[str])
+    """Keys of steps and timers whose record is still to be delivered."""
+    children: dict[str, str] = {}
+    """Child run by step key."""
+    attempts: dict[str, int] = {}
+    """Failed attempts by step key, of steps that have not ended."""
+    seen: set[str] = msgspec.field(default_factory=set[str])
+    """Ids of mail that was consumed."""
+    owned: int = 0
+    """Take-overs since the run last made progress."""
+    cancelling: bool = False
+    paused: bool = False
+    finished: Finished | None = None
+
+
+def read_history(run: str, records: Sequence[Record]) -> History:
+    """Fold the records of ``run/<id>`` into what take-over needs.
+
+    Raises:
+        StoreCorrupt: the stream does not begin with RUN_STARTED.
+    """
+    if not records or records[0].kind != Kind.RUN_STARTED:
+        raise StoreCorrupt(
+            f"The history of run {run} does not begin with its start.", hint="Restore the store from a backup."
+        )
+    history = History(started=msgspec.json.decode(records[0].data, type=Started))
+    for record in records:
+        if 16 <= record.kind < 64:
+            _delivered(history, record)
+        else:
+            _noted(history, record)
+    history.version = records[-1].version
+    history.at = records[-1].at
+    return history
+
+
+def _delivered(history: History, record: Record) -> None:
+    history.records.append(record)
+    history.owned = 0
+    key = record.key
+    if record.kind in STEP_KINDS:
+        history.prints[key] = record.print
+        history.recorded.add(key)
+        history.attempts.pop(key, None)
+        if key in history.children:
+            history.seen.add(history.children[key])
+    elif record.kind == Kind.TIMER_FIRED:
+        history.recorded.add(key)
+    else:
+        history.seen.add(key)
+        history.cancelling |= record.kind == Kind.CANCEL_REQUESTED
+
+
+def _noted(history: History, record: Record) -> None:
+    kind = record.kind
+    if kind == Kind.RUN_OWNED:
+        history.owned = msgspec.json.decode(record.data, type=Owned).attempt
+    elif kind == Kind.STEP_RETRYING:
+        history.attempts[record.key] = msgspec.json.decode(record.data, type=Retrying).attempt
+    elif kind == Kind.CHILD_STARTED:
+        history.children[record.key] = msgspec.json.decode(record.data, type=ChildStarted).run
+        history.prints[record.key] = record.print
+    elif kind == Kind.RUN_PAUSED:
+        history.paused = True
+        history.seen.add(record.key)
+    elif kind == Kind.RUN_RESUMED:
+        history.paused = False
+        history.seen.add(record.key)
+    elif kind == Kind.RUN_FINISHED:
+        history.finished = msgspec.json.decode(record.data, type=Finished)

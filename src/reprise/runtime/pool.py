@@ -1,0 +1,282 @@
+"""Execute steps: a bounded number at once, each with its timeout and its retries.
+
+Drivers are tasks of the outer loop that execute one step after another; a task per step would cost more than the step's
+whole way through the log. A driver is retired when a step left something in its context, or was cancelled, so no step
+ever meets what belongs to its predecessor. Recording never waits for a free driver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from reprise.kernel.clock import Clock
+from reprise.kernel.codec import CODEC
+from reprise.kernel.errors import OutcomeUnknownStep, StepFailed, StepTimeout
+from reprise.kernel.events import Kind, Retrying
+from reprise.kernel.policy import Verdict as Retryable
+from reprise.runtime.branch import RUN
+from reprise.runtime.execution import Job
+from reprise.runtime.middleware import Call, Middleware, compose
+from reprise.runtime.timeouts import Timeouts
+
+FLUSH_EVERY = 128
+"""Steps after which results are handed to the log although more steps are ready."""
+SLOW = 0.02
+"""Seconds after which a running step gets a STEP_STARTED note of its own."""
+
+STEP: ContextVar[Job] = ContextVar("reprise_step")
+"""The step that the running code belongs to."""
+
+
+class Driver:
+    """A task that executes steps, one at a time."""
+
+    __slots__ = ("began", "idle", "job", "noted", "task", "timed_out")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None]
+        self.job: Job | None = None
+        self.idle: asyncio.Future[None] | None = None
+        self.timed_out = False
+        self.began = 0.0
+        self.noted = False
+
+
+class Pool:
+    """Executes the steps of all runs of one engine.
+
+    ``flush`` is called when results should go to the log; ``uniform`` gives random floats in [0, 1) for the jitter of
+    retries.
+    """
+
+    def __init__(
+        self,
+        outer: asyncio.AbstractEventLoop,
+        clock: Clock,
+        flush: Callable[[], None],
+        uniform: Callable[[], float],
+        concurrency: int = 100,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        self.concurrency = concurrency
+        self.executed = 0
+        self.retried = 0
+        self._outer = outer
+        self._clock = clock
+        self._flush = flush
+        self._uniform = uniform
+        self._jobs: deque[Job] = deque()
+        self._idle: list[Driver] = []
+        self._drivers: set[Driver] = set()
+        self._backing_off: dict[Job, asyncio.TimerHandle] = {}
+        self._timeouts = Timeouts(outer, self._expired)
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="reprise-step")
+        self._invoke = compose(middleware, self._innermost) if middleware else None
+        self._watching = False
+        self._closing = False
+
+    # ---------------------------------------------------------------- work in
+
+    def start(self, jobs: Iterable[Job]) -> None:
+        """Execute jobs as soon as drivers are free, in order."""
+        queue = self._jobs
+        for job in jobs:
+            queue.append(job)
+            if self._idle:
+                driver = self._idle.pop()
+                if driver.idle is not None and not driver.idle.done():
+                    driver.idle.set_result(None)
+            elif len(self._drivers) < self.concurrency:
+                self._spawn()
+
+    def _spawn(self) -> None:
+        driver = Driver()
+        self._drivers.add(driver)
+        driver.task = self._outer.create_task(self._drive(driver), context=contextvars.Context())
+
+    def stop(self, job: Job) -> None:
+        """Ask a job to stop. One that waits for a driver or a retry ends at once."""
+        job.asked = True
+        if job.driver is not None:
+            job.driver.task.cancel()
+            return
+        timer = self._backing_off.pop(job, None)
+        if timer is not None:
+            timer.cancel()
+            job.execution.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
+
+    async def close(self, grace: float) -> None:
+        """Let running steps end within ``grace`` seconds, cancel the others, and release everything."""
+        self._closing = True
+        self._jobs.clear()
+        for timer in self._backing_off.values():
+            timer.cancel()
+        self._backing_off.clear()
+        for driver in self._idle:
+            if driver.idle is not None and not driver.idle.done():
+                driver.idle.set_result(None)
+        tasks = [driver.task for driver in self._drivers]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # ---------------------------------------------------------------- drivers
+
+    async def _drive(self, driver: Driver) -> None:
+        jobs = self._jobs
+        task = driver.task
+        count = 0
+        try:
+            while not self._closing:
+                if not jobs:
+                    driver.idle = self._outer.create_future()
+                    self._idle.append(driver)
+                    await driver.idle
+                    driver.idle = None
+                    continue
+                await self._perform(driver, jobs.popleft())
+                count += 1
+                if not jobs or count % FLUSH_EVERY == 0:
+                    self._flush()
+                if task.cancelling() or len(contextvars.copy_context()) > 1:
+                    break
+                if count % 32 == 0:
+                    await asyncio.sleep(0)
+        finally:
+            self._drivers.discard(driver)
+        if jobs and not self._closing:
+            self._spawn()
+
+    async def _perform(self, driver: Driver, job: Job) -> None:
+        """Execute one attempt of a step and record what came of it."""
+        execution = job.execution
+        if job.asked or execution.done:
+            execution.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
+            return
+        step = job.step
+        STEP.set(job)
+        job.attempt += 1
+        job.driver = driver
+        driver.job = job
+        driver.noted = driver.timed_out = False
+        began = driver.began = self._clock.monotonic()
+        if not self._watching:
+            self._watching = True
+            self._outer.call_later(SLOW, self._note_slow)
+        unwatch = self._timeouts.add(driver, step.timeout) if step.timeout is not None else None
+        error: BaseException | None = None
+        data = b""
+        kind = Kind.STEP_COMPLETED
+        try:
+            if self._invoke is not None:
+                value = await self._invoke(Call(step.name, execution.id, job.key, job.attempt, job))
+            elif step.is_sync or job.context is not None:
+                value = await self._innermost_job(job)
+            else:
+                value = await step.function(*job.args, **job.kwargs)
+            data = step.encode(value)
+        except asyncio.CancelledError:
+            if driver.timed_out:
+                error = _timed_out(job)
+            elif self._closing and not job.asked:
+                raise
+            kind = Kind.STEP_CANCELLED
+        except SystemExit as exit:
+            error = StepFailed(f"Step {step.name} called sys.exit({exit.code!r}).", hint="Raise an exception instead.")
+        except Exception as raised:
+            error = raised
+        finally:
+            if unwatch is not None:
+                unwatch(driver)
+            job.driver = driver.job = None
+        self.executed += 1
+        took = int((self._clock.monotonic() - began) * 1_000_000)
+        if error is None:
+            execution.job_ended(job, kind, data, took)
+        else:
+            self._failed(job, error, took)
+
+    async def _innermost(self, call: Call) -> Any:
+        return await self._innermost_job(call.job)
+
+    async def _innermost_job(self, job: Job) -> Any:
+        """Call the step's function where it belongs: in a thread, in the caller's context, or just here."""
+        step = job.step
+        if step.is_sync:
+            context = contextvars.copy_context() if job.context is None else _outside(job.context, job)
+            return await self._outer.run_in_executor(
+                self._threads, lambda: context.run(step.function, *job.args, **job.kwargs)
+            )
+        if job.context is not None:
+            context = _outside(job.context, job)
+            return await self._outer.create_task(step.function(*job.args, **job.kwargs), context=context)
+        return await step.function(*job.args, **job.kwargs)
+
+    # ---------------------------------------------------------------- timeouts, retries, notes
+
+    def _expired(self, driver: Driver) -> None:
+        if driver.job is not None:
+            driver.timed_out = True
+            driver.task.cancel()
+
+    def _failed(self, job: Job, error: BaseException, took: int) -> None:
+        """Try again later, or record the failure."""
+        step = job.step
+        verdict = step.retry.classify(error)
+        again = verdict is Retryable.TRANSIENT or (verdict is Retryable.UNKNOWN and step.idempotent)
+        value = CODEC.encode_error(error)
+        if not again or job.asked or job.attempt >= step.retry.attempts:
+            job.execution.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(value), took)
+            return
+        delay = step.retry.delay(job.attempt, self._uniform(), error)
+        note = Retrying(job.attempt, value, self._clock.now() + int(delay * 1_000_000))
+        job.execution.record(Kind.STEP_RETRYING, job.key, msgspec.json.encode(note), job.print, took)
+        self.retried += 1
+        self._backing_off[job] = self._outer.call_later(delay, self._again, job)
+
+    def _again(self, job: Job) -> None:
+        self._backing_off.pop(job, None)
+        self.start([job])
+
+    def _note_slow(self) -> None:
+        """Write STEP_STARTED for steps that run for a while, so that others can see them."""
+        before = self._clock.monotonic() - SLOW
+        for driver in self._drivers:
+            job = driver.job
+            if job is not None and not driver.noted and driver.began < before:
+                driver.noted = True
+                job.execution.record(Kind.STEP_STARTED, job.key, msgspec.json.encode(job.step.name), job.print)
+        self._watching = any(driver.job is not None and not driver.noted for driver in self._drivers)
+        if self._watching:
+            self._outer.call_later(SLOW, self._note_slow)
+
+
+def _timed_out(job: Job) -> BaseException:
+    step = job.step
+    if step.is_sync:
+        return OutcomeUnknownStep(
+            f"Step {step.name} ran longer than {step.timeout} s in a thread, which cannot be stopped: whether it "
+            "happened is unknown.",
+            hint="Declare it idempotent=True if doing it twice is harmless, or give it a longer timeout.",
+        )
+    return StepTimeout(f"Step {step.name} ran longer than {step.timeout} s.", hint="Give it a longer timeout=.")
+
+
+def _outside(context: contextvars.Context, job: Job) -> contextvars.Context:
+    """Return the caller's context without the run, so that what the step calls is not taken for the body."""
+    context = context.copy()
+    context.run(RUN.set, None)
+    context.run(STEP.set, job)
+    return context

@@ -1,0 +1,60 @@
+"""Who is alive on this machine: a worker holds the lock of a file of its own, which the kernel frees when it dies.
+
+So the runs of a process that was killed are taken over at once, and not after its lease's time. A process that only
+stopped answering (paused, out of reach) still holds its file; for it the lease decides.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+
+class Presence:
+    """The lock files of one store's workers on this machine."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._held: dict[str, int] = {}
+
+    def enter(self, worker: str) -> None:
+        """Hold the file of ``worker`` until :meth:`leave`, or the end of the process."""
+        if self._folder is None or worker in self._held:
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(self._path(worker), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        self._held[worker] = file
+
+    def leave(self, worker: str) -> None:
+        """Let the file go and remove it."""
+        file = self._held.pop(worker, None)
+        if file is not None:
+            self._path(worker).unlink(missing_ok=True)
+            os.close(file)
+
+    def died(self, worker: str) -> bool:
+        """Tell whether ``worker`` was here and is no more. False also for workers of other machines."""
+        if self._folder is None or worker in self._held:
+            return False
+        try:
+            file = os.open(self._path(worker), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(file)
+        return True
+
+    def forget(self, worker: str) -> None:
+        """Remove the file of a worker that died and owns nothing more."""
+        if self._folder is not None and worker not in self._held:
+            self._path(worker).unlink(missing_ok=True)
+
+    def _path(self, worker: str) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{worker}.lock"

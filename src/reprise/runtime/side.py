@@ -1,0 +1,109 @@
+"""Side streams: progress and captured log lines. People watch them; replay never reads them.
+
+Writes are gathered for a moment and go to the log in one append per run; they never hold up a step, and they may be
+lost in a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from reprise.kernel.clock import Clock
+from reprise.kernel.events import Event, Kind, LogLine, Progress, log_stream, progress_stream
+from reprise.runtime.branch import RUN
+from reprise.runtime.pool import STEP
+from reprise.stores.log import Append, Group
+from reprise.stores.store import Store
+
+GATHER = 0.2
+"""Seconds over which writes are gathered; of progress under one key only the last is kept."""
+LONGEST_LINE = 10_000
+"""Characters of a log line that are kept."""
+FLOOD = 1_000
+"""Log lines of one moment that are kept; what is beyond is counted."""
+
+
+class Side:
+    """The side streams of the runs of one engine."""
+
+    def __init__(self, store: Store, clock: Clock, outer: asyncio.AbstractEventLoop, number: Callable[[], int]) -> None:
+        self._store = store
+        self._clock = clock
+        self._outer = outer
+        self._number = number
+        self._progress: dict[tuple[str, str], Event] = {}
+        self._lines: dict[str, list[Event]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.dropped = 0
+
+    def progress(self, run: str, progress: Progress) -> None:
+        """Write how far a step is; safe from any thread."""
+        event = Event(Kind.PROGRESS, self._clock.now(), progress.key, msgspec.json.encode(progress))
+        self._outer.call_soon_threadsafe(self._add_progress, run, event)
+
+    def line(self, run: str, line: LogLine) -> None:
+        """Write a log line; safe from any thread."""
+        event = Event(Kind.LOG_LINE, self._clock.now(), line.key, msgspec.json.encode(line))
+        self._outer.call_soon_threadsafe(self._add_line, run, event)
+
+    def _add_progress(self, run: str, event: Event) -> None:
+        self._progress[run, event.key] = event
+        self._arm()
+
+    def _add_line(self, run: str, event: Event) -> None:
+        lines = self._lines.setdefault(run, [])
+        if len(lines) < FLOOD:
+            lines.append(event)
+        else:
+            self.dropped += 1
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = self._outer.call_later(GATHER, self.flush)
+
+    def flush(self) -> None:
+        """Hand over what was gathered."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        progress, self._progress = self._progress, {}
+        lines, self._lines = self._lines, {}
+        streams: dict[str, list[Event]] = {}
+        for (run, _), event in progress.items():
+            streams.setdefault(progress_stream(run), []).append(event)
+        for run, events in lines.items():
+            streams.setdefault(log_stream(run), []).extend(events)
+        if streams:
+            self._store.log.submit(
+                [Append(self._number(), (Group(stream, events),)) for stream, events in streams.items()]
+            )
+            self._store.signal.wake(list(streams))
+
+
+class SideHandler(logging.Handler):
+    """Copy what steps log to the run's side stream."""
+
+    def __init__(self, side: Side, level: int = logging.INFO) -> None:
+        super().__init__(level)
+        self._side = side
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record if it belongs to a step, or to a body that is not replaying."""
+        job = STEP.get(None)
+        run, key = (job.execution.id, job.key) if job is not None else ("", "")
+        if job is None:
+            execution = RUN.get()
+            if execution is None or not execution.live:
+                return
+            run = execution.id
+        try:
+            text = self.format(record)[:LONGEST_LINE]
+        except Exception:  # noqa: BLE001  the contract of logging: what cannot be formatted is its handler's to report
+            self.handleError(record)
+            return
+        self._side.line(run, LogLine(record.levelname, record.name, text, key))

@@ -1,0 +1,255 @@
+"""Steps: the calls of a body whose outcome is recorded once.
+
+A step is an ordinary function. Called in the body of a run it executes outside of the body's loop, its outcome is
+appended to the log, and the body receives what the log says. Called anywhere else (in another step, in a test, in a
+script) it is a plain call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import warnings
+from asyncio import events
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+
+from reprise.kernel.arguments import Arguments
+from reprise.kernel.codec import CODEC
+from reprise.kernel.errors import BodyError, ConfigurationError, unknown_option
+from reprise.kernel.policy import Retry, seconds
+from reprise.runtime.branch import BRANCH, RUN
+from reprise.runtime.handles import StepFuture
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OnCancel = Literal["wait", "abandon"]
+
+DEFAULT_TIMEOUT = 300.0
+"""Seconds a step may run unless it says otherwise (``workflows.default_timeout`` of the documents)."""
+DEFAULT_RETRY = Retry(3)
+"""How a step is tried again unless it says otherwise."""
+OPTIONS = ("name", "key", "retry", "timeout", "on_cancel", "idempotent")
+
+
+class Recorded(Generic[P, R]):
+    """A function whose calls in a body are recorded under a key: a step, or a workflow called as a child run."""
+
+    what = "step"
+    on_end = "cancel"
+    """What becomes of a call that nobody waited for when the body ends: cancel, wait (child runs), abandon."""
+
+    def __init__(self, function: Callable[..., Any], *, name: str, key: str, on_cancel: OnCancel) -> None:
+        if on_cancel not in ("wait", "abandon"):
+            raise ConfigurationError(f"on_cancel of {name} is {on_cancel!r}; it may be 'wait' or 'abandon'.")
+        self.function = function
+        self.name = name
+        self.key = key
+        self.on_cancel: OnCancel = on_cancel
+        self.is_sync = not inspect.iscoroutinefunction(function)
+        self.arguments = Arguments(function)
+        self.__name__ = name
+        self.__qualname__ = getattr(function, "__qualname__", name)
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+
+    @cached_property
+    def encode(self) -> Callable[[Any], bytes]:
+        """Function that writes a result as its declared type."""
+        return CODEC.encoder(self.arguments.returns)
+
+    @cached_property
+    def decode(self) -> Callable[[bytes], Any]:
+        """Function that reads a result as its declared type."""
+        return CODEC.decoder(self.arguments.returns)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Return the call, to be awaited or handed to ``gather``, ``create_task``, a ``TaskGroup``.
+
+        Outside of any event loop a synchronous step is simply called.
+        """
+        if self.is_sync and events._get_running_loop() is None:
+            if RUN.get() is not None:
+                raise _elsewhere(self.name)
+            return self.function(*args, **kwargs)
+        return cast("Coroutine[Any, Any, R]", StepCall(self, args, kwargs))
+
+    def __repr__(self) -> str:
+        return f"<{self.what} {self.__module__}.{self.__qualname__}>"
+
+
+class Step(Recorded[P, R]):
+    """A function whose calls in a body are recorded. Made by :func:`step`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str = "",
+        key: str = "",
+        retry: Retry | None = None,
+        timeout: float | timedelta | None = DEFAULT_TIMEOUT,
+        on_cancel: OnCancel | None = None,
+        idempotent: bool = False,
+    ) -> None:
+        if not callable(function):
+            raise ConfigurationError(f"@step needs a function, not {function!r}.")
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise ConfigurationError(
+                f"@step cannot record the generator {function.__qualname__}: one call has one outcome.",
+                hint="Return a list, or loop in the body and make each item a step.",
+            )
+        default: OnCancel = "wait" if inspect.iscoroutinefunction(function) else "abandon"
+        super().__init__(function, name=name or function.__name__, key=key, on_cancel=on_cancel or default)
+        self.retry = retry if retry is not None else DEFAULT_RETRY
+        self.timeout = None if timeout is None else seconds(timeout, "timeout")
+        self.idempotent = idempotent
+
+    def options(self, **changes: Any) -> Step[P, R]:
+        """Return the same step with other options, such as ``key=`` for one call.
+
+        >>> @step
+        ... async def fetch(url: str) -> str: ...
+        >>> fetch.options(key="front-page", timeout=5).timeout
+        5.0
+        """
+        options = self._options()
+        check_options("step", changes, options)
+        return Step(self.function, **(options | changes))
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in OPTIONS}
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Bind as a method does."""
+        if instance is None:
+            return self
+        return Step[Any, Any](self.function.__get__(instance, owner), **self._options())
+
+
+class StepCall(Coroutine[Any, Any, Any]):
+    """One call of a step that has not begun.
+
+    It is a coroutine to everybody who asks, but the loop of a run takes it for what it is: where a task would only
+    wait for the step's future, there is just the future.
+    """
+
+    __slots__ = ("__qualname__", "_inner", "args", "begun", "kwargs", "step")
+
+    def __init__(self, step: Recorded[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.step = step
+        self.args = args
+        self.kwargs = kwargs
+        self.begun = False
+        self._inner: Generator[Any, Any, Any] | None = None
+        self.__qualname__ = step.name
+
+    def start(self, key: str) -> StepFuture:
+        """Register the call with the run of the caller and return the future of its outcome."""
+        self.begun = True
+        run = RUN.get()
+        assert run is not None
+        return run.call(self.step, self.args, self.kwargs, self.step.key or key)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        self.begun = True
+        run = RUN.get()
+        if run is None:
+            return self._plainly().__await__()
+        if events._get_running_loop() is not run.loop:
+            raise _elsewhere(self.step.name)
+        step = self.step
+        return run.call(step, self.args, self.kwargs, step.key or BRANCH.get().step()).__await__()
+
+    async def _plainly(self) -> Any:
+        """Call the function as if it were no step."""
+        if self.step.is_sync:
+            return await asyncio.to_thread(self.step.function, *self.args, **self.kwargs)
+        return await cast("Awaitable[Any]", self.step.function(*self.args, **self.kwargs))
+
+    def send(self, value: Any) -> Any:
+        """Drive as a coroutine."""
+        if self._inner is None:
+            self._inner = self.__await__()
+        return self._inner.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Drive as a coroutine."""
+        if self._inner is None:
+            self._inner = self.__await__()
+        return self._inner.throw(*error)
+
+    def close(self) -> None:
+        """Drive as a coroutine."""
+        self.begun = True
+        if self._inner is not None:
+            self._inner.close()
+
+    def __del__(self) -> None:
+        if not self.begun:
+            warnings.warn(
+                f"the call of step {self.step.name} was never awaited, so nothing happened",
+                RuntimeWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+
+def _elsewhere(name: str) -> BodyError:
+    return BodyError(
+        f"Step {name} was called from outside of the loop of its run (a thread, or another event loop).",
+        hint="Await it in the body itself; threaded work belongs into the step.",
+    )
+
+
+def check_options(owner: str, given: dict[str, Any], known: Collection[str]) -> None:
+    """Raise ``UnknownOption`` for an option that ``owner`` does not have."""
+    for name in given:
+        if name not in known:
+            raise unknown_option(owner, name, known)
+
+
+@overload
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(**options: Any) -> Callable[[Callable[P, Any]], Step[P, Any]]: ...
+
+
+def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Make a function a step: in the body of a run its outcome is recorded exactly once.
+
+    It executes at least once: a step that was in flight when the process died runs again. Its result must be
+    writable as its declared type (see the guide on values). A synchronous function runs in a thread.
+
+    Options:
+        name: what the record calls it; default the function's name.
+        key: explicit key of the call; use it where a refactoring must not move the step.
+        retry: :class:`~reprise.kernel.policy.Retry`; default 3 attempts on errors that are not the program's own.
+        timeout: seconds (or timedelta) for one attempt, default 300; None = no limit. An async step is cancelled. A
+            synchronous one cannot be: its outcome is unknown and it is tried again only if ``idempotent``.
+        on_cancel: "wait" (default of async steps): a cancelled body goes on when the step has stopped; "abandon"
+            (default of synchronous ones): at once.
+        idempotent: doing it twice is as good as once.
+
+    Raises:
+        UnknownOption: a name is misspelt.
+        ConfigurationError: the function is a generator, or an option's value is not possible.
+
+    >>> @step(retry=Retry(4), timeout=30)
+    ... async def double(n: int) -> int:
+    ...     return 2 * n
+    >>> import asyncio; asyncio.run(double(4))          # outside of a run: a plain call
+    8
+    """
+    check_options("step", options, OPTIONS)
+    if function is None:
+        return lambda function: Step(function, **options)
+    if isinstance(function, Step):
+        raise ConfigurationError(f"{function.name} is a step already.")
+    return Step(function, **options)

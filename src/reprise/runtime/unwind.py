@@ -1,0 +1,80 @@
+"""Take a body out of memory without letting it do anything.
+
+A body is never left to the garbage collector: its ``finally`` would run at some later moment, inside another run's
+drain, with that run's identity. Instead each suspended coroutine is closed now, in its own context, with the loop of
+the run refusing every call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import events
+from collections.abc import Coroutine, Iterable
+from contextvars import Context
+from typing import Any
+
+from reprise.kernel.errors import Evicted
+from reprise.runtime.handles import RunTask
+from reprise.runtime.loop import RunLoop
+
+GRAVEYARD: list[Coroutine[Any, Any, Any]] = []
+"""Coroutines that catch everything in a loop and so cannot be closed; kept, and counted, rather than collected."""
+
+
+def unwind(loop: RunLoop, tasks: Iterable[RunTask], context: Context) -> None:
+    """Close the coroutines of ``tasks`` (innermost last started first) and the loop's async generators."""
+    loop.refuse()
+    outer = events._get_running_loop()
+    current = asyncio.current_task(outer) if outer is not None else None
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    if outer is not None and current is not None:
+        asyncio.tasks._leave_task(outer, current)
+    events._set_running_loop(loop)
+    try:
+        for task in reversed(list(tasks)):
+            if not task.done():
+                _close_task(loop, task)
+        for generator in [*loop.lost_generators, *loop.generators]:
+            _close_generator(generator, context)
+    finally:
+        events._set_running_loop(outer)
+        sys.set_asyncgen_hooks(*hooks)
+        if outer is not None and current is not None:
+            asyncio.tasks._enter_task(outer, current)
+    loop.lost_generators.clear()
+    loop.ready.clear()
+    loop.timers.clear()
+    loop.to_arm.clear()
+    loop.tasks.clear()
+
+
+def _close_task(loop: RunLoop, task: RunTask) -> None:
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    coro = task.get_coro()
+    assert coro is not None
+    asyncio.tasks._enter_task(loop, task)
+    try:
+        task.context.run(coro.close)
+    except Evicted:
+        pass
+    except RuntimeError as error:
+        if "ignored GeneratorExit" in str(error):
+            GRAVEYARD.append(coro)  # type: ignore[arg-type]
+    except BaseException:  # noqa: S110  (what a body raises while it is unwound is nobody's news)
+        pass
+    finally:
+        asyncio.tasks._leave_task(loop, task)
+
+
+def _close_generator(generator: Any, context: Context) -> None:
+    # Up to Python 3.12 closing a task does not unwind an async generator that is itself waiting.
+    waiting = generator.ag_await
+    for close in (getattr(waiting, "close", None), lambda: generator.aclose().send(None)):
+        if close is None:
+            continue
+        try:
+            context.run(close)
+        except BaseException:  # noqa: S110
+            pass

@@ -1,0 +1,212 @@
+"""A worker: takes runs that are due, also those of workers that died, and keeps its own lease alive.
+
+Workers need no coordinator. Each looks into the index of runs when it is tapped, when a timer of a parked run is due,
+and once a second. Two may want the same run: the append that takes it over is conditional, one of them wins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from reprise.kernel.clock import Clock
+from reprise.kernel.errors import StoreError
+from reprise.kernel.ids import Ids
+from reprise.runtime.engine import Engine
+from reprise.runtime.presence import Presence
+from reprise.stores.lease import Grant
+from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.store import Store
+
+LEASE = 15.0
+"""Seconds after which a worker that does not renew is taken for dead."""
+LOOK = 1.0
+"""Seconds between two looks into the index when nothing taps the worker."""
+IDLE = 5.0
+"""Seconds that a run may wait in memory before it is let go."""
+BATCH = 200
+"""Runs taken in one look."""
+LIVE = ("pending", "running", "waiting", "cancelling", "compensating", "stranded")
+
+
+class Worker:
+    """Executes due runs of a store through an engine."""
+
+    def __init__(
+        self, store: Store, engine: Engine, clock: Clock, *, ttl: float = LEASE, idle: float = IDLE, claims: bool = True
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._clock = clock
+        self._ttl = ttl
+        self._idle = idle
+        self._claims = claims
+        self._ids = Ids(clock.now)
+        self._presence = Presence(store.presence)
+        self._grant: Grant | None = None
+        self._tapped = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._undo: list[Callable[[], None]] = []
+        self._next: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._first = True
+        self.drained = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        """Name under which runs are owned; a new one after a lease was lost."""
+        return self._engine.worker
+
+    async def start(self) -> None:
+        """Take the worker's lease and begin to look for runs; idempotent."""
+        if self._tasks:
+            return
+        await self._become(self._engine.worker)
+        self._engine.start()
+        self._engine.on_parked = self._look_at
+        self._undo.append(self._store.signal.listen("runs", lambda _: self._tapped.set()))
+        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._look())]
+
+    async def _become(self, name: str) -> None:
+        self._presence.enter(name)
+        self._grant = await self._store.lease.take(f"worker/{name}", name, self._ttl)
+        self._engine.worker = name
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """Take nothing more, let running steps end, give the runs to others; idempotent, safe before start."""
+        if self._stopping:
+            return
+        self._stopping = True
+        for undo in self._undo:
+            undo()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._next is not None:
+            self._next.cancel()
+        await self._engine.stop(grace)
+        if self._grant is not None:
+            with suppress(StoreError):
+                await self._store.lease.drop([self._grant])
+        self._presence.leave(self._engine.worker)
+        self._store.signal.wake(["runs"])
+        self.drained.set()
+
+    # ---------------------------------------------------------------- the lease
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._ttl / 3)
+            if self._grant is None:
+                continue
+            try:
+                self._grant = (await self._store.lease.renew([self._grant], self._ttl))[0]
+            except StoreError:
+                continue
+            if self._grant is None:
+                await self._lost()
+
+    async def _lost(self) -> None:
+        """Others may own our runs by now: leave them, and begin again under a new name."""
+        self._engine.drop_all()
+        self._presence.leave(self._engine.worker)
+        await self._become(self._ids.new())
+        self._tapped.set()
+
+    # ---------------------------------------------------------------- looking for work
+
+    def _look_at(self, due_at: int | None) -> None:
+        """Look again when a timer of a parked run is due."""
+        if due_at is None:
+            return
+        delay = max(0.0, (due_at - self._clock.now()) / 1_000_000)
+        loop = asyncio.get_running_loop()
+        if self._next is None or self._next.cancelled() or self._next.when() > loop.time() + delay:
+            if self._next is not None:
+                self._next.cancel()
+            self._next = loop.call_later(delay, self._timer_due)
+
+    def _timer_due(self) -> None:
+        self._next = None
+        self._tapped.set()
+
+    async def _look(self) -> None:
+        while True:
+            self._tapped.clear()
+            try:
+                full = await self.look()
+            except StoreError:
+                full = False
+            if full:
+                await asyncio.sleep(0)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._tapped.wait()
+
+    async def look(self) -> bool:
+        """Look once: take due runs, bring mail, let long waits go; True when there is more to take."""
+        await self._park_idle()
+        await self._retry_orphans()
+        room = self._engine.max_loaded - len(self._engine.executions)
+        if room <= 0:
+            for execution in self._engine.idle()[:BATCH]:
+                await self._engine.park(execution)
+            room = max(1, self._engine.max_loaded - len(self._engine.executions))
+        limit = min(room, BATCH)
+        dead = await self._dead()
+        rows = await self._store.runs.due(self._clock.now(), owner=self.id, dead=dead, limit=limit)
+        if self._first and self._claims:
+            self._first = False
+            rows += await self._store.runs.find(RunFilter(status=("stranded",)), limit=BATCH)
+        taken = 0
+        for row in rows:
+            taken += await self._act(row)
+        for worker in dead:
+            if len(rows) < limit:
+                self._presence.forget(worker)
+        return taken > 0 and len(rows) == limit
+
+    async def _act(self, row: RunRow) -> bool:
+        engine = self._engine
+        if row.id in engine.executions:
+            await self._store.runs.mark(row.id, None)
+            engine.bring_mail(row.id)
+            return False
+        if not self._claims:
+            return False
+        if row.status == "stranded" and engine.registry.get(row.workflow) is None:
+            return False
+        return await engine.take_over(row) is not None
+
+    async def _dead(self) -> list[str]:
+        """Return workers that own runs and are no more."""
+        if not self._claims:
+            return []
+        owners = await self._store.runs.count(RunFilter(status=LIVE), by="owner")
+        dead: list[str] = []
+        for owner in owners:
+            if owner in ("", self.id):
+                continue
+            if self._presence.died(owner) or not await self._store.lease.holder(f"worker/{owner}"):
+                dead.append(owner)
+        return dead
+
+    async def _park_idle(self) -> None:
+        before = self._clock.monotonic() - self._idle
+        for execution in self._engine.idle():
+            if execution.idle_since > before:
+                break
+            await self._engine.park(execution)
+
+    async def _retry_orphans(self) -> None:
+        for run in list(self._engine.orphans):
+            rows = await self._store.runs.find(RunFilter(prefix=run), limit=1, newest_first=False)
+            self._engine.orphans.discard(run)
+            if rows and rows[0].id == run:
+                await self._engine.take_over(rows[0])
+
+    def statistics(self) -> dict[str, int | str]:
+        """Return the engine's counts and the worker's name."""
+        return {"worker": self.id, **self._engine.statistics()}
