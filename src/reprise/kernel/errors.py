@@ -215,6 +215,11 @@ class StepError(RepriseError):
 class StepFailed(StepError):
     """A step raised an error of a class that this process does not know."""
 
+    type: str = ""
+    """Full name of the class that was raised."""
+    message: str = ""
+    """What it said."""
+
 
 class StepTimeout(StepError, TimeoutError):
     """A step ran longer than its timeout."""
