@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 _REGISTER = "Return a dataclass or another concrete type, or teach the codec with register(type, to_builtin, from_builtin)."
 
+_OBJECTS = (node.DictType, node.TypedDictType, node.DataclassType, node.StructType)
+
 
 class Codec:
     """Encode and decode by declared type; what is made for a type is made once and kept.
@@ -76,6 +78,24 @@ class Codec:
         Raises ``CodecError`` for a type that cannot be read whatever the data.
         """
         return _cached(self._decoders, type, self._make_decoder)
+
+    def convert(self, value: Any, type: Any = Any) -> Any:
+        """Return a loosely given value, such as text from a command line, as a declared type.
+
+        Numbers, booleans and null may be text; for a container, text is JSON, or items between commas. Raises
+        ``CodecError`` when the value cannot be read so.
+
+        >>> codec = Codec()
+        >>> codec.convert("3", int), codec.convert("1, 2", list[int]), codec.convert('{"a": "x"}', dict[str, str])
+        (3, [1, 2], {'a': 'x'})
+        """
+        declared = _read_type(type)
+        try:
+            if isinstance(value, str):
+                value = _from_text(value, declared)
+            return msgspec.convert(value, type, strict=False, dec_hook=self._from_builtin)
+        except Exception as error:
+            raise CodecError(f"{value!r} is not {type_name(type)}: {error}.") from error
 
     def register(
         self, type: type[T], to_builtin: Callable[[T], Any], from_builtin: Callable[[Any], T]
@@ -211,6 +231,20 @@ def _read_type(declared: Any) -> node.Type:
             f"The type {type_name(declared)} cannot be written as JSON: {error}.",
             hint="Use one concrete type; make a union of classes a union of msgspec Structs with tags.",
         ) from error
+
+
+def _from_text(text: str, declared: node.Type) -> Any:
+    kinds = declared.types if isinstance(declared, node.UnionType) else (declared,)
+    arrays = any(isinstance(kind, node.CollectionType | node.TupleType) for kind in kinds)
+    objects = any(
+        isinstance(kind, _OBJECTS) or (isinstance(kind, node.CustomType) and _is_pydantic(kind.cls))
+        for kind in kinds
+    )
+    if text.lstrip()[:1] in ("[", "{") and (arrays or objects):
+        return msgspec.json.decode(text)
+    if arrays and not any(isinstance(kind, node.StrType) for kind in kinds):
+        return [part.strip() for part in text.split(",")] if text else []
+    return text
 
 
 def _what(value: Any, declared: Any) -> str:

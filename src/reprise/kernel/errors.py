@@ -48,6 +48,8 @@ RepriseError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class RepriseError(Exception):
     """Root of every error that Reprise raises on purpose.
@@ -243,3 +245,28 @@ class InvalidTransition(RepriseError):
 
 class Evicted(BaseException):
     """Raised by whatever a body calls while it is unwound from memory; never an error of the run."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the valid name that was probably meant, '' when none is near.
+
+    >>> nearest("retires", ["retries", "timeout"]), nearest("colour", ["retries"])
+    ('retries', '')
+    """
+    from difflib import get_close_matches  # only needed where somebody mistyped
+
+    return next(iter(get_close_matches(name, list(valid), 1)), "")
+
+
+def unknown_option(name: str, valid: Iterable[str], owner: str) -> UnknownOption:
+    """Return the error for a name that ``owner`` does not have; it names the nearest valid one.
+
+    >>> print(unknown_option("colour", ["color", "size"], "shirt()"))
+    shirt() has no 'colour'. Did you mean 'color'?
+    """
+    names = sorted(valid)
+    meant = nearest(name, names)
+    hint = (
+        f"Did you mean {meant!r}?" if meant else f"Valid: {', '.join(names)}." if names else "It takes none."
+    )
+    return UnknownOption(f"{owner} has no {name!r}.", hint=hint)
