@@ -50,7 +50,6 @@ RepriseError
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 class RepriseError(Exception):
@@ -223,6 +222,11 @@ class StepError(RepriseError):
 class StepFailed(StepError):
     """A step raised an error of a class that this process does not know."""
 
+    type: str = ""
+    """Full name of the class that was raised."""
+    message: str = ""
+    """What it said."""
+
 
 class StepTimeout(StepError, TimeoutError):
     """A step ran longer than its timeout."""
@@ -248,13 +252,26 @@ class Evicted(BaseException):
     """Raised by whatever a body calls while it is unwound from memory; never an error of the run."""
 
 
-def unknown_option(owner: str, name: str, known: Iterable[str]) -> UnknownOption:
-    """Return the error for a name that ``owner`` does not have, with the nearest one that it has.
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return the valid name that was probably meant, '' when none is near.
 
-    >>> print(unknown_option("step", "timout", ["retry", "timeout"]))
-    step has no option 'timout'. Did you mean 'timeout'? It has: retry, timeout.
+    >>> nearest("retires", ["retries", "timeout"]), nearest("colour", ["retries"])
+    ('retries', '')
     """
-    names = sorted(known)
-    near = get_close_matches(name, names, n=1)
-    guess = f"Did you mean {near[0]!r}? " if near else ""
-    return UnknownOption(f"{owner} has no option {name!r}.", hint=f"{guess}It has: {', '.join(names)}.")
+    from difflib import get_close_matches  # only needed where somebody mistyped
+
+    return next(iter(get_close_matches(name, list(valid), 1)), "")
+
+
+def unknown_option(name: str, valid: Iterable[str], owner: str) -> UnknownOption:
+    """Return the error for a name that ``owner`` does not have; it names the nearest valid one.
+
+    >>> print(unknown_option("colour", ["color", "size"], "shirt()"))
+    shirt() has no 'colour'. Did you mean 'color'?
+    """
+    names = sorted(valid)
+    meant = nearest(name, names)
+    hint = (
+        f"Did you mean {meant!r}?" if meant else f"Valid: {', '.join(names)}." if names else "It takes none."
+    )
+    return UnknownOption(f"{owner} has no {name!r}.", hint=hint)

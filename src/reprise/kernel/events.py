@@ -112,6 +112,8 @@ class ErrorValue(msgspec.Struct, frozen=True, omit_defaults=True):
     """Registered name of the class."""
     message: str = ""
     args: list[Any] = []
+    state: dict[str, Any] = {}
+    """Attributes of the exception that are plain JSON."""
     notes: list[str] = []
     within: list[ErrorValue] = []
     """Members of an exception group, in order."""

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.codec import CODEC
+from reprise.kernel.codec import decode_error, encode_error, standard
 from reprise.kernel.errors import (
     AmbiguousId,
     ResultTimeout,
@@ -87,7 +87,7 @@ class Client:
             RunNotFound, RunEnded: nothing was sent.
         """
         id = id or self._ids.new()
-        data = msgspec.json.encode(Signal(name, msgspec.Raw(CODEC.encode(value, type))))
+        data = msgspec.json.encode(Signal(name, msgspec.Raw(standard.encode(value, type))))
         await self._mail(run, Kind.SIGNAL_SENT, id, data)
         return id
 
@@ -164,7 +164,7 @@ class Client:
                     return finished
                 row = await self.row(run)
                 if settled and row.status in SETTLED:
-                    return Finished(row.status, error=CODEC.encode_error(RunCancelled(row.error)))
+                    return Finished(row.status, error=encode_error(RunCancelled(row.error)))
                 left = LOOK_AGAIN if until is None else min(LOOK_AGAIN, until - self._clock.monotonic())
                 if left <= 0:
                     raise ResultTimeout(
@@ -286,7 +286,7 @@ def outcome_error(run: str, finished: Finished) -> BaseException:
     """Return the exception that stands for the end of a run that did not complete."""
     text = finished.error.message if finished.error is not None else ""
     if finished.status == "failed" and finished.error is not None:
-        error = CODEC.decode_error(finished.error)
+        error = decode_error(finished.error)
         error.add_note(f"run {run} failed; look at it with: reprise show {run}")
         return error
     if finished.status == "cancelled":

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.codec import CODEC
+from reprise.kernel.codec import decode_error, encode_error, standard
 from reprise.kernel.errors import (
     AppendRefused,
     CodecError,
@@ -262,7 +262,7 @@ class Engine:
             workflow.on_end if parent else "",
             tags or {},
             {
-                name: msgspec.Raw(CODEC.encode(variable.get()))
+                name: msgspec.Raw(standard.encode(variable.get()))
                 for name, variable in self._variables.items()
                 if variable.get(None) is not None
             },
@@ -364,7 +364,7 @@ class Engine:
         def set_variables() -> None:
             for name, value in started.variables.items():
                 if name in self._variables:
-                    self._variables[name].set(CODEC.decode(bytes(value)))
+                    self._variables[name].set(standard.decode(bytes(value)))
 
         return set_variables
 
@@ -383,7 +383,7 @@ class Engine:
         try:
             input = workflow.arguments.encode(job.args, job.kwargs)
         except CodecError as error:
-            parent.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(CODEC.encode_error(error)), 0)
+            parent.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(encode_error(error)), 0)
             return
         parent.children[job.key] = id
         self.registry.add(workflow)
@@ -482,7 +482,7 @@ class Engine:
         await self._release(
             row.id, version, token, status="needs_attention", owner=None, due_at=None, error=reason
         )
-        self._tell(row.id, Finished("needs_attention", error=CODEC.encode_error(RunNeedsAttention(reason))))
+        self._tell(row.id, Finished("needs_attention", error=encode_error(RunNeedsAttention(reason))))
 
     async def _release(self, run: str, version: int, token: int, **fields: Any) -> None:
         """Change the index row of a run, if the run is still where we saw it."""
@@ -503,7 +503,7 @@ class Engine:
             await append(self.store.log, self.numbers.new(), group)
         except AppendRefused:
             return
-        self._tell(execution.id, Finished("stranded", error=CODEC.encode_error(error)))
+        self._tell(execution.id, Finished("stranded", error=encode_error(error)))
         self.store.signal.wake([run_stream(execution.id)])
 
     # ---------------------------------------------------------------- mail

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from reprise.kernel.clock import MICROSECONDS
-from reprise.kernel.codec import CODEC
+from reprise.kernel.codec import decode_error, encode_error, standard
 from reprise.kernel.errors import (
     BodyError,
     DeadlineExceeded,
@@ -417,7 +417,7 @@ class Execution:
             except RepriseError as error:
                 future.set_exception(error)
         elif kind == Kind.STEP_FAILED:
-            future.set_exception(CODEC.decode_error(msgspec.json.decode(data, type=ErrorValue)))
+            future.set_exception(decode_error(msgspec.json.decode(data, type=ErrorValue)))
         else:
             future.settle_cancelled()
 
@@ -529,7 +529,7 @@ class Execution:
         elif finished.status == "cancelled" and job.asked:
             self.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
         else:
-            error = finished.error or CODEC.encode_error(RunCancelled(f"The child run {mail.run} was cancelled."))
+            error = finished.error or encode_error(RunCancelled(f"The child run {mail.run} was cancelled."))
             self.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(error), 0)
 
     # ---------------------------------------------------------------- the end
@@ -562,7 +562,7 @@ class Execution:
             if request is not None and request.deadline:
                 return self._failed(DeadlineExceeded(f"Run {self.id} did not end before its deadline."))
             reason = request.reason if request is not None else "the body cancelled itself"
-            return Finished("cancelled", error=CODEC.encode_error(RunCancelled(reason)))
+            return Finished("cancelled", error=encode_error(RunCancelled(reason)))
         error = main.exception()
         if error is not None:
             return self._failed(error)
@@ -572,7 +572,7 @@ class Execution:
             return self._failed(unwritable)
 
     def _failed(self, error: BaseException) -> Finished:
-        return Finished("failed", error=CODEC.encode_error(error))
+        return Finished("failed", error=encode_error(error))
 
     def _finish(self, finished: Finished) -> None:
         """Append the end. What of the run still executes is abandoned; its results would be refused."""

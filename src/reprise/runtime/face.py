@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from reprise.kernel.clock import MICROSECONDS, to_datetime
-from reprise.kernel.codec import CODEC
+from reprise.kernel.codec import decode_error, encode_error, standard
 from reprise.kernel.errors import BodyError, CodecError, SignalTypeError
 from reprise.kernel.events import Progress
 from reprise.kernel.policy import seconds
@@ -121,7 +121,7 @@ async def wait_for_signal(
     async with asyncio.timeout(None if timeout is None else seconds(timeout, "timeout")):
         value = await execution.mail.take(name)
     try:
-        return CODEC.decode(value, type)
+        return standard.decode(value, type)
     except CodecError as error:
         raise SignalTypeError(
             f"The signal {name!r} of run {execution.id} is not what was awaited. {error.what}",

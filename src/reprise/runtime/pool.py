@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.codec import CODEC
+from reprise.kernel.codec import decode_error, encode_error, standard
 from reprise.kernel.errors import OutcomeUnknownStep, StepFailed, StepTimeout
 from reprise.kernel.events import Kind, Retrying
 from reprise.kernel.policy import Verdict as Retryable
@@ -236,7 +236,7 @@ class Pool:
         step = job.step
         verdict = step.retry.classify(error)
         again = verdict is Retryable.TRANSIENT or (verdict is Retryable.UNKNOWN and step.idempotent)
-        value = CODEC.encode_error(error)
+        value = encode_error(error)
         if not again or job.asked or job.attempt >= step.retry.attempts:
             job.execution.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(value), took)
             return

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from reprise.kernel.arguments import Arguments
-from reprise.kernel.codec import CODEC
+from reprise.kernel.codec import decode_error, encode_error, standard
 from reprise.kernel.errors import BodyError, ConfigurationError, unknown_option
 from reprise.kernel.policy import Retry, seconds
 from reprise.runtime.branch import BRANCH, RUN
@@ -60,12 +60,12 @@ class Recorded(Generic[P, R]):
     @cached_property
     def encode(self) -> Callable[[Any], bytes]:
         """Function that writes a result as its declared type."""
-        return CODEC.encoder(self.arguments.returns)
+        return standard.encoder(self.arguments.returns)
 
     @cached_property
     def decode(self) -> Callable[[bytes], Any]:
         """Function that reads a result as its declared type."""
-        return CODEC.decoder(self.arguments.returns)
+        return standard.decoder(self.arguments.returns)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Return the call, to be awaited or handed to ``gather``, ``create_task``, a ``TaskGroup``.
@@ -118,7 +118,7 @@ class Step(Recorded[P, R]):
         5.0
         """
         options = self._options()
-        check_options("step", changes, options)
+        check_options("@step", changes, options)
         return Step(self.function, **(options | changes))
 
     def _options(self) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def check_options(owner: str, given: dict[str, Any], known: Collection[str]) -> 
     """Raise ``UnknownOption`` for an option that ``owner`` does not have."""
     for name in given:
         if name not in known:
-            raise unknown_option(owner, name, known)
+            raise unknown_option(name, known, owner)
 
 
 @overload
@@ -247,7 +247,7 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     >>> import asyncio; asyncio.run(double(4))          # outside of a run: a plain call
     8
     """
-    check_options("step", options, OPTIONS)
+    check_options("@step", options, OPTIONS)
     if function is None:
         return lambda function: Step(function, **options)
     if isinstance(function, Step):

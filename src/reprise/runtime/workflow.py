@@ -48,7 +48,7 @@ class Workflow(Recorded[P, R]):
 
     def options(self, **changes: Any) -> Workflow[P, R]:
         """Return the same workflow with other options: ``key``, ``on_parent_end``."""
-        check_options("workflow", changes, OPTIONS)
+        check_options("@workflow", changes, OPTIONS)
         options: dict[str, Any] = {"name": self.name, "key": self.key, "on_parent_end": self.on_end}
         return Workflow(self.function, **(options | changes))
 
@@ -74,7 +74,7 @@ def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> A
         ConfigurationError: the function is not async.
         UnknownOption: a name is misspelt.
     """
-    check_options("workflow", options, OPTIONS)
+    check_options("@workflow", options, OPTIONS)
     if function is None:
         return lambda function: Workflow(function, **options)
     return Workflow(function, **options)

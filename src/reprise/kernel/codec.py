@@ -1,0 +1,434 @@
+"""Values as JSON by their declared type, and exceptions as data.
+
+What is written can be read back as what it was, or is refused before anything is written. A value is written by the
+type that the code declares (a return annotation, a parameter); where nothing is declared, only values are accepted
+that plain JSON gives back equal and of the same type. No pickle: reading never runs code that the data chose.
+
+>>> from datetime import date
+>>> codec = Codec()
+>>> codec.decode(codec.encode({"due": date(2026, 2, 1)}, dict[str, date]), dict[str, date])
+{'due': datetime.date(2026, 2, 1)}
+"""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from collections.abc import Callable, Iterator
+from math import isfinite
+from pathlib import PurePath
+from types import MemberDescriptorType
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import inspect as node
+
+from reprise.kernel.errors import CodecError, ConfigurationError, RepriseError, StepFailed
+from reprise.kernel.events import ErrorValue
+from reprise.kernel.shape import PLAIN, Compiler, Misfit, Shape, check_plain, type_name
+
+Encode = Callable[[Any], bytes]
+Decode = Callable[[bytes], Any]
+T = TypeVar("T")
+
+_REGISTER = "Return a dataclass or another concrete type, or teach the codec with register(type, to_builtin, from_builtin)."
+
+_OBJECTS = (node.DictType, node.TypedDictType, node.DataclassType, node.StructType)
+
+
+class Codec:
+    """Encode and decode by declared type; what is made for a type is made once and kept.
+
+    Known are the types msgspec knows (dataclasses, Structs, NamedTuple, TypedDict, datetime and its kin, Decimal,
+    bytes, UUID, Enum, set, tuple and so on), ``pathlib`` paths, and pydantic models where pydantic is loaded; others
+    by :meth:`register`. A datetime keeps its offset, not the name of its zone. The order of a set's items in the
+    bytes is arbitrary: compare values by ``Arguments.fingerprint``, not by their bytes.
+    """
+
+    def __init__(self) -> None:
+        self._custom: dict[type, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {}
+        self._encoders: dict[Any, Encode] = {}
+        self._decoders: dict[Any, Decode] = {}
+        self._write = msgspec.json.Encoder(enc_hook=self._to_builtin).encode
+
+    def encode(self, value: Any, type: Any = Any) -> bytes:
+        """Encode a value by its declared type.
+
+        Raises ``CodecError`` naming the path of what does not fit.
+        """
+        return self.encoder(type)(value)
+
+    def decode(self, data: bytes, type: Any = Any) -> Any:
+        """Decode a value as its declared type.
+
+        Raises ``CodecError`` when the data is something else.
+        """
+        return self.decoder(type)(data)
+
+    def encoder(self, type: Any) -> Encode:
+        """Return the function that encodes values of a type.
+
+        Raises ``CodecError`` for a type that cannot be written whatever the value.
+        """
+        return _cached(self._encoders, type, self._make_encoder)
+
+    def decoder(self, type: Any) -> Decode:
+        """Return the function that decodes values of a type.
+
+        Raises ``CodecError`` for a type that cannot be read whatever the data.
+        """
+        return _cached(self._decoders, type, self._make_decoder)
+
+    def convert(self, value: Any, type: Any = Any) -> Any:
+        """Return a loosely given value, such as text from a command line, as a declared type.
+
+        Numbers, booleans and null may be text; for a container, text is JSON, or items between commas. Raises
+        ``CodecError`` when the value cannot be read so.
+
+        >>> codec = Codec()
+        >>> codec.convert("3", int), codec.convert("1, 2", list[int]), codec.convert('{"a": "x"}', dict[str, str])
+        (3, [1, 2], {'a': 'x'})
+        """
+        declared = _read_type(type)
+        try:
+            if isinstance(value, str):
+                value = _from_text(value, declared)
+            return msgspec.convert(value, type, strict=False, dec_hook=self._from_builtin)
+        except Exception as error:
+            raise CodecError(f"{value!r} is not {type_name(type)}: {error}.") from error
+
+    def register(
+        self, type: type[T], to_builtin: Callable[[T], Any], from_builtin: Callable[[Any], T]
+    ) -> None:
+        """Teach a class (and its subclasses, which come back as the class).
+
+        ``to_builtin`` gives plain JSON values, ``from_builtin`` takes them. Raises ``ConfigurationError`` for a class
+        that is known already.
+
+        >>> codec = Codec()
+        >>> codec.register(complex, lambda z: [z.real, z.imag], lambda pair: complex(*pair))
+        >>> codec.decode(codec.encode(1 + 2j, complex), complex)
+        (1+2j)
+        """
+        if not isinstance(_read_type(type), node.CustomType) or issubclass(type, PurePath):
+            raise ConfigurationError(
+                f"{type_name(type)} cannot be registered: the codec knows it already.",
+                hint="Wrap it in a class of your own if it must be written differently.",
+            )
+        self._custom[type] = (to_builtin, from_builtin)
+        self._encoders.clear()
+        self._decoders.clear()
+
+    # -------------------------------------------------------- making
+
+    def _make_encoder(self, declared: Any) -> Encode:
+        compiler = Compiler(self._custom_shape)
+        exact, check = compiler.shape(_read_type(declared))
+        write = self._write
+        verify = self.decoder(declared) if compiler.bounded else None
+
+        def encode(value: Any) -> bytes:
+            try:
+                if type(value) not in exact:
+                    check(value)
+                data = write(value)
+            except Misfit as misfit:
+                raise CodecError(
+                    f"Cannot write {_what(value, declared)}: at {misfit.where()}, {misfit.why}.",
+                    hint=misfit.hint,
+                ) from None
+            except RecursionError:
+                raise CodecError(f"Cannot write {_what(value, declared)}: it contains itself.") from None
+            except Exception as error:
+                # No such type, a lone surrogate, more digits than Python prints, or the user's own conversion.
+                raise CodecError(
+                    f"Cannot write {_what(value, declared)}: {error}.", hint=_REGISTER
+                ) from error
+            if verify is not None:
+                verify(data)
+            return data
+
+        return encode
+
+    def _make_decoder(self, declared: Any) -> Decode:
+        _read_type(declared)
+        read = msgspec.json.Decoder(declared, dec_hook=self._from_builtin).decode
+
+        def decode(data: bytes) -> Any:
+            try:
+                return read(data)
+            except Exception as error:
+                raise CodecError(f"Cannot read the data as {type_name(declared)}: {error}.") from error
+
+        return decode
+
+    # -------------------------------------------------------- classes that msgspec does not know
+
+    def _custom_shape(self, cls: type[Any]) -> Shape:
+        if cls is object:
+            return PLAIN
+        check = _path_check(cls) if issubclass(cls, PurePath) else self._conversion_check(cls)
+        return Shape(frozenset(), check)
+
+    def _conversion_check(self, cls: type[Any]) -> Callable[[Any], None]:
+        known = self._registered(cls) is not None
+        model = not known and _is_pydantic(cls)
+
+        def check(value: Any) -> None:
+            if not (known or model):
+                raise Misfit(f"{type_name(cls)} has no JSON form", hint=_REGISTER)
+            if not isinstance(value, cls) or (model and type(value) is not cls):
+                raise Misfit(f"{type_name(type(value))} where {type_name(cls)} is declared")
+            plain = self._to_builtin(value)
+            check_plain(plain)
+            # A model may leave fields out of what it dumps, or not take back what it dumped.
+            if model and self._from_builtin(cls, plain) != value:
+                raise Misfit(f"{type_name(cls)} does not come back equal from what it dumps")
+
+        return check
+
+    def _registered(self, cls: type[Any]) -> tuple[Callable[[Any], Any], Callable[[Any], Any]] | None:
+        return next((self._custom[c] for c in cls.__mro__ if c in self._custom), None)
+
+    def _to_builtin(self, value: Any) -> Any:
+        if isinstance(value, PurePath):
+            return str(value)
+        if conversion := self._registered(value.__class__):
+            return conversion[0](value)
+        if _is_pydantic(value.__class__):
+            return value.model_dump(mode="json", by_alias=True, round_trip=True)
+        raise TypeError(f"{type_name(type(value))} has no JSON form")
+
+    def _from_builtin(self, cls: type[Any], plain: Any) -> Any:
+        if cls is object:
+            return plain
+        if issubclass(cls, PurePath):
+            return cls(plain)
+        if conversion := self._registered(cls):
+            return conversion[1](plain)
+        if _is_pydantic(cls):
+            return cast("Any", cls).model_validate(plain)
+        raise TypeError(f"{type_name(cls)} has no JSON form")
+
+
+def _cached(
+    made: dict[Any, Callable[[Any], T]], key: Any, make: Callable[[Any], Callable[[Any], T]]
+) -> Callable[[Any], T]:
+    try:
+        known = made.get(key)
+    except TypeError:  # an annotation with unhashable metadata
+        return make(key)
+    if known is None:
+        known = made[key] = make(key)
+    return known
+
+
+def _read_type(declared: Any) -> node.Type:
+    try:
+        return node.type_info(declared)
+    except (TypeError, NameError, AttributeError) as error:
+        raise CodecError(
+            f"The type {type_name(declared)} cannot be written as JSON: {error}.",
+            hint="Use one concrete type; make a union of classes a union of msgspec Structs with tags.",
+        ) from error
+
+
+def _from_text(text: str, declared: node.Type) -> Any:
+    kinds = declared.types if isinstance(declared, node.UnionType) else (declared,)
+    arrays = any(isinstance(kind, node.CollectionType | node.TupleType) for kind in kinds)
+    objects = any(
+        isinstance(kind, _OBJECTS) or (isinstance(kind, node.CustomType) and _is_pydantic(kind.cls))
+        for kind in kinds
+    )
+    if text.lstrip()[:1] in ("[", "{") and (arrays or objects):
+        return msgspec.json.decode(text)
+    if arrays and not any(isinstance(kind, node.StrType) for kind in kinds):
+        return [part.strip() for part in text.split(",")] if text else []
+    return text
+
+
+def _what(value: Any, declared: Any) -> str:
+    if declared is Any:
+        return f"a value of type {type_name(type(value))}"
+    return f"a value of type {type_name(type(value))} as {type_name(declared)}"
+
+
+def _path_check(cls: type[Any]) -> Callable[[Any], None]:
+    def check(value: Any) -> None:
+        if not isinstance(value, cls):
+            raise Misfit(f"{type_name(type(value))} where {type_name(cls)} is declared")
+
+    return check
+
+
+def _is_pydantic(cls: type[Any]) -> bool:
+    pydantic: Any = sys.modules.get("pydantic")
+    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+
+
+standard = Codec()
+"""The codec of this process: what is registered here is known to every workflow and step."""
+
+
+# ---------------------------------------------------------------- exceptions
+
+E = TypeVar("E", bound=BaseException)
+
+_FRAMES = 3
+_RECORDED = "__reprise_recorded__"
+"""Where a decoded exception keeps the value it came from, so that it is encoded to the same again."""
+
+_classes: dict[str, type[BaseException]] = {
+    name: cls
+    for name, cls in vars(builtins).items()
+    if isinstance(cls, type) and issubclass(cls, BaseException) and cls.__name__ == name
+}
+
+
+def register_error(cls: type[E]) -> type[E]:
+    """Make an exception class known, so that it arrives as itself and ``except`` finds it, also after a restart.
+
+    Use it as a decorator where the class is defined. Built-in exceptions and all subclasses of ``RepriseError`` are
+    known without it.
+    """
+    _classes[_error_name(cls)] = cls
+    return cls
+
+
+def encode_error(error: BaseException) -> ErrorValue:
+    """Return an exception as data; never fails.
+
+    Kept are the class's name, the message, ``args`` (JSON scalars as they are, others by ``repr``), attributes that
+    are plain JSON, notes, the members of a group in their order, and the last three frames for people.
+    """
+    notes = [_text(note) for note in getattr(error, "__notes__", ())]
+    recorded = vars(error).get(_RECORDED)
+    if isinstance(recorded, ErrorValue):
+        return msgspec.structs.replace(recorded, notes=notes)
+    name, trace = _error_name(type(error)), _tail(error)
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        within = [encode_error(member) for member in group.exceptions]
+        return ErrorValue(name, _text(group.message), notes=notes, within=within, traceback=trace)
+    args = [_scalar(arg) for arg in error.args]
+    state = {attribute: value for attribute, value in _attributes(error) if _is_plain(value)}
+    return ErrorValue(name, _text(error), args, state, notes, traceback=trace)
+
+
+def decode_error(value: ErrorValue) -> BaseException:
+    """Return the exception that a value stands for, without running its constructor.
+
+    A class that is not known here arrives as ``StepFailed``, which encodes back to the same value.
+    """
+    cls = _error_class(value.type)
+    if cls is None:
+        error: BaseException = StepFailed(
+            f"A step raised {value.type}: {value.message}",
+            hint="Register that class with register_error to receive it as itself.",
+        )
+        vars(error).update(type=value.type, message=value.message)
+    elif issubclass(cls, BaseExceptionGroup):
+        error = _revive_group(cast("type[Any]", cls), value)
+    else:
+        error = _revive(cls, value)
+    for note in value.notes:
+        error.add_note(note)
+    vars(error)[_RECORDED] = value
+    return error
+
+
+def _error_name(cls: type[BaseException]) -> str:
+    if cls.__module__ == "builtins":
+        return cls.__name__
+    if issubclass(cls, RepriseError) and cls.__module__.startswith("reprise."):
+        return f"reprise.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _error_class(name: str) -> type[BaseException] | None:
+    if name not in _classes:
+        for cls in _descendants(RepriseError):
+            _classes.setdefault(_error_name(cls), cls)
+    return _classes.get(name)
+
+
+def _descendants(cls: type[RepriseError]) -> Iterator[type[RepriseError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _descendants(child)
+
+
+def _revive(cls: type[BaseException], value: ErrorValue) -> BaseException:
+    # The constructor may want other arguments than it left in ``args``; that of the built-in ancestor takes any.
+    make: Any = next(c for c in cls.__mro__ if c.__module__ == "builtins").__new__
+    try:
+        error: BaseException = make(cls, *value.args)
+    except (TypeError, ValueError):
+        error = make(cls)
+    error.args = tuple(value.args)
+    if isinstance(error, UnicodeDecodeError):
+        error.object = b""  # without it the interpreter prints nothing at all
+    elif isinstance(error, UnicodeEncodeError | UnicodeTranslateError):
+        error.object = ""
+    for name, item in value.state.items():
+        try:
+            setattr(error, name, item)
+        except (AttributeError, TypeError):
+            vars(error)[name] = item
+    return error
+
+
+def _revive_group(cls: type[Any], value: ErrorValue) -> BaseException:
+    members = [decode_error(member) for member in value.within]
+    make: Any = BaseExceptionGroup.__new__
+    for kind in (cls, BaseExceptionGroup):
+        try:
+            return make(kind, value.message, members)
+        except (TypeError, ValueError):
+            continue  # a group of Exceptions must not hold a BaseException
+    return StepFailed(value.message)
+
+
+def _attributes(error: BaseException) -> Iterator[tuple[str, Any]]:
+    for cls in type(error).__mro__:
+        if cls is not BaseException:
+            # Slots: those of a class, and those in which the interpreter keeps errno, filename, lineno and so on.
+            for name in (n for n, d in vars(cls).items() if type(d) is MemberDescriptorType):
+                if (value := getattr(error, name, None)) is not None:
+                    yield name, value
+    for name, value in vars(error).items():
+        if not name.startswith("__"):
+            yield name, value
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        check_plain(value)
+        msgspec.json.encode(value)
+    except (Misfit, ValueError, RecursionError):
+        return False
+    return True
+
+
+def _scalar(value: Any) -> Any:
+    if value is None or type(value) in (bool, int) or (type(value) is float and isfinite(value)):
+        return value
+    return _text(value) if isinstance(value, str) else _text(value, repr)
+
+
+def _text(value: Any, spell: Callable[[Any], str] = str) -> str:
+    try:
+        text = spell(value)
+    except Exception as error:  # noqa: BLE001 - whatever a broken __str__ raises must not hide the error
+        text = f"<{type_name(type(value))} whose text fails with {type(error).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _tail(error: BaseException) -> str:
+    frames: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(f"{code.co_filename}:{trace.tb_lineno} in {code.co_qualname}")
+        trace = trace.tb_next
+    return _text("\n".join(frames[-_FRAMES:]))
