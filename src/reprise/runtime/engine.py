@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.codec import decode_error, encode_error, standard
+from reprise.kernel.codec import encode_error, standard
 from reprise.kernel.errors import (
     AppendRefused,
     CodecError,
@@ -47,7 +47,7 @@ from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
 from reprise.runtime.workflow import Workflow
-from reprise.stores.log import EXISTS, Append, Group, RunChange, append, enlist
+from reprise.stores.log import Append, Group, RunChange, append, enlist
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 

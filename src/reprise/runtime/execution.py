@@ -17,11 +17,10 @@ from typing import Any, Protocol
 import msgspec
 
 from reprise.kernel.clock import MICROSECONDS
-from reprise.kernel.codec import decode_error, encode_error, standard
+from reprise.kernel.codec import decode_error, encode_error
 from reprise.kernel.errors import (
     BodyError,
     DeadlineExceeded,
-    Evicted,
     NonDeterminismError,
     RepriseError,
     RunCancelled,
@@ -360,10 +359,13 @@ class Execution:
                 return True
             if loop.poison is not None:
                 raise loop.poison
-            if main.done() and self._end():
-                return False
-            if loop.ready:
-                continue
+            if main.done():
+                if not self.ending:
+                    self._begin_end()
+                    continue
+                if self._at_end():
+                    self._finish(self._outcome())
+                    return False
             if self.history:
                 self.deliver(self.history.popleft())
             elif not self.live:
@@ -534,25 +536,29 @@ class Execution:
 
     # ---------------------------------------------------------------- the end
 
-    def _end(self) -> bool:
-        """Bring the body to its end after its main task is done; True when it is reached."""
+    def _begin_end(self) -> None:
+        """Cancel what the body left behind when its main task ended."""
+        self.ending = True
+        for task in list(self.loop.tasks):
+            task.cancel()
+        for future in list(self.waiting.values()):
+            if future.step.on_end == "cancel":
+                future.cancel()
+        self.loop.close_generators(self.context)
+
+    def _at_end(self) -> bool:
+        """Tell whether nothing of the body is left to wait for.
+
+        Raises:
+            NonDeterminismError: the history holds what this code never asked for.
+        """
         loop = self.loop
-        if not self.ending:
-            self.ending = True
-            for task in list(loop.tasks):
-                task.cancel()
-            for future in list(self.waiting.values()):
-                if future.step.on_end == "cancel":
-                    future.cancel()
-            loop.close_generators(self.context)
-            return False
-        if loop.tasks or any(not future.done() for future in self.waiting.values()) or loop.ready:
+        if loop.tasks or any(not future.done() for future in self.waiting.values()):
             return False
         for record in self.history:
             known = loop.timers if record.kind == Kind.TIMER_FIRED else self.waiting
             if record.kind <= Kind.TIMER_FIRED and record.key not in known:
                 raise self._unreached("timer" if record.kind == Kind.TIMER_FIRED else "step", record.key)
-        self._finish(self._outcome())
         return True
 
     def _outcome(self) -> Finished:

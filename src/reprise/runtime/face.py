@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 from reprise.kernel.clock import MICROSECONDS, to_datetime
-from reprise.kernel.codec import decode_error, encode_error, standard
+from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, CodecError, SignalTypeError
 from reprise.kernel.events import Progress
 from reprise.kernel.policy import seconds

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.codec import decode_error, encode_error, standard
+from reprise.kernel.codec import encode_error
 from reprise.kernel.errors import OutcomeUnknownStep, StepFailed, StepTimeout
 from reprise.kernel.events import Kind, Retrying
 from reprise.kernel.policy import Verdict as Retryable

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from reprise.kernel.arguments import Arguments
-from reprise.kernel.codec import decode_error, encode_error, standard
+from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, ConfigurationError, unknown_option
 from reprise.kernel.policy import Retry, seconds
 from reprise.runtime.branch import BRANCH, RUN

@@ -1,1 +1,38 @@
 """Promises about memory, and who keeps them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from urllib.parse import urlsplit
+
+from reprise.kernel.errors import ConfigurationError, nearest
+from reprise.stores.store import Store
+
+_KEEPERS = {
+    "memory": "reprise.stores.memory:open_memory",
+    "sqlite": "reprise.stores.sqlite:open_sqlite",
+    "postgresql": "reprise.stores.postgres:open_postgres",
+    "postgres": "reprise.stores.postgres:open_postgres",
+}
+"""Who keeps what a URL names: module and function (URL to store), loaded when first needed."""
+
+
+def open_store(url: str) -> Store:
+    """Return the store that a URL names; ``await store.start()`` opens it.
+
+    ``memory://`` · ``sqlite:///relative.db`` · ``sqlite:////absolute.db`` · ``postgresql://user@host/database``
+
+    Raises:
+        ConfigurationError: no keeper has that scheme, or the URL is malformed.
+        MissingExtra: the keeper's driver is not installed.
+    """
+    scheme = urlsplit(url).scheme
+    keeper = _KEEPERS.get(scheme)
+    if keeper is None:
+        near = nearest(scheme, _KEEPERS)
+        raise ConfigurationError(
+            f"No store is known for the URL {url.partition('@')[0]!r}.",
+            hint=f"Did you mean {near!r}?" if near else "Use memory://, sqlite:///file.db or postgresql://host/db.",
+        )
+    module, _, name = keeper.partition(":")
+    return getattr(import_module(module), name)(url)

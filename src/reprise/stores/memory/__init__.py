@@ -9,6 +9,6 @@ from reprise.stores.memory.log import MemoryLog
 from reprise.stores.memory.queue import MemoryQueue
 from reprise.stores.memory.runs import MemoryRuns
 from reprise.stores.memory.signal import MemorySignal
-from reprise.stores.memory.store import MemoryStore
+from reprise.stores.memory.store import MemoryStore, open_memory
 
-__all__ = ["MemoryLease", "MemoryLog", "MemoryQueue", "MemoryRuns", "MemorySignal", "MemoryStore"]
+__all__ = ["MemoryLease", "MemoryLog", "MemoryQueue", "MemoryRuns", "MemorySignal", "MemoryStore", "open_memory"]

@@ -53,3 +53,8 @@ class MemoryStore:
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters: appends, commits, records, refused, bytes, streams."""
         return self.log.statistics()
+
+
+def open_memory(url: str = "memory://") -> MemoryStore:
+    """Return a new, empty store; ``url`` says nothing more than that."""
+    return MemoryStore()

@@ -1,0 +1,240 @@
+"""``Reprise``: a store, an engine and a worker, opened and closed together. Wiring only."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, TypeVar
+
+from reprise.kernel.clock import MICROSECONDS, Clock, SystemClock, from_datetime
+from reprise.kernel.codec import standard
+from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.ids import Ids
+from reprise.kernel.policy import seconds
+from reprise.runtime.client import Client, RunHandle
+from reprise.runtime.engine import Engine, Observer
+from reprise.runtime.middleware import Middleware
+from reprise.runtime.registry import Registry
+from reprise.runtime.side import SideHandler
+from reprise.runtime.worker import Worker
+from reprise.runtime.workflow import Workflow
+from reprise.stores import open_store
+from reprise.stores.store import Store
+
+T = TypeVar("T")
+
+DEFAULT_STORE = "sqlite:///.reprise/reprise.db"
+
+
+class Reprise:
+    """A running Reprise: open it with ``async with``.
+
+    >>> import asyncio
+    >>> from reprise import Reprise, step, workflow
+    >>> @step
+    ... async def double(n: int) -> int: return 2 * n
+    >>> @workflow
+    ... async def sum_of_doubles(numbers: list[int]) -> int:
+    ...     return sum(await asyncio.gather(*(double(n) for n in numbers)))
+    >>> async def main() -> int:
+    ...     async with Reprise("memory://") as app:
+    ...         return await app.run(sum_of_doubles, [1, 2, 3])
+    >>> asyncio.run(main())
+    12
+
+    Options:
+        store: URL or an opened-by-us store object.
+        workflows: what this process can execute besides what it starts itself.
+        worker: False = only start, look and signal; execute nothing here.
+        claims: False = execute only what is started here, take nothing over.
+        concurrency: steps executing at once.
+        max_loaded: runs in memory at once; waiting ones beyond it are let go and come back when due.
+        middleware: what surrounds every attempt of a step, outermost first.
+        variables: context variables that enter bodies, by the name under which they are recorded.
+        observers: called with (run id, events) after events are durable; must not block.
+        build: name of the code version, shown with runs.
+    """
+
+    def __init__(
+        self,
+        store: str | Store = DEFAULT_STORE,
+        *,
+        workflows: Iterable[Workflow[..., Any]] = (),
+        worker: bool = True,
+        claims: bool = True,
+        concurrency: int = 100,
+        max_loaded: int = 1000,
+        middleware: Sequence[Middleware] = (),
+        variables: Mapping[str, ContextVar[Any]] | None = None,
+        observers: Sequence[Observer] = (),
+        build: str = "",
+        clock: Clock | None = None,
+        capture_logs: bool = True,
+        grace: float = 10.0,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.store = open_store(store) if isinstance(store, str) else store
+        self.client = Client(self.store, self.clock)
+        self.registry = Registry(workflows)
+        self._ids = Ids(self.clock.now)
+        self._executes = worker
+        self._claims = claims
+        self._options: dict[str, Any] = {
+            "concurrency": concurrency,
+            "middleware": middleware,
+            "variables": variables,
+            "build": build,
+            "max_loaded": max_loaded,
+        }
+        self._observers = list(observers)
+        self._capture_logs = capture_logs
+        self._grace = grace
+        self._engine: Engine | None = None
+        self._worker: Worker | None = None
+        self._handler: SideHandler | None = None
+
+    # ---------------------------------------------------------------- life
+
+    async def __aenter__(self) -> Reprise:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the store and begin to work; idempotent."""
+        if self._engine is not None:
+            return
+        await self.store.start()
+        self._engine = Engine(
+            self.store,
+            self.registry,
+            worker=self._ids.new(),
+            clock=self.clock,
+            uniform=random.random,
+            **self._options,
+        )
+        self._engine.observers.extend(self._observers)
+        if self._capture_logs:
+            self._handler = SideHandler(self._engine.side)
+            logging.getLogger().addHandler(self._handler)
+        if self._executes:
+            self._worker = Worker(self.store, self._engine, self.clock, claims=self._claims)
+            await self._worker.start()
+
+    async def close(self) -> None:
+        """Let running steps end, leave unfinished runs to the next worker, close; idempotent."""
+        if self._handler is not None:
+            logging.getLogger().removeHandler(self._handler)
+            self._handler = None
+        if self._worker is not None:
+            await self._worker.stop(self._grace)
+            self._worker = None
+        if self._engine is not None:
+            await self._engine.stop(0)
+            self._engine = None
+            await self.store.stop()
+
+    @property
+    def engine(self) -> Engine:
+        """The engine.
+
+        Raises:
+            ConfigurationError: not open.
+        """
+        if self._engine is None:
+            raise ConfigurationError("This Reprise is not open.", hint="Use it in 'async with Reprise(…) as app:'.")
+        return self._engine
+
+    # ---------------------------------------------------------------- runs
+
+    async def start(
+        self,
+        workflow: Workflow[..., Any],
+        /,
+        *args: Any,
+        id: str | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        deadline: float | timedelta | datetime | None = None,
+        signal: tuple[str, Any] | None = None,
+        detach: bool = False,
+    ) -> RunHandle[Any]:
+        """Start a run and return its handle; when this returns the run is durable.
+
+        ``id`` is the run's idempotency key: starting it again with the same input returns the run there is.
+        ``deadline`` in seconds from now, as timedelta or as a moment (naive = local time). ``signal`` (name, value) is
+        sent in the same commit. ``detach`` leaves the execution to any worker of the store.
+
+        Raises:
+            RunConflict: the id exists with another workflow or input.
+            CodecError: an argument cannot be written as its declared type; nothing was written.
+        """
+        engine = self.engine
+        self.registry.add(workflow)
+        input = workflow.arguments.encode(args, dict(kwargs or {}))
+        id = id or self._ids.new()
+        owned = self._executes and not detach
+        new = await engine.launch(
+            workflow,
+            input,
+            check_id(id),
+            owned=owned,
+            tags=dict(tags or {}),
+            deadline=self._deadline(deadline),
+            signals=[] if signal is None else [(signal[0], standard.encode(signal[1]))],
+        )
+        if not new and owned:
+            await self._adopt(id)
+        return self.handle(id, workflow)
+
+    async def _adopt(self, id: str) -> None:
+        """Look at once whether the run that exists can go on here."""
+        if self._worker is not None and id not in self.engine.executions:
+            await self._worker.look()
+
+    async def run(self, workflow: Workflow[..., Any], /, *args: Any, **options: Any) -> Any:
+        """Start a run, wait for its end and return its result. Options and errors as of :meth:`start`, and those of
+        :meth:`RunHandle.result`."""
+        return await (await self.start(workflow, *args, **options)).result()
+
+    def handle(self, id: str, workflow: Workflow[..., T] | None = None) -> RunHandle[T]:
+        """Return the handle of a run; with its workflow the result is read as the declared type."""
+        return RunHandle(
+            self.client, id, workflow.decode if workflow is not None else standard.decode, self.engine.waiter
+        )
+
+    def _deadline(self, deadline: float | timedelta | datetime | None) -> int:
+        if deadline is None:
+            return 0
+        if isinstance(deadline, datetime):
+            return from_datetime(deadline)
+        return self.clock.now() + round(seconds(deadline, "deadline") * MICROSECONDS)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return the counters of store and worker."""
+        return {
+            "store": self.store.statistics(),
+            "worker": self._worker.statistics() if self._worker is not None else {},
+        }
+
+
+def check_id(id: str) -> str:
+    """Return a run id that can stand in URLs, file names and shells.
+
+    Raises:
+        ConfigurationError: empty, too long, or with characters that cannot.
+    """
+    if not 0 < len(id) <= 200 or not id.isprintable() or any(c.isspace() or c in "/\\:@#?*%'\"`$" for c in id):
+        raise ConfigurationError(
+            f"The run id {id[:60]!r} is not usable.",
+            hint="Use up to 200 letters, digits and - _ . + = , ~ without spaces.",
+        )
+    return id
