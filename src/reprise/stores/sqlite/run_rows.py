@@ -1,0 +1,168 @@
+"""Write the index of runs: changes fold into rows, rows travel in few statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from reprise.stores.log import RunChange
+from reprise.stores.runs import RunRow
+from reprise.stores.sqlite.database import Connection
+from reprise.stores.sqlite.rows import check_row, sealed
+from reprise.stores.sqlite.statements import Statements
+
+SQL = Statements("runs.sql")
+
+(ID, WORKFLOW, STATUS, CREATED_AT, UPDATED_AT, PARENT, OWNER, DUE_AT, BUILD, TAGS, ERROR, ENDED) = range(12)
+_WIDTH = 13
+_KNOWN_RUNS = 50_000
+
+_tags_to_text = msgspec.json.Encoder(order="deterministic").encode
+_text_to_tags = msgspec.json.Decoder(dict[str, str]).decode
+
+
+def tags_of(text: str) -> dict[str, str]:
+    """Return the column ``tags`` as a mapping."""
+    return _text_to_tags(text) if text != "{}" else {}
+
+
+def to_run_row(row: tuple[Any, ...]) -> RunRow:
+    """Return the columns of ``runs`` and the stream's token as a value; raises ``StoreCorrupt``."""
+    *columns, token = row
+    check_row("runs", columns[ID], tuple(columns))
+    id, workflow, status, created, updated, parent, owner, due, build, tags, error, _, _ = columns
+    return RunRow(
+        id, workflow, status, created, updated, parent, owner, due, build, tags_of(tags), error, token or 0
+    )
+
+
+class _Row:
+    """A run's columns, without the checksum, and what of them is not in the file yet."""
+
+    __slots__ = ("columns", "new", "old_tags", "whole")
+
+    def __init__(self, columns: list[Any], *, new: bool) -> None:
+        self.columns = columns
+        self.new = new
+        self.whole = False
+        """Whether columns changed that a plain update leaves alone."""
+        self.old_tags = "{}" if new else columns[TAGS]
+
+
+class RunRows:
+    """The writer's view of the run index."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: dict[str, _Row] = {}
+        self._dirty: dict[str, _Row] = {}
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self._known.clear()
+        self._dirty.clear()
+
+    def load(self, ids: Iterable[str]) -> None:
+        """Read the rows of runs that may change."""
+        if len(self._known) > _KNOWN_RUNS:
+            self._known.clear()
+        wanted = [id for id in ids if id not in self._known]
+        for text, first, last in SQL.many("rows", len(wanted)):
+            for row in self._connection.execute(text, wanted[first:last]).fetchall():
+                check_row("runs", row[ID], row)
+                self._known[row[ID]] = _Row(list(row[:-1]), new=False)
+
+    def apply(self, change: RunChange) -> None:
+        """Fold a change into its run's row."""
+        row = self._known.get(change.id)
+        if row is None:
+            columns = [change.id, "", "pending", change.at, 0, None, None, None, "", "{}", "", 0]
+            row = self._known[change.id] = _Row(columns, new=True)
+        columns = row.columns
+        columns[UPDATED_AT] = change.at
+        if change.status is not UNSET:
+            columns[STATUS] = change.status
+        if change.owner is not UNSET:
+            columns[OWNER] = change.owner
+        if change.due_at is not UNSET:
+            columns[DUE_AT] = change.due_at
+        if change.error is not UNSET:
+            columns[ERROR] = change.error
+        if change.workflow is not UNSET:
+            columns[WORKFLOW] = change.workflow
+            row.whole = True
+        if change.parent is not UNSET:
+            columns[PARENT] = change.parent
+            row.whole = True
+        if change.build is not UNSET:
+            columns[BUILD] = change.build
+            row.whole = True
+        if change.tags is not UNSET:
+            columns[TAGS] = _tags_to_text(change.tags).decode()
+            row.whole = True
+        self._dirty[change.id] = row
+
+    def end(self, id: str) -> None:
+        """Note that the run's stream is closed."""
+        row = self._known.get(id)
+        if row is not None:
+            row.columns[ENDED] = 1
+            self._dirty[id] = row
+
+    def mark(self, id: str, due_at: int | None) -> None:
+        """Set when somebody should look at the run; unknown ids are ignored."""
+        self.load([id])
+        row = self._known.get(id)
+        if row is not None and row.columns[DUE_AT] != due_at:
+            row.columns[DUE_AT] = due_at
+            self._dirty[id] = row
+
+    def drop(self, id: str) -> None:
+        """Delete a run's row."""
+        self.load([id])
+        row = self._known.pop(id, None)
+        if row is not None:
+            self._delete(row)
+
+    def flush(self) -> None:
+        """Write what changed."""
+        if not self._dirty:
+            return
+        inserts: list[Any] = []
+        updates: list[Any] = []
+        tags: list[Any] = []
+        for id, row in self._dirty.items():
+            full = sealed(tuple(row.columns))
+            if row.whole and not row.new:
+                self._delete(row)
+                row.new = True
+            if row.new:
+                inserts += full
+                tags += _tag_rows(row.columns)
+            else:
+                _, _, status, _, updated, _, owner, due, _, _, error, ended, crc = full
+                updates += (id, status, updated, owner, due, error, ended, crc)
+            row.new = row.whole = False
+            row.old_tags = row.columns[TAGS]
+            if row.columns[ENDED]:
+                del self._known[id]
+        self._dirty.clear()
+        SQL.write(self._connection, "insert", inserts, _WIDTH)
+        SQL.write(self._connection, "insert_tags", tags, 4)
+        SQL.write(self._connection, "update", updates, 8)
+
+    def _delete(self, row: _Row) -> None:
+        id, created_at = row.columns[ID], row.columns[CREATED_AT]
+        for name, value in tags_of(row.old_tags).items():
+            self._connection.execute(SQL["delete_tags"], (created_at, id, name, value))
+        self._connection.execute(SQL["delete"], (id,))
+
+
+def _tag_rows(columns: list[Any]) -> list[Any]:
+    rows: list[Any] = []
+    for name, value in tags_of(columns[TAGS]).items():
+        rows += (name, value, columns[CREATED_AT], columns[ID])
+    return rows

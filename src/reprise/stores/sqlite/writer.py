@@ -1,0 +1,301 @@
+"""The one thread that writes: everything queued since the last commit goes into the next one.
+
+An append or a job that fails, fails alone; what makes the whole commit fail (no room, a lock, the disk) is told to
+everything in it. The loop is called once per commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import msgspec
+
+from reprise.kernel.errors import OutcomeUnknown, RepriseError, StoreClosed, StoreError
+from reprise.stores.log import Append
+from reprise.stores.sqlite import faults
+from reprise.stores.sqlite.database import Connection
+from reprise.stores.sqlite.ledger import SQL, Ledger, clear
+from reprise.stores.sqlite.turnstile import Turnstile
+
+MOST_ITEMS = 1000
+"""Appends and jobs in one commit."""
+MOST_ROWS = 1000
+"""Records in one commit, about 5 ms of work: another process waits no longer for its turn."""
+MOST_BYTES = 4 << 20
+
+
+class Transaction(msgspec.Struct, gc=False):
+    """What a job works with: the connection inside the open transaction, and the ledger that shares it."""
+
+    connection: Connection
+    ledger: Ledger
+
+
+class Job(msgspec.Struct, gc=False):
+    """Work of another kind that travels in the same commits. It is undone alone when it raises."""
+
+    work: Callable[[Transaction], Any]
+    done: Callable[[Job], None] | None = None
+    error: RepriseError | None = None
+    result: Any = None
+
+
+Item = Append | Job
+
+
+class Writer:
+    """Owns the writing connection. ``reopen`` makes a new one after the disk has failed."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        reopen: Callable[[], Connection],
+        turnstile: Turnstile,
+        path: Path,
+        busy: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._reopen, self._turnstile, self._path, self._busy, self._loop = (
+            reopen,
+            turnstile,
+            path,
+            busy,
+            loop,
+        )
+        self._connection = connection
+        self._ledger = Ledger(self._connection)
+        self._queue: SimpleQueue[Sequence[Item] | None] = SimpleQueue()
+        self._backlog: deque[Item] = deque()
+        self._stopping = False
+        self.put: Callable[[Sequence[Item]], None] = self._queue.put
+        """Hand over items, on the loop; never waits."""
+        self.counters = {"appends": 0, "commits": 0, "records": 0, "refused": 0, "bytes": 0, "jobs": 0}
+        self._thread = threading.Thread(target=self._run, name="reprise-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[Transaction], Any]) -> asyncio.Future[Any]:
+        """Queue a job and return a future of its result; cancelling the future does not stop the job."""
+        waiter: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(job: Job) -> None:
+            if waiter.done():
+                return
+            if job.error is not None:
+                waiter.set_exception(job.error)
+            else:
+                waiter.set_result(job.result)
+
+        self.put((Job(work, done),))
+        return waiter
+
+    def close(self) -> None:
+        """Refuse from now on what is handed over; call it on the loop."""
+        self.put = self._put_too_late
+        self._queue.put(None)
+
+    def join(self) -> None:
+        """Block until what was queued is written, the connection closed and the thread ended."""
+        self._thread.join()
+
+    def abandon(self) -> None:
+        """Refuse everything, as a forked child must; the thread exists only in the parent."""
+        self.put = self._put_in_child
+
+    def _put_too_late(self, items: Sequence[Item]) -> None:
+        self._refuse(items, StoreClosed(f"The store {self._path} is closed."))
+        self._loop.call_soon(self._answer, items)
+
+    def _put_in_child(self, _items: Sequence[Item]) -> None:
+        raise StoreClosed(
+            f"The store {self._path} was opened before this process was forked.",
+            hint="Open it anew in the child.",
+        )
+
+    def _run(self) -> None:
+        try:
+            while self._gather():
+                batch = self._commit()
+                self._tell(batch)
+        finally:
+            self._connection.close()
+
+    def _gather(self) -> bool:
+        """Wait until there is something to write; False when there never will be."""
+        queue, backlog = self._queue, self._backlog
+        while not backlog:
+            if self._stopping and queue.empty():
+                return False
+            self._receive(queue.get())
+        while not queue.empty() and len(backlog) < MOST_ITEMS:
+            self._receive(queue.get())
+        return True
+
+    def _receive(self, items: Sequence[Item] | None) -> None:
+        if items is None:
+            self._stopping = True
+        else:
+            self._backlog.extend(items)
+
+    def _commit(self) -> list[Item]:
+        backlog = self._backlog
+        batch = [backlog.popleft() for _ in range(min(len(backlog), MOST_ITEMS))]
+        try:
+            rest = self._turn(batch)
+        except Exception as error:  # noqa: BLE001 - whatever happens, the thread goes on and everybody is answered
+            if len(batch) > 1 and faults.is_about_one_value(error):
+                return self._one_by_one(batch)
+            self._refuse(batch, faults.translate(error, self._path))
+            return batch
+        backlog.extendleft(reversed(rest))
+        return batch[: len(batch) - len(rest)]
+
+    def _one_by_one(self, batch: list[Item]) -> list[Item]:
+        """Find the item whose value SQLite does not take by giving each a transaction of its own."""
+        for item in batch:
+            _reset(item)
+            try:
+                self._turn([item])
+            except Exception as error:  # noqa: BLE001 - as in _commit
+                self._refuse([item], faults.translate(error, self._path))
+        return batch
+
+    def _turn(self, batch: list[Item]) -> list[Item]:
+        """Commit a batch in one turn; return the items that did not fit any more."""
+        self._turnstile.enter(self._busy)
+        try:
+            return self._transact(batch)
+        finally:
+            self._turnstile.leave()
+
+    def _transact(self, batch: list[Item]) -> list[Item]:
+        connection, ledger = self._connection, self._ledger
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            taken = self._stage(batch)
+            rows, size = ledger.rows, ledger.bytes
+        except BaseException:
+            self._undo()
+            raise
+        try:
+            connection.execute("COMMIT")
+        except Exception as error:
+            self._undo()
+            if not faults.is_io(error):
+                raise
+            self._settle(batch[:taken], error)
+        self._count(batch[:taken], rows, size)
+        return batch[taken:]
+
+    def _stage(self, batch: list[Item]) -> int:
+        """Write the batch into the open transaction; return how many items fitted."""
+        ledger = self._ledger
+        ledger.begin([item for item in batch if type(item) is Append])
+        taken = 0
+        for item in batch:
+            if type(item) is Append:
+                ledger.stage(item)
+            else:
+                ledger.flush()
+                self._work(item)
+            taken += 1
+            if ledger.rows >= MOST_ROWS or ledger.bytes >= MOST_BYTES:
+                break
+        ledger.flush()
+        return taken
+
+    def _work(self, job: Any) -> None:
+        connection = self._connection
+        connection.execute("SAVEPOINT job")
+        try:
+            job.result = job.work(Transaction(connection, self._ledger))
+            self._ledger.flush()
+        except Exception as error:
+            if not connection.in_transaction:
+                raise  # SQLite undid everything: the batch has failed, not the job
+            job.error = error if isinstance(error, RepriseError) else faults.translate(error, self._path)
+            connection.execute("ROLLBACK TO job")
+        connection.execute("RELEASE job")
+
+    def _undo(self) -> None:
+        self._ledger.forget()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _settle(self, batch: list[Item], error: Exception) -> None:
+        """Find out what became of a commit during which the disk failed.
+
+        Its frames may be in the write-ahead log although nobody sees them, and come to light after a crash. So look;
+        when the batch is not there, write it again, which overwrites those frames.
+        """
+        try:
+            self._connection.close()
+            self._connection = self._reopen()
+            self._ledger = Ledger(self._connection)
+            if not self._is_there(batch):
+                for item in batch:
+                    _reset(item)
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._stage(batch)
+                self._connection.execute("COMMIT")
+        except Exception as second:  # noqa: BLE001 - as in _commit
+            unknown = OutcomeUnknown(
+                f"The disk failed while {self._path} was written ({error}; then {second}).",
+                hint="Ask lookup() when the disk works again.",
+            )
+            raise unknown from error
+
+    def _is_there(self, batch: list[Item]) -> bool:
+        for item in batch:
+            if type(item) is Append and item.error is None and item.position:
+                group = next(group for group in item.groups if group.events)
+                found = self._connection.execute(SQL["lookup"], (group.stream, item.id)).fetchone()
+                return found is not None
+        return False
+
+    def _refuse(self, batch: Sequence[Item], error: StoreError) -> None:
+        for item in batch:
+            if type(item) is Append:
+                clear(item, error)
+            else:
+                item.error = error
+
+    def _count(self, batch: list[Item], rows: int, size: int) -> None:
+        counters = self.counters
+        counters["commits"] += 1
+        counters["records"] += rows
+        counters["bytes"] += size
+        for item in batch:
+            if type(item) is not Append:
+                counters["jobs"] += 1
+            elif item.error is None:
+                counters["appends"] += 1
+            else:
+                counters["refused"] += 1
+
+    def _tell(self, batch: list[Item]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._answer, batch)
+        except RuntimeError:
+            pass  # the loop has ended; nobody is left to tell
+
+    def _answer(self, batch: Sequence[Item]) -> None:
+        for item in batch:
+            done: Callable[[Any], None] | None = item.done
+            if done is None:
+                continue
+            try:
+                done(item)
+            except Exception as error:  # noqa: BLE001 - one answer's error must not keep the others from theirs
+                self._loop.call_exception_handler(
+                    {"message": "An answer of the log failed.", "exception": error}
+                )
+
+
+def _reset(item: Item) -> None:
+    item.error = None

@@ -1,0 +1,80 @@
+"""Taps between stores that share nothing but the folder beside the file."""
+
+import asyncio
+import socket
+from pathlib import Path
+
+from reprise.stores.sqlite import SQLiteStore
+
+
+async def test_a_tap_reaches_this_process_and_the_other(store: SQLiteStore, other: SQLiteStore) -> None:
+    names: list[str] = []
+    both = asyncio.Event()
+
+    def note(name: str) -> None:
+        names.append(name)
+        if len(names) == 2:
+            both.set()
+
+    ends = [store.signal.listen("inbox/*", note), other.signal.listen("inbox/1", note)]
+    store.signal.wake(["inbox/1", "else"])
+    async with asyncio.timeout(5):
+        await both.wait()
+    assert names == ["inbox/1", "inbox/1"]
+    for end in ends:
+        end()
+    assert await other.signal.wait("inbox/1", 0.01) is False
+
+
+async def test_what_is_not_ours_is_ignored(store: SQLiteStore, path: Path) -> None:
+    (address,) = (path.parent / f"{path.name}.wake").glob("*.sock")
+    heard = asyncio.Event()
+    store.signal.listen("yes", lambda _: heard.set())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
+        for garbage in (b"", b"\xff\xfe", b"x" * 60_000, b"\0" * 100, b"yes"):
+            stranger.sendto(garbage, str(address))
+    async with asyncio.timeout(5):
+        await heard.wait()
+
+
+async def test_a_full_buffer_delays_and_loses_nothing(store: SQLiteStore, other: SQLiteStore) -> None:
+    wanted = {f"n{i}" for i in range(5_000)}
+    heard: set[str] = set()
+    all_heard = asyncio.Event()
+
+    def note(name: str) -> None:
+        heard.add(name)
+        if heard >= wanted:
+            all_heard.set()
+
+    for name in wanted:
+        other.signal.listen(name, note)
+    for name in wanted:
+        store.signal.wake([name])
+        store.signal._flush()
+    async with asyncio.timeout(5):
+        await all_heard.wait()
+
+
+async def test_the_socket_of_a_dead_process_is_removed(store: SQLiteStore, path: Path) -> None:
+    dead = Path(f"{path}.wake") / "dead.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as victim:
+        victim.bind(str(dead))
+    store.signal.wake(["x"])
+    await store.signal.wait("never", 0.01)
+    assert not dead.exists()
+
+
+async def test_a_long_path_still_has_a_socket(tmp_path: Path) -> None:
+    folder = tmp_path / ("d" * 120)
+    folder.mkdir()
+    stores = [SQLiteStore(folder / "x.db", synchronous="OFF") for _ in range(2)]
+    for store in stores:
+        await store.start()
+    assert all(store.signal.reaches_others for store in stores)
+    waiting = asyncio.ensure_future(stores[0].signal.wait("a", 5))
+    await asyncio.sleep(0)
+    stores[1].signal.wake(["a"])
+    assert await waiting
+    for store in stores:
+        await store.stop()
