@@ -12,8 +12,11 @@ that tag are skipped and say so. Needs pytest, pytest-asyncio (``asyncio_mode = 
 
 import pytest
 
-# Before the imports below, else a failing test would not show the values it compared.
-pytest.register_assert_rewrite(__name__)
+# ruff: noqa: E402 - asked for before the imports, else a failing test would not show the values it compared
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{suite}{model}" for suite in ("log", "lease", "queue") for model in ("", "_model")),
+    *(f"{__name__}.{suite}" for suite in ("log_concurrent", "runs", "signal")),
+)
 
 from reprise.testing.suites.keeper import Keeper, KeeperSuite, until
 from reprise.testing.suites.lease import LeaseSuite

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from reprise.kernel.events import Event
 from reprise.kernel.ids import Counter
@@ -88,6 +90,19 @@ class KeeperSuite:
         """A started store over fresh data."""
         return await keeper.open()
 
+    def compare(self, machine: Callable[[Callable[[], Keeper]], RuleBasedStateMachine]) -> None:
+        """Let hypothesis look for a history in which this keeper and a model disagree."""
+        make = cast("type[RuleBasedStateMachine]", lambda: machine(self.make_keeper))
+        run_state_machine_as_test(
+            make,
+            settings=settings(
+                max_examples=self.examples,
+                stateful_step_count=25,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
+
     def skip_if(self, tag: str) -> None:
         """End the test when ``tag`` is a documented exception of this keeper."""
         if tag in self.exceptions:
@@ -118,7 +133,7 @@ async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
     """Ask again and again, giving way to others, until it holds; fail the test after ``PATIENCE`` seconds."""
     try:
         async with asyncio.timeout(PATIENCE):
-            while not await holds():
+            while not await holds():  # noqa: ASYNC110  what is asked has no event to wait for
                 await asyncio.sleep(0.002)
     except TimeoutError:
         pytest.fail(f"not within {PATIENCE} s: {what}")

@@ -6,8 +6,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from reprise.kernel.errors import ConfigurationError
 from reprise.stores.lease import Grant
@@ -281,12 +279,4 @@ class LeaseSuite(KeeperSuite):
 
     def test_random_histories_agree_with_the_model(self) -> None:
         """Hypothesis looks for a history in which the keeper and a dictionary disagree."""
-        run_state_machine_as_test(
-            lambda: LeaseMachine(self.make_keeper),
-            settings=settings(
-                max_examples=self.examples,
-                stateful_step_count=25,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        self.compare(LeaseMachine)

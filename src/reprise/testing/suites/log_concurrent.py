@@ -105,7 +105,7 @@ async def write_bursts(log: Log, stream: str) -> None:
 async def tail(log: Log, expected: int) -> Sequence[Record]:
     """Read on from the last position seen, in small pages, until ``expected`` records came."""
     seen: list[Record] = []
-    async with asyncio.timeout(2 * PATIENCE):
+    async with asyncio.timeout(PATIENCE):
         while len(seen) < expected:
             page = await log.scan(seen[-1].position if seen else 0, limit=17)
             seen.extend(page)

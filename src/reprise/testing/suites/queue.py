@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from reprise.kernel.errors import ConfigurationError
 from reprise.stores.queue import Task
@@ -82,7 +80,7 @@ class QueueSuite(KeeperSuite):
         assert [task.id for task in await store.queue.claim("other", "w", 5, LONG)] == ["a"]
         assert await store.queue.claim("none", "w", 5, LONG) == []
 
-    async def test_a_task_that_is_not_due_waits(self, keeper: Keeper, store: Store) -> None:
+    async def test_a_task_that_is_not_due_waits(self, store: Store) -> None:
         """By the keeper's clock."""
         await store.queue.offer([Task("far", "q", order=-1.0, due_at=FAR), *tasks("now")])
         assert await claimed(store) == ["now"]
@@ -256,12 +254,4 @@ class QueueSuite(KeeperSuite):
 
     def test_random_histories_agree_with_the_model(self) -> None:
         """Hypothesis looks for a history in which the keeper and a list disagree."""
-        run_state_machine_as_test(
-            lambda: QueueMachine(self.make_keeper),
-            settings=settings(
-                max_examples=self.examples,
-                stateful_step_count=30,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        self.compare(QueueMachine)
