@@ -105,6 +105,11 @@ class MemoryLease:
         state = self._names.get(name)
         return sorted(state.grants.values(), key=lambda grant: grant.token) if state else []
 
+    def waiting(self, name: str) -> int:
+        """Return how many wait for a name."""
+        state = self._names.get(name)
+        return len(state.waiting) if state else 0
+
     async def _wait(self, state: _Name, wish: _Wish, wait: float | None) -> Grant | None:
         wish.answer = asyncio.get_running_loop().create_future()
         state.waiting.append(wish)

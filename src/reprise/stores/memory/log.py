@@ -42,11 +42,12 @@ class MemoryLog:
         self._answers.extend(appends)
 
     def _apply(self, append: Append) -> None:
+        if self.closed:
+            append.error = StoreClosed("The store memory:// is closed.")
+            return
         try:
-            if self.closed:
-                raise StoreClosed("The store memory:// is closed.")
             changed = admit(append, self.heads)
-        except (AppendRefused, StoreClosed) as error:
+        except AppendRefused as error:
             append.error = error
             self.counters["refused"] += 1
             return

@@ -1,0 +1,257 @@
+"""What a queue must prove."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from reprise.kernel.errors import ConfigurationError
+from reprise.stores.queue import Task
+from reprise.stores.store import Store
+from reprise.testing.suites.keeper import LONG, Keeper, KeeperSuite, soon
+from reprise.testing.suites.queue_model import QueueMachine
+
+FAR = 2**52
+"""A time that does not come within a test, in microseconds."""
+
+
+def tasks(*ids: str, queue: str = "q") -> list[Task]:
+    """Return tasks of one order."""
+    return [Task(id, queue, id.encode()) for id in ids]
+
+
+async def claimed(store: Store, limit: int = 100, ttl: float = LONG, worker: str = "w") -> list[str]:
+    """Claim and return the ids."""
+    return [task.id for task in await store.queue.claim("q", worker, limit, ttl)]
+
+
+class QueueSuite(KeeperSuite):
+    """Tests of the port ``Queue``."""
+
+    async def ids(self, found: Sequence[Task]) -> list[str]:
+        """Return ids."""
+        return [task.id for task in found]
+
+    # ------------------------------------------------------------ offer and claim
+
+    async def test_a_task_goes_through_the_queue_whole(self, store: Store) -> None:
+        """What is claimed is what was offered, with the claim on it."""
+        assert await store.queue.offer([Task("a", "q", bytes(range(256)), order=1.5, due_at=7)]) == 1
+        [task] = await store.queue.claim("q", "w1", 10, LONG)
+        assert (task.id, task.queue, task.data, task.order, task.due_at) == (
+            "a",
+            "q",
+            bytes(range(256)),
+            1.5,
+            7,
+        )
+        assert (task.state, task.claims, task.worker) == ("claimed", 1, "w1")
+        assert 0 < task.token < 2**63
+        assert task.until > 0
+        assert await store.queue.find("q") == [task]
+
+    async def test_order_first_then_the_time_of_the_offer(self, store: Store) -> None:
+        """Smaller first; among equals who came first."""
+        await store.queue.offer(tasks("c", "a"))
+        await store.queue.offer([Task("late", "q", order=2.0), Task("early", "q", order=-1.0)])
+        await store.queue.offer(tasks("b"))
+        expected = ["early", "c", "a", "b", "late"]
+        assert await self.ids(await store.queue.find("q")) == expected
+        assert await claimed(store, 2) == expected[:2]
+        assert await claimed(store) == expected[2:]
+        assert await claimed(store) == []
+
+    async def test_offering_a_live_id_again_changes_nothing(self, store: Store) -> None:
+        """Whether it is ready or claimed, in the same offer or a later one."""
+        assert await store.queue.offer([*tasks("a", "b"), Task("a", "q", b"other")]) == 2
+        await claimed(store, 1)
+        assert await store.queue.offer([Task("a", "q", b"other"), Task("b", "q", order=-9.0)]) == 0
+        assert [(task.id, task.data, task.order) for task in await store.queue.find("q")] == [
+            ("a", b"a", 0.0),
+            ("b", b"b", 0.0),
+        ]
+
+    async def test_queues_do_not_share(self, store: Store) -> None:
+        """The same id may be in two queues."""
+        assert await store.queue.offer([*tasks("a"), *tasks("a", queue="other")]) == 2
+        assert await claimed(store) == ["a"]
+        assert [task.id for task in await store.queue.claim("other", "w", 5, LONG)] == ["a"]
+        assert await store.queue.claim("none", "w", 5, LONG) == []
+
+    async def test_a_task_that_is_not_due_waits(self, store: Store) -> None:
+        """By the keeper's clock."""
+        await store.queue.offer([Task("far", "q", order=-1.0, due_at=FAR), *tasks("now")])
+        assert await claimed(store) == ["now"]
+        assert await self.ids(await store.queue.find("q", "ready")) == ["far"]
+        assert await store.queue.change("q", ["far"], due_at=0) == 1
+        assert await claimed(store) == ["far"]
+
+    async def test_one_claimer_at_a_time(self, keeper: Keeper) -> None:
+        """However many claim at once, each task is claimed once."""
+        stores = [await keeper.open() for _ in range(3)]
+        names = [f"{n:03}" for n in range(120)]
+        await stores[0].queue.offer(tasks(*names))
+
+        async def drain(store: Store, worker: str) -> list[str]:
+            mine: list[str] = []
+            while got := await claimed(store, 7, worker=worker):
+                mine += got
+            return mine
+
+        shares = await soon(asyncio.gather(*(drain(s, f"w{n}") for n, s in enumerate(stores))))
+        assert sorted(id for share in shares for id in share) == names
+
+    async def test_what_was_offered_is_there_after_a_restart(self, keeper: Keeper, store: Store) -> None:
+        """Ready tasks and claims alike."""
+        await store.queue.offer(tasks("a", "b"))
+        [task] = await store.queue.claim("q", "w", 1, LONG)
+        fresh = await keeper.reopen(store)
+        assert await claimed(fresh) == ["b"]
+        assert await fresh.queue.settle(task, "done")
+
+    # ------------------------------------------------------------ claims end
+
+    async def test_nothing_is_lost_when_a_claimer_dies(self, keeper: Keeper, store: Store) -> None:
+        """After its time the task goes to another, in its old place in the order."""
+        await store.queue.offer(tasks("a", "b"))
+        [old] = await store.queue.claim("q", "dead", 1, keeper.short)
+        await keeper.pass_time(keeper.short)
+        new, other = await store.queue.claim("q", "w", 5, LONG)
+        assert (new.id, new.claims, new.worker, other.id) == ("a", 2, "w", "b")
+        assert new.token > old.token
+
+    async def test_an_old_token_settles_and_extends_nothing(self, keeper: Keeper, store: Store) -> None:
+        """Whoever was too slow is told; the new claim stands."""
+        await store.queue.offer(tasks("a"))
+        [old] = await store.queue.claim("q", "slow", 1, keeper.short)
+        await keeper.pass_time(keeper.short)
+        [new] = await store.queue.claim("q", "w", 1, LONG)
+        for state in ("done", "dead", "ready"):
+            assert await store.queue.settle(old, state) is False
+        assert await store.queue.extend([old], LONG) == [None]
+        assert await store.queue.find("q") == [new]
+
+    async def test_an_extended_claim_holds(self, keeper: Keeper, store: Store) -> None:
+        """From now, each by itself; the lost are told in their places."""
+        await store.queue.offer(tasks("a", "b"))
+        a, b = await store.queue.claim("q", "w", 2, 60)
+        await store.queue.settle(a, "done")
+        lost, kept = await store.queue.extend([a, b], LONG)
+        assert lost is None
+        assert kept is not None
+        assert kept.until > b.until
+        assert kept.token == b.token
+        await store.queue.extend([b], keeper.short)
+        await keeper.pass_time(keeper.short)
+        assert await claimed(store) == ["b"]
+
+    # ------------------------------------------------------------ settle and change
+
+    async def test_done_is_done(self, store: Store) -> None:
+        """It is claimed never again and settled only once."""
+        await store.queue.offer(tasks("a"))
+        [task] = await store.queue.claim("q", "w", 1, LONG)
+        assert await store.queue.settle(task, "done") is True
+        assert await store.queue.settle(task, "done") is False
+        assert await claimed(store) == []
+
+    async def test_done_tasks_are_found(self, store: Store) -> None:
+        """For people to look at; the keeper may forget old ones."""
+        self.skip_if("forgets_done")
+        await store.queue.offer(tasks("a"))
+        [task] = await store.queue.claim("q", "w", 1, LONG)
+        await store.queue.settle(task, "done", note="well")
+        [found] = await store.queue.find("q", "done")
+        assert (found.id, found.state, found.note, found.worker, found.until) == ("a", "done", "well", "", 0)
+
+    async def test_a_done_id_may_be_offered_anew(self, store: Store) -> None:
+        """Only a live id is the same work."""
+        await store.queue.offer(tasks("a"))
+        [first] = await store.queue.claim("q", "w", 1, LONG)
+        await store.queue.settle(first, "done")
+        assert await store.queue.offer([Task("a", "q", b"new")]) == 1
+        [second] = await store.queue.claim("q", "w", 1, LONG)
+        assert (second.data, second.claims) == (b"new", 1)
+        assert second.token > first.token
+        assert await store.queue.settle(first, "done") is False
+
+    async def test_put_back_at_once_or_later(self, store: Store) -> None:
+        """With a note why; in its old place in the order."""
+        await store.queue.offer(tasks("a", "b"))
+        a, b = await store.queue.claim("q", "w", 2, LONG)
+        await store.queue.settle(b, "ready", note="busy")
+        await store.queue.settle(a, "ready", due_at=FAR)
+        [again] = await store.queue.claim("q", "w", 5, LONG)
+        assert (again.id, again.note, again.claims) == ("b", "busy", 2)
+        [later] = await store.queue.find("q", "ready")
+        assert (later.id, later.due_at, later.worker, later.until) == ("a", FAR, "", 0)
+
+    async def test_dead_letters_are_kept_and_can_be_redriven(self, store: Store) -> None:
+        """They are not claimed, block their id, and live again when told so."""
+        await store.queue.offer(tasks("a"))
+        [task] = await store.queue.claim("q", "w", 1, LONG)
+        assert await store.queue.settle(task, "dead", note="poison")
+        assert await claimed(store) == []
+        assert await store.queue.offer(tasks("a")) == 0
+        [dead] = await store.queue.find("q", "dead")
+        assert (dead.id, dead.note, dead.claims) == ("a", "poison", 1)
+        assert await store.queue.change("q", ["a"], state="ready") == 1
+        assert await claimed(store) == ["a"]
+
+    async def test_change_leaves_claimed_tasks_alone(self, store: Store) -> None:
+        """And counts what it changed; unknown ids are ignored."""
+        await store.queue.offer(tasks("a", "b", "c"))
+        [a] = await store.queue.claim("q", "w", 1, LONG)
+        assert await store.queue.change("q", ["a", "c", "nobody", "c"], order=-5.0) == 1
+        assert await self.ids(await store.queue.find("q", "ready")) == ["c", "b"]
+        assert await store.queue.change("q", ["b"], state="dead") == 1
+        assert await claimed(store) == ["c"]
+        assert await store.queue.settle(a, "done")
+
+    async def test_states_are_checked(self, store: Store) -> None:
+        """A typo does not lose a task."""
+        await store.queue.offer(tasks("a"))
+        [task] = await store.queue.claim("q", "w", 1, LONG)
+        with pytest.raises(ConfigurationError):
+            await store.queue.settle(task, "doen")
+        with pytest.raises(ConfigurationError):
+            await store.queue.change("q", ["a"], state="claimed")
+        assert await store.queue.settle(task, "done")
+
+    # ------------------------------------------------------------ looking
+
+    async def test_find_by_state_and_limit(self, store: Store) -> None:
+        """In order."""
+        await store.queue.offer(tasks("a", "b", "c"))
+        await claimed(store, 1)
+        assert await self.ids(await store.queue.find("q", limit=2)) == ["a", "b"]
+        assert await self.ids(await store.queue.find("q", "claimed")) == ["a"]
+        assert await self.ids(await store.queue.find("q", "ready", 1)) == ["b"]
+        assert await store.queue.find("none") == []
+
+    async def test_stats(self, keeper: Keeper, store: Store) -> None:
+        """Counts by state, and the age of the oldest ready task."""
+        assert await store.queue.stats("q") == {
+            "ready": 0,
+            "claimed": 0,
+            "done": 0,
+            "dead": 0,
+            "oldest_us": 0,
+        }
+        await store.queue.offer(tasks("a", "b", "c", "d"))
+        for state in ("dead", "claimed"):
+            [task] = await store.queue.claim("q", "w", 1, LONG)
+            if state == "dead":
+                await store.queue.settle(task, "dead")
+        await keeper.pass_time(keeper.short)
+        counts = await store.queue.stats("q")
+        assert (counts["ready"], counts["claimed"], counts["dead"]) == (2, 1, 1)
+        assert counts["oldest_us"] >= keeper.short * 1_000_000
+
+    # ------------------------------------------------------------ model
+
+    def test_random_histories_agree_with_the_model(self) -> None:
+        """Hypothesis looks for a history in which the keeper and a list disagree."""
+        self.compare(QueueMachine)

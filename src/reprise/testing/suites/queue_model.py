@@ -1,0 +1,152 @@
+"""A list that behaves like a queue, and random histories to compare with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from reprise.stores.queue import Task
+from reprise.testing.suites.keeper import LONG, Keeper
+
+_ids = st.sampled_from("abcde")
+_orders = st.sampled_from((0.0, 0.0, 1.0, -1.0))
+FAR = 2**52
+
+
+class Item(msgspec.Struct, eq=False):
+    """What the model knows of one task; ``ended`` = its claim's time is over."""
+
+    id: str
+    order: float
+    far: bool
+    state: str = "ready"
+    token: int = 0
+    short: bool = False
+    ended: bool = False
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """Random offers, claims, settlements, changes, restarts and passing of time on one queue."""
+
+    def __init__(self, make_keeper: Callable[[], Keeper]) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.keeper = make_keeper()
+        self.store = self.runner.run(self.keeper.open())
+        self.items: list[Item] = []
+        """In the order of their offers."""
+        self.past: list[Task] = []
+        self.highest = 0
+
+    def _ordered(self) -> list[Item]:
+        return sorted((item for item in self.items if item.state != "done"), key=lambda item: item.order)
+
+    def _live(self, id: str) -> Item | None:
+        return next((item for item in self._ordered() if item.id == id), None)
+
+    @rule(id=_ids, order=_orders, far=st.sampled_from((False, False, True)))
+    def offer(self, id: str, order: float, far: bool) -> None:
+        """Offer one task."""
+        new = self._live(id) is None
+        task = Task(id, "q", id.encode(), order, due_at=FAR if far else 0)
+        assert self.runner.run(self.store.queue.offer([task])) == new
+        if new:
+            self.items = [item for item in self.items if item.id != id]
+            self.items.append(Item(id, order, far))
+
+    @rule(limit=st.integers(1, 3), short=st.booleans())
+    def claim(self, limit: int, short: bool) -> None:
+        """Claim some."""
+        free = [item for item in self._ordered() if item.ended or (item.state == "ready" and not item.far)]
+        ttl = self.keeper.short if short else LONG
+        tasks = self.runner.run(self.store.queue.claim("q", "w", limit, ttl))
+        assert [task.id for task in tasks] == [item.id for item in free[:limit]]
+        tokens = [task.token for task in tasks]
+        assert len(set(tokens)) == len(tokens)
+        assert all(token > self.highest for token in tokens)
+        self.highest = max([self.highest, *tokens])
+        for item, task in zip(free, tasks, strict=False):
+            item.state, item.token, item.short, item.ended = "claimed", task.token, short, False
+        self.past += tasks
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data(), state=st.sampled_from(("done", "dead", "ready", "ready")), far=st.booleans())
+    def settle(self, data: st.DataObject, state: str, far: bool) -> None:
+        """Settle any claim there ever was, except one whose time is over and that nobody else took."""
+        task = data.draw(st.sampled_from(self.past))
+        item = self._live(task.id)
+        if item is not None and item.ended:
+            return
+        live = item is not None and item.state == "claimed" and item.token == task.token
+        due_at = FAR if far else 0
+        assert self.runner.run(self.store.queue.settle(task, state, due_at=due_at)) is live
+        if item is not None and live:
+            item.state, item.far = state, far
+
+    @precondition(lambda self: self.past)
+    @rule(data=st.data(), short=st.booleans())
+    def extend(self, data: st.DataObject, short: bool) -> None:
+        """Extend any claim there ever was, with the same exception."""
+        task = data.draw(st.sampled_from(self.past))
+        item = self._live(task.id)
+        if item is not None and item.ended:
+            return
+        live = item is not None and item.state == "claimed" and item.token == task.token
+        ttl = self.keeper.short if short else LONG
+        [extended] = self.runner.run(self.store.queue.extend([task], ttl))
+        assert (extended is not None) is live
+        if item is not None and live:
+            item.short = short
+
+    @rule(
+        id=_ids,
+        order=st.none() | _orders,
+        far=st.none() | st.booleans(),
+        state=st.sampled_from((None, "ready", "dead")),
+    )
+    def change(self, id: str, order: float | None, far: bool | None, state: str | None) -> None:
+        """Change one task that is not done."""
+        item = self._live(id)
+        if item is None or item.ended:
+            return
+        due_at = None if far is None else FAR if far else 0
+        changed = self.runner.run(self.store.queue.change("q", [id], order=order, due_at=due_at, state=state))
+        assert changed == (item.state != "claimed")
+        if changed:
+            item.order = item.order if order is None else order
+            item.far = item.far if far is None else far
+            item.state = state or item.state
+
+    @rule()
+    def pass_time(self) -> None:
+        """Let every short claim end."""
+        self.runner.run(self.keeper.pass_time(self.keeper.short))
+        for item in self.items:
+            if item.state == "claimed" and item.short:
+                item.ended = True
+
+    @rule()
+    def restart(self) -> None:
+        """Close and open."""
+        self.store = self.runner.run(self.keeper.reopen(self.store))
+
+    @rule(state=st.sampled_from(("ready", "claimed", "dead")))
+    def look(self, state: str) -> None:
+        """Ask for the tasks of one state."""
+        if any(item.ended for item in self.items):
+            return
+        found = self.runner.run(self.store.queue.find("q", state))
+        assert [(task.id, task.order) for task in found] == [
+            (item.id, item.order) for item in self._ordered() if item.state == state
+        ]
+
+    def teardown(self) -> None:
+        """Compare once more and close."""
+        for state in ("ready", "claimed", "dead"):
+            self.look(state)
+        self.runner.run(self.keeper.close())
+        self.runner.close()

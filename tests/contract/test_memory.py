@@ -1,0 +1,62 @@
+"""The memory keeper keeps every promise; it has one process only."""
+
+from reprise.kernel.clock import VirtualClock
+from reprise.stores.memory import MemoryStore
+from reprise.testing.suites import (
+    ConcurrentLogSuite,
+    Keeper,
+    KeeperSuite,
+    LeaseSuite,
+    LogSuite,
+    QueueSuite,
+    RunsSuite,
+    SignalSuite,
+)
+
+
+class MemoryKeeper(Keeper):
+    """One store; a second one over the same data is the same object."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = VirtualClock()
+        self.store = MemoryStore(self.clock)
+        self.opened.append(self.store)
+
+    async def open(self) -> MemoryStore:
+        """Start it, again if need be."""
+        await self.store.start()
+        return self.store
+
+    async def pass_time(self, seconds: float) -> None:
+        """Move the virtual clock."""
+        self.clock.advance(seconds)
+
+    async def waiting(self, name: str) -> int:
+        """Count who waits."""
+        return self.store.lease.waiting(name)
+
+
+class InMemory(KeeperSuite):
+    """What the suites need to know."""
+
+    exceptions = frozenset({"one_process"})
+
+    def make_keeper(self) -> Keeper:
+        """Return fresh memory."""
+        return MemoryKeeper()
+
+
+class TestLog(InMemory, LogSuite, ConcurrentLogSuite): ...
+
+
+class TestRuns(InMemory, RunsSuite): ...
+
+
+class TestLease(InMemory, LeaseSuite): ...
+
+
+class TestQueue(InMemory, QueueSuite): ...
+
+
+class TestSignal(InMemory, SignalSuite): ...
