@@ -12,6 +12,18 @@ TYPE_CHECKING = False
 __version__ = "0.1.0"
 
 _EXPORTS: dict[str, str] = {
+    "Reprise": "reprise.app",
+    "Retry": "reprise.kernel.policy",
+    "RunHandle": "reprise.runtime.client",
+    "Call": "reprise.runtime.middleware",
+    "Step": "reprise.runtime.step",
+    "Workflow": "reprise.runtime.workflow",
+    "current_run": "reprise.runtime.face",
+    "current_step": "reprise.runtime.face",
+    "progress": "reprise.runtime.face",
+    "step": "reprise.runtime.step",
+    "wait_for_signal": "reprise.runtime.face",
+    "workflow": "reprise.runtime.workflow",
     "Clock": "reprise.kernel.clock",
     "SystemClock": "reprise.kernel.clock",
     "VirtualClock": "reprise.kernel.clock",

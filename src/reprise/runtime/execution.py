@@ -156,7 +156,7 @@ class Execution:
         self.in_flight: dict[str, Job] = {}
         self.child_jobs: dict[str, Job] = {}
         self.to_start: dict[str, Job] = {}
-        self.to_stop: list[str] = []
+        self.to_stop: list[Job] = []
         self.armed: dict[str, asyncio.TimerHandle] = {}
         self.recorded = history.recorded
         self.prints = history.prints
@@ -221,11 +221,11 @@ class Execution:
             if key in self.recorded:
                 return
             if job.step.on_cancel == "wait":
-                self.to_stop.append(key)
+                self.to_stop.append(job)
             else:
                 self.waiting.pop(key, None)
-        elif key in self.in_flight or key in self.child_jobs:
-            self.to_stop.append(key)
+        elif (job := self.in_flight.get(key) or self.child_jobs.get(key)) is not None:
+            self.to_stop.append(job)
 
     def _timer_cancelled(self, handle: TimerHandle) -> bool:
         armed = self.armed.pop(handle.key, None)
@@ -447,28 +447,29 @@ class Execution:
     def _effects(self) -> None:
         """Stop, start and arm what the body asked for. Never inside a drain: steps must not see the body's loop."""
         if self.to_stop:
-            keys, self.to_stop = self.to_stop, []
-            for key in keys:
-                self._stop(key)
+            jobs, self.to_stop = self.to_stop, []
+            for job in jobs:
+                self._stop(job)
         if self.to_start and not self.holding:
-            jobs, self.to_start = self.to_start, {}
-            for key, job in jobs.items():
+            starting, self.to_start = self.to_start, {}
+            for key, job in starting.items():
                 (self.in_flight if job.step.what == "step" else self.child_jobs)[key] = job
-            self.host.start_jobs(list(jobs.values()))
+            self.host.start_jobs(list(starting.values()))
         if self.loop.to_arm:
             handles, self.loop.to_arm = self.loop.to_arm, {}
             now = self.host.now() / MICROSECONDS
             for key, handle in handles.items():
                 self.armed[key] = self.host.outer.call_later(max(0.0, handle._when - now), self._fire, handle)
 
-    def _stop(self, key: str) -> None:
-        job = self.in_flight.get(key) or self.child_jobs.get(key)
-        if job is not None:
+    def _stop(self, job: Job) -> None:
+        """Ask what executes to stop; of what never began, record that it was cancelled."""
+        key = job.key
+        if key in self.in_flight or key in self.child_jobs:
             job.asked = True
             self.host.stop_job(job)
-        elif key in self.waiting:
+        elif key in self.waiting and key not in self.recorded:
             self.recorded.add(key)
-            self.record(Kind.STEP_CANCELLED, key)
+            self.record(Kind.STEP_CANCELLED, key, print=job.print)
 
     def _fire(self, handle: TimerHandle) -> None:
         self.armed.pop(handle.key, None)

@@ -97,6 +97,8 @@ class StepFuture(asyncio.Future[Any]):
     ask: Callable[[str], None]
     asked: bool
     waits: bool
+    message: Any = None
+    """What the cancellation said; anyio knows its own cancellations by it."""
     _name: str | None = None
 
     @classmethod
@@ -123,6 +125,8 @@ class StepFuture(asyncio.Future[Any]):
         """Ask the step to stop."""
         if self.done():
             return False
+        if msg is not None:
+            self.message = msg
         if not self.asked:
             self.asked = True
             self.ask(self.key)
@@ -130,7 +134,7 @@ class StepFuture(asyncio.Future[Any]):
 
     def settle_cancelled(self) -> None:
         """Become cancelled: the log says that the step stopped."""
-        super().cancel()
+        super().cancel(self.message)
 
     # What callers of create_task() expect of a task.
 

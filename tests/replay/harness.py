@@ -1,0 +1,210 @@
+"""Run a pattern, cut its log after every record, let another worker go on, and compare."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from reprise import Reprise
+from reprise.kernel.codec import standard
+from reprise.kernel.events import Event, Finished, Kind, Owned, Record, Started, inbox_stream, run_stream
+from reprise.kernel.ids import Counter
+from reprise.runtime.middleware import Call, Next
+from reprise.stores.log import Append, Group, RunChange
+from reprise.stores.memory import MemoryStore
+from tests.replay.patterns import CORPUS, KIDS, Pattern
+
+STEPS = (Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED)
+numbers = Counter()
+
+
+class LateStore(MemoryStore):
+    """A memory store whose commits take a random moment, as those of a disk do."""
+
+    def __init__(self, dice: random.Random) -> None:
+        super().__init__()
+        self._dice = dice
+        self._late: list[Append] = []
+        self._submit = self.log.submit
+        self.log.submit = self._submit_late  # type: ignore[method-assign]
+
+    def _submit_late(self, appends: Sequence[Append]) -> None:
+        if not self._late:
+            asyncio.get_running_loop().call_later(self._dice.random() * 0.0008, self._now)
+        self._late.extend(appends)
+
+    def _now(self) -> None:
+        late, self._late = self._late, []
+        self._submit(late)
+
+
+@dataclass
+class Outcome:
+    """How a run ended, all its streams, and which steps executed."""
+
+    finished: Finished
+    streams: dict[str, list[Record]]
+    executed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    @property
+    def status(self) -> str:
+        return self.finished.status
+
+    @property
+    def value(self) -> Any:
+        if self.status == "completed":
+            return standard.decode(bytes(self.finished.value))
+        return self.finished.error.type if self.finished.error is not None else None
+
+
+def compared(outcome: Outcome) -> Any:
+    """Return what must be the same in every replay."""
+    finished = outcome.finished
+    error = finished.error
+    return (finished.status, bytes(finished.value), (error.type, error.message) if error is not None else None)
+
+
+async def drive_to_the_end(pattern: Pattern, store: MemoryStore, run: str, start: bool) -> Outcome:
+    """Execute a run in a store, from its start or from what the store holds of it."""
+    executed: list[tuple[str, str]] = []
+
+    async def watch(call: Call, next: Next) -> Any:
+        executed.append((call.run, call.key))
+        return await next(call)
+
+    workflows = [pattern.workflow, *KIDS]
+    async with Reprise(store, workflows=workflows, middleware=[watch], capture_logs=False, grace=0.0) as app:
+        handle = await app.start(pattern.workflow, id=run) if start else app.handle(run)
+        driver = asyncio.create_task(pattern.drive(app.client, run)) if pattern.drive and start else None
+        try:
+            finished = await handle.finished(20)
+        finally:
+            if driver is not None:
+                driver.cancel()
+                with contextlib.suppress(BaseException):
+                    await driver
+    await store.start()
+    streams: dict[str, list[Record]] = {}
+    for record in await store.log.scan(limit=1_000_000):
+        streams.setdefault(record.stream, []).append(record)
+    return Outcome(finished, streams, executed)
+
+
+def runs_of(streams: dict[str, list[Record]]) -> list[str]:
+    """Return the runs that have a history."""
+    return [stream.removeprefix("run/") for stream in streams if stream.startswith("run/")]
+
+
+async def cut(before: Outcome, run: str, count: int, dice: random.Random, store: MemoryStore) -> dict[str, list[Record]]:
+    """Fill a store with the first ``count`` records of a run, and of its children some that fit to them."""
+    kept = {run_stream(run): before.streams[run_stream(run)][:count]}
+    mail = [r for r in before.streams.get(inbox_stream(run), []) if r.kind != Kind.CHILD_FINISHED]
+    pending = [run]
+    while pending:
+        parent = pending.pop()
+        for child in _children(kept[run_stream(parent)]):
+            full = before.streams[run_stream(child)]
+            ended = any(r.kind in STEPS and r.key == _key(full) for r in kept[run_stream(parent)])
+            length = len(full) if ended else dice.randint(1 if len(full) > 1 else len(full), len(full))
+            kept[run_stream(child)] = full[: max(2, length)]
+            if full[-1].kind == Kind.RUN_FINISHED and length == len(full):
+                mail += [
+                    r
+                    for r in before.streams.get(inbox_stream(parent), [])
+                    if r.kind == Kind.CHILD_FINISHED and r.key == child
+                ]
+                if parent != run:
+                    await _fill(store, inbox_stream(parent), [mail.pop()])
+            pending.append(child)
+    for stream, records in kept.items():
+        await _fill(store, stream, records)
+    if mail:
+        await _fill(store, inbox_stream(run), mail)
+    return kept
+
+
+def _children(records: list[Record]) -> list[str]:
+    return [msgspec.json.decode(r.data)["run"] for r in records if r.kind == Kind.CHILD_STARTED]
+
+
+def _key(records: list[Record]) -> str:
+    return msgspec.json.decode(records[0].data, type=Started).parent_key
+
+
+async def _fill(store: MemoryStore, stream: str, records: list[Record]) -> None:
+    events = [Event(r.kind, r.at, r.key, r.data, r.print, r.took) for r in records]
+    token = max([msgspec.json.decode(r.data, type=Owned).token for r in records if r.kind == Kind.RUN_OWNED], default=0)
+    change = None
+    closes = False
+    if stream.startswith("run/"):
+        started = msgspec.json.decode(records[0].data, type=Started)
+        closes = records[-1].kind == Kind.RUN_FINISHED
+        status = "completed" if closes else "running"
+        change = RunChange(
+            stream.removeprefix("run/"), status, started.workflow, started.parent or None,
+            None if closes or not token else "dead", None if closes or token else 1, at=records[0].at,
+        )
+    done = asyncio.get_running_loop().create_future()
+    append = Append(
+        numbers.new(), (Group(stream, events, token=token, takes=bool(token), closes=closes, run=change),),
+        done.set_result,
+    )
+    MemoryStore.__mro__[0]  # the store may be late; wait for its answer
+    store.log.submit([append])
+    await done
+    assert append.error is None, append.error
+
+
+async def resume(pattern: Pattern, before: Outcome, run: str, count: int, dice: random.Random) -> Outcome:
+    """Let another worker finish what ``count`` records say, and check that it was right."""
+    store = LateStore(dice)
+    kept = await cut(before, run, count, dice, store)
+    after = await drive_to_the_end(pattern, store, run, start=False)
+    assert pattern.check(after.status, after.value), f"wrong result: {after.status} {after.value!r}"
+    for stream, prefix in kept.items():
+        now = after.streams[stream]
+        assert [(r.kind, r.key, r.data) for r in now[: len(prefix)]] == [(r.kind, r.key, r.data) for r in prefix], (
+            "history was rewritten"
+        )
+        keys = [r.key for r in now if r.kind in STEPS or r.kind == Kind.TIMER_FIRED]
+        assert len(keys) == len(set(keys)), f"recorded twice in {stream}: {sorted(k for k in keys if keys.count(k) > 1)}"
+        recorded = {(stream.removeprefix("run/"), r.key) for r in prefix if r.kind in STEPS}
+        again = recorded & set(after.executed)
+        assert not again, f"recorded steps were executed again: {again}"
+    return after
+
+
+async def replay(pattern: Pattern, before: Outcome, run: str, dice: random.Random) -> None:
+    """Replay a whole history but for its end: same outcome, nothing executed."""
+    count = len(before.streams[run_stream(run)]) - 1
+    store = LateStore(dice)
+    await cut(before, run, count, dice, store)
+    after = await drive_to_the_end(pattern, store, run, start=False)
+    assert compared(after) == compared(before), f"replay: {compared(before)} became {compared(after)}"
+    mine = [key for owner, key in after.executed if owner == run]
+    recorded = {r.key for r in before.streams[run_stream(run)]}
+    assert not [k for k in mine if k in recorded], f"replay executed {mine}"
+
+
+async def trial(name: str, seed: int) -> int:
+    """Run a pattern once and resume it from every prefix; return how many prefixes there were."""
+    pattern, dice = CORPUS[name], random.Random(seed)  # noqa: S311
+    run = f"{name}-{seed}"
+    first = await drive_to_the_end(pattern, LateStore(dice), run, start=True)
+    assert pattern.check(first.status, first.value), f"wrong result: {first.status} {first.value!r}"
+    await replay(pattern, first, run, dice)
+    length = len(first.streams[run_stream(run)])
+    for count in range(1, length):
+        try:
+            after = await resume(pattern, first, run, count, dice)
+            await replay(pattern, after, run, dice)
+        except BaseException as error:
+            error.add_note(f"pattern {name}, seed {seed}, after {count} of {length} records")
+            raise
+    return length - 1

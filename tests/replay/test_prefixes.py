@@ -1,0 +1,21 @@
+"""Every pattern of the corpus, every prefix of its log, with random timing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from tests.replay.harness import trial
+from tests.replay.patterns import CORPUS
+
+TRIALS = int(os.environ.get("REPRISE_TRIALS", "2"))
+
+pytestmark = pytest.mark.replay
+
+
+@pytest.mark.parametrize("name", CORPUS)
+async def test_every_prefix_resumes_to_the_stated_result(name: str) -> None:
+    counts = await asyncio.gather(*(trial(name, seed) for seed in range(TRIALS)))
+    assert all(count >= 1 for count in counts)
