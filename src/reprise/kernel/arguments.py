@@ -23,7 +23,7 @@ from typing import Any, cast
 
 import msgspec
 
-from reprise.kernel.codec import CODEC, Codec
+from reprise.kernel.codec import Codec, standard
 from reprise.kernel.errors import CodecError, ConfigurationError, unknown_option
 from reprise.kernel.shape import type_name
 
@@ -54,7 +54,7 @@ class Arguments:
     declared. Of a bound method, ``self`` is no parameter.
     """
 
-    def __init__(self, function: Callable[..., Any], codec: Codec = CODEC) -> None:
+    def __init__(self, function: Callable[..., Any], codec: Codec = standard) -> None:
         self.function = function
         self.name: str = getattr(function, "__qualname__", type(function).__qualname__)
         self._codec = codec

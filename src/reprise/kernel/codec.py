@@ -21,7 +21,6 @@ import msgspec
 from msgspec import inspect as node
 
 from reprise.kernel.errors import CodecError, ConfigurationError
-from reprise.kernel.failures import decode_error, encode_error
 from reprise.kernel.shape import PLAIN, Compiler, Misfit, Shape, check_plain, type_name
 
 Encode = Callable[[Any], bytes]
@@ -115,9 +114,6 @@ class Codec:
         self._custom[type] = (to_builtin, from_builtin)
         self._encoders.clear()
         self._decoders.clear()
-
-    encode_error = staticmethod(encode_error)
-    decode_error = staticmethod(decode_error)
 
     # -------------------------------------------------------- making
 
@@ -266,5 +262,5 @@ def _is_pydantic(cls: type[Any]) -> bool:
     return pydantic is not None and issubclass(cls, pydantic.BaseModel)
 
 
-CODEC = Codec()
+standard = Codec()
 """The codec of this process: what is registered here is known to every workflow and step."""
