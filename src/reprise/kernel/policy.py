@@ -265,7 +265,7 @@ class Retry:
         **unknown: Never,
     ) -> None:
         for name in unknown:
-            raise unknown_option("Retry()", name, _OPTIONS)
+            raise unknown_option(name, _OPTIONS, "Retry()")
         given = {"attempts": attempts, "max_attempts": max_attempts}
         given |= dict(zip(_RETRIES, (max_retries, retries, retry_count), strict=True))
         self.attempts = _attempts(given)

@@ -32,4 +32,4 @@ class Priority(IntEnum):
         try:
             return cls[value.upper()] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
-            raise unknown_option("Priority", str(value), [member.name.lower() for member in cls]) from None
+            raise unknown_option(str(value), [member.name.lower() for member in cls], "Priority") from None
