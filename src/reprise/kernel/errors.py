@@ -258,7 +258,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     >>> nearest("retires", ["retries", "timeout"]), nearest("colour", ["retries"])
     ('retries', '')
     """
-    from difflib import get_close_matches  # only needed where somebody mistyped
+    from difflib import get_close_matches  # noqa: PLC0415 - only where somebody mistyped
 
     return next(iter(get_close_matches(name, list(valid), 1)), "")
 

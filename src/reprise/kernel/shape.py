@@ -1,4 +1,4 @@
-"""Does a value fit its declared type, and if not, where?
+"""Whether a value fits its declared type, and if not, where.
 
 msgspec writes any value it knows without asking what was declared, so a datetime under ``Any`` would be written as a
 string and come back as one, NaN as null, a subclass as its parent. A :class:`Shape` finds that before anything is
@@ -16,8 +16,8 @@ What fits
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from math import isfinite
@@ -66,7 +66,7 @@ class Shape(NamedTuple):
 def type_name(kind: Any) -> str:
     """Return how a type is written in messages.
 
-    >>> type_name(int), type_name(list[int]), type_name(datetime.date)
+    >>> type_name(int), type_name(list[int]), type_name(date)
     ('int', 'list[int]', 'datetime.date')
     """
     if isinstance(kind, type) and not getattr(kind, "__args__", ()):
@@ -118,13 +118,12 @@ def _check_plain_keys(value: dict[Any, Any]) -> None:
 
 
 def _check_each(items: Iterable[tuple[object, Any]], check: Check) -> None:
-    key: object = None
-    try:
-        for key, item in items:
+    for key, item in items:
+        try:
             check(item)
-    except Misfit as misfit:
-        misfit.path.append(_item(key))
-        raise
+        except Misfit as misfit:
+            misfit.path.append(_item(key))
+            raise
 
 
 PLAIN = Shape(_PLAIN, check_plain)
@@ -156,21 +155,21 @@ def _check_float(value: Any) -> None:
 
 
 def _check_datetime(value: Any) -> None:
-    if type(value) is not datetime.datetime:
+    if type(value) is not datetime:
         raise _wrong(value, "datetime.datetime")
     _check_offset(value.utcoffset())
 
 
 def _check_time(value: Any) -> None:
-    if type(value) is not datetime.time:
+    if type(value) is not time:
         raise _wrong(value, "datetime.time")
     if value.tzinfo is not None and value.utcoffset() is None:
         raise Misfit("a time of day has no offset in that time zone; use a fixed offset, or a datetime")
     _check_offset(value.utcoffset())
 
 
-def _check_offset(offset: datetime.timedelta | None) -> None:
-    if offset is not None and offset % datetime.timedelta(minutes=1):
+def _check_offset(offset: timedelta | None) -> None:
+    if offset is not None and offset % timedelta(minutes=1):
         raise Misfit(f"the UTC offset {offset} is not in whole minutes; use astimezone(UTC)")
 
 
@@ -199,8 +198,8 @@ _SCALARS: dict[type[node.Type], Shape] = {
     node.StrType: _exactly(str),
     node.BytesType: _exactly(bytes),
     node.ByteArrayType: _exactly(bytearray),
-    node.DateType: _exactly(datetime.date),
-    node.TimeDeltaType: _exactly(datetime.timedelta),
+    node.DateType: _exactly(date),
+    node.TimeDeltaType: _exactly(timedelta),
     node.UUIDType: _exactly(UUID),
     node.RawType: _exactly(msgspec.Raw),
     node.FloatType: Shape(_NOTHING, _check_float),

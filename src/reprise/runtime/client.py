@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.codec import decode_error, encode_error, standard
+from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
     AmbiguousId,
     ResultTimeout,
@@ -34,6 +34,7 @@ from reprise.kernel.events import (
     progress_stream,
     run_stream,
 )
+from reprise.kernel.failures import decode_error, encode_error
 from reprise.kernel.ids import Counter, Ids
 from reprise.stores.log import Group, RunChange, append
 from reprise.stores.runs import RunFilter, RunRow

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.codec import encode_error, standard
+from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
     AppendRefused,
     CodecError,
@@ -40,6 +40,7 @@ from reprise.kernel.events import (
     inbox_stream,
     run_stream,
 )
+from reprise.kernel.failures import encode_error
 from reprise.kernel.ids import Counter
 from reprise.runtime.execution import Execution, Job
 from reprise.runtime.history import POISON, History, read_history

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import msgspec
 
 from reprise.kernel.clock import MICROSECONDS
-from reprise.kernel.codec import decode_error, encode_error
 from reprise.kernel.errors import (
     BodyError,
     DeadlineExceeded,
@@ -38,6 +37,7 @@ from reprise.kernel.events import (
     Signal,
     inbox_stream,
 )
+from reprise.kernel.failures import decode_error, encode_error
 from reprise.runtime.branch import BRANCH, RUN, Branch
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
 from reprise.runtime.history import History

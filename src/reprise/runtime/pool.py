@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.codec import encode_error
 from reprise.kernel.errors import OutcomeUnknownStep, StepFailed, StepTimeout
 from reprise.kernel.events import Kind, Retrying
-from reprise.kernel.policy import Verdict as Retryable
+from reprise.kernel.failures import encode_error
+from reprise.kernel.policy import Fault
 from reprise.runtime.branch import RUN
 from reprise.runtime.execution import Job
 from reprise.runtime.middleware import Call, Middleware, compose
@@ -234,8 +234,8 @@ class Pool:
     def _failed(self, job: Job, error: BaseException, took: int) -> None:
         """Try again later, or record the failure."""
         step = job.step
-        verdict = step.retry.classify(error)
-        again = verdict is Retryable.TRANSIENT or (verdict is Retryable.UNKNOWN and step.idempotent)
+        fault = step.retry.classify(error)
+        again = fault is Fault.TRANSIENT or (fault is Fault.UNKNOWN and step.idempotent)
         value = encode_error(error)
         if not again or job.asked or job.attempt >= step.retry.attempts:
             job.execution.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(value), took)

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from reprise.kernel.arguments import Arguments, fingerprint
 from reprise.kernel.errors import CodecError, ConfigurationError, UnknownOption

@@ -10,13 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from reprise.kernel import errors
-from reprise.kernel.codec import decode_error, encode_error, register_error
 from reprise.kernel.errors import RepriseError, StepFailed
 from reprise.kernel.events import ErrorValue
+from reprise.kernel.failures import decode_error, encode_error, register_error
 
 BUILTIN = sorted(
     {c for c in vars(builtins).values() if isinstance(c, type) and issubclass(c, BaseException)},
@@ -59,10 +58,9 @@ class Mute(Exception):
 
 
 def raised(error: BaseException) -> BaseException:
-    try:
+    with pytest.raises(type(error)) as caught:
         raise error
-    except BaseException as caught:  # noqa: BLE001
-        return caught
+    return caught.value
 
 
 def over_the_wire(value: ErrorValue) -> ErrorValue:
@@ -114,12 +112,10 @@ def test_attributes_come_back_though_no_constructor_runs() -> None:
 
 
 def test_what_the_interpreter_keeps_in_slots_comes_back() -> None:
-    try:
-        open("/no/such/file")  # noqa: SIM115
-    except OSError as error:
-        decoded = check_idempotent(error)
-        assert isinstance(decoded, FileNotFoundError)
-        assert (decoded.errno, decoded.filename, str(decoded)) == (error.errno, error.filename, str(error))
+    error = FileNotFoundError(2, "No such file", "/no/such")
+    decoded = check_idempotent(error)
+    assert isinstance(decoded, FileNotFoundError)
+    assert (decoded.errno, decoded.filename, str(decoded)) == (2, "/no/such", str(error))
     stop = check_idempotent(StopIteration(3))
     assert isinstance(stop, StopIteration)
     assert stop.value == 3
@@ -128,7 +124,7 @@ def test_what_the_interpreter_keeps_in_slots_comes_back() -> None:
 def test_an_unknown_class_arrives_as_step_failed_and_leaves_as_itself() -> None:
     decoded = check_idempotent(Unregistered("x", 3))
     assert isinstance(decoded, StepFailed)
-    assert decoded.type.endswith("test_codec_errors.Unregistered")
+    assert decoded.type.endswith("test_failures.Unregistered")
     assert decoded.message == "('x', 3)"
     assert "register_error" in str(decoded)
 
@@ -169,7 +165,7 @@ def test_the_tail_names_the_last_three_frames() -> None:
     except ValueError as error:
         lines = encode_error(error).traceback.splitlines()
         assert len(lines) == 3
-        assert all("test_codec_errors.py" in line and "deep" in line for line in lines)
+        assert all("test_failures.py" in line and "deep" in line for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -208,10 +204,10 @@ def test_names_of_our_errors_do_not_depend_on_the_module() -> None:
 def test_a_registered_class_is_found_in_a_new_process() -> None:
     value = encode_error(Declined(7, retry_after=0.5))
     code = (
-        "import sys, msgspec; sys.path[:0] = {path!r}; import test_codec_errors as t\n"
+        "import sys, msgspec; sys.path[:0] = {path!r}; import test_failures as t\n"
         "e = t.decode_error(msgspec.json.decode({data!r}, type=t.ErrorValue)); print(type(e).__name__, e.code)"
     )
-    renamed = msgspec.structs.replace(value, type="test_codec_errors.Declined")
+    renamed = msgspec.structs.replace(value, type="test_failures.Declined")
     script = code.format(
         path=[*sys.path, __file__.rpartition("/")[0]], data=json.dumps(msgspec.to_builtins(renamed))
     )
