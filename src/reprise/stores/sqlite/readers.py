@@ -22,31 +22,41 @@ class Readers:
     def __init__(self, path: Path, open_connection: Callable[[], Connection], threads: int) -> None:
         self._path = path
         self._open = open_connection
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="reprise-reader")
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+
+    def start(self) -> None:
+        """Accept reads."""
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="reprise-reader")
         self._local = threading.local()
         self._connections: list[Connection] = []
-        self._closed = False
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
         """Return what ``work`` makes of a connection; raises a ``StoreError`` where SQLite fails.
 
         A caller that is cancelled goes at once; its read ends in the background.
         """
-        if self._closed:
-            raise StoreClosed(f"The store {self._path} is closed.")
+        if self._pool is None:
+            raise StoreClosed(
+                f"The store {self._path} is closed.", hint="Call start() first, in this process."
+            )
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._work, work)
 
-    def stop(self) -> None:
-        """End the threads and close their connections; blocks until running reads have ended."""
-        self._closed = True
-        self._pool.shutdown()
-        for connection in self._connections:
-            connection.close()
-        self._connections.clear()
+    def close(self) -> Callable[[], None]:
+        """Refuse further reads; return what waits for those that run and then closes the connections."""
+        pool, self._pool = self._pool, None
+
+        def join() -> None:
+            if pool is not None:
+                pool.shutdown()
+            for connection in self._connections:
+                connection.close()
+
+        return join
 
     def abandon(self) -> None:
         """Refuse further reads and leave everything as it is, as a forked child must."""
-        self._closed = True
+        self._pool = None
 
     def _work(self, work: Callable[[Connection], Result]) -> Result:
         try:

@@ -35,8 +35,7 @@ _JUST_CHANGED = 100_000_000
 class Taps:
     """Listeners of this process by name and by prefix, called on the loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
         self._exact: dict[str, list[Callable[[str], None]]] = {}
         self._prefix: dict[str, list[Callable[[str], None]]] = {}
 
@@ -59,41 +58,51 @@ class Taps:
         for name in names:
             if name == EVERYTHING:
                 for key, callbacks in [*self._exact.items(), *self._prefix.items()]:
-                    self._call(callbacks, key)
+                    _call(callbacks, key)
                 continue
-            self._call(self._exact.get(name, ()), name)
+            _call(self._exact.get(name, ()), name)
             for prefix, callbacks in list(self._prefix.items()):
                 if name.startswith(prefix):
-                    self._call(callbacks, name)
+                    _call(callbacks, name)
 
-    def _call(self, callbacks: Sequence[Callable[[str], None]], name: str) -> None:
-        for callback in tuple(callbacks):
-            try:
-                callback(name)
-            except Exception as error:  # noqa: BLE001 - a listener's error is its owner's, not the others'
-                self._loop.call_exception_handler(
-                    {"message": f"A listener to {name} failed.", "exception": error}
-                )
+
+def _call(callbacks: Sequence[Callable[[str], None]], name: str) -> None:
+    for callback in tuple(callbacks):
+        try:
+            callback(name)
+        except Exception as error:  # noqa: BLE001 - a listener's error is its owner's, not the others'
+            context = {"message": f"A listener to {name} failed.", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
 
 
 class SQLiteSignal:
-    """Wake others who wait, here and in other processes. Use it on the loop on which it was started."""
+    """Wake others who wait, here and in other processes. Use it on the loop on which the store was started."""
 
-    def __init__(self, folder: Path, clock: Clock, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._taps = Taps(loop)
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._folder, self._clock = folder, clock
+        self._taps = Taps()
         self._pending: dict[str, None] = {}
-        self._post = Post(folder, clock, loop, self._taps.tap)
+        self._post: Post | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Open this process's socket."""
+        self._post = Post(self._folder, self._clock, loop, self._taps.tap)
 
     @property
-    def reaches_others(self) -> bool:
-        """Whether other processes can be tapped and can tap this one."""
-        return self._post.is_open
+    def address(self) -> str:
+        """Name of this process's socket, '' without one."""
+        return self._post.name if self._post and self._post.is_open else ""
+
+    def is_alive(self, address: str) -> bool:
+        """Return whether the process of a socket lives; '' is taken to live. From any thread."""
+        return not address or self._post is None or self._post.is_alive(address)
 
     def wake(self, names: Sequence[str]) -> None:
         """Tap everybody who listens to one of these names; never waits, never raises."""
+        if self._post is None:
+            return
         if not self._pending:
-            self._loop.call_soon(self._flush)
+            self._post.loop.call_soon(self._flush)
         for name in names:
             self._pending[name] = None
 
@@ -121,15 +130,19 @@ class SQLiteSignal:
     def stop(self) -> None:
         """Send what is pending and close the socket."""
         self._flush()
-        self._post.close()
+        if self._post is not None:
+            self._post.close()
+            self._post = None
 
     def abandon(self) -> None:
         """Close the socket only, as a forked child must: its copy would keep a dead parent's alive."""
-        self._post.abandon()
+        if self._post is not None:
+            self._post.abandon()
+            self._post = None
 
     def _flush(self) -> None:
         names, self._pending = list(self._pending), {}
-        if names:
+        if names and self._post is not None:
             self._taps.tap(names)
             self._post.send(names)
 
@@ -144,8 +157,8 @@ class Post:
         loop: asyncio.AbstractEventLoop,
         receive: Callable[[Iterable[str]], None],
     ) -> None:
-        self._folder, self._clock, self._loop, self._receive = folder, clock, loop, receive
-        self._name = f"{Ids(clock.now).new()}.sock"
+        self._folder, self._clock, self.loop, self._receive = folder, clock, loop, receive
+        self.name = f"{Ids(clock.now).new()}.sock"
         self._held: dict[str, dict[str, None]] = {}
         self._others: list[str] = []
         self._listed_at = -1
@@ -156,10 +169,19 @@ class Post:
         # Where the path is too long for an address and there is no /proc, or the file system has no sockets, taps
         # stay in this process and the store looks at the file once a second instead.
         with suppress(OSError):
-            self._socket.bind(self._address(self._name))
-            (folder / self._name).chmod(0o600)
+            self._socket.bind(self._address(self.name))
+            (folder / self.name).chmod(0o600)
             loop.add_reader(self._socket, self._read)
             self.is_open = True
+
+    def is_alive(self, address: str) -> bool:
+        """Return whether somebody has the socket of that name open."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(self._address(address))
+            except OSError:
+                return False
+        return True
 
     def send(self, names: Sequence[str]) -> None:
         """Send names to all other processes."""
@@ -178,9 +200,9 @@ class Post:
     def close(self) -> None:
         """Close the socket and remove it from the folder."""
         if self.is_open:
-            self._loop.remove_reader(self._socket)
+            self.loop.remove_reader(self._socket)
             with suppress(OSError):
-                os.unlink(self._name, dir_fd=self._directory)
+                os.unlink(self.name, dir_fd=self._directory)
         self.abandon()
 
     def abandon(self) -> None:
@@ -197,7 +219,7 @@ class Post:
         changed_at = self._folder.stat().st_mtime_ns
         if changed_at != self._listed_at:
             names = [path.name for path in self._folder.glob("*.sock")]
-            self._others = [name for name in names if name != self._name]
+            self._others = [name for name in names if name != self.name]
             fresh = self._clock.now() * 1000 - changed_at < _JUST_CHANGED
             self._listed_at = -1 if fresh else changed_at
         return self._others
@@ -219,7 +241,7 @@ class Post:
 
     def _hold(self, other: str, names: Sequence[str]) -> None:
         if not self._held:
-            self._loop.call_later(TRY_AGAIN, self._send_held)
+            self.loop.call_later(TRY_AGAIN, self._send_held)
         held = self._held.setdefault(other, {})
         held.update(dict.fromkeys(names))
         if len(held) > MOST_NAMES_HELD:

@@ -11,10 +11,13 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from reprise.kernel.clock import Clock, SystemClock
-from reprise.kernel.errors import ConfigurationError, StoreClosed, UnknownOption
+from reprise.kernel.errors import ConfigurationError, UnknownOption
 from reprise.stores.sqlite import database, faults
 from reprise.stores.sqlite.database import Connect, Connection
+from reprise.stores.sqlite.leases import SQLiteLease
 from reprise.stores.sqlite.log import SQLiteLog
+from reprise.stores.sqlite.meta import KeeperClock
+from reprise.stores.sqlite.queue import SQLiteQueue
 from reprise.stores.sqlite.readers import Readers
 from reprise.stores.sqlite.runs import SQLiteRuns
 from reprise.stores.sqlite.signal import SQLiteSignal
@@ -58,11 +61,17 @@ class SQLiteStore:
         if busy <= 0 or readers < 1:
             raise ConfigurationError(f"busy={busy} and readers={readers} must be positive.")
         self.path = Path(path).absolute()
-        self._synchronous, self._busy, self._unsafe_fs = synchronous, busy, unsafe_fs
-        self._clock = clock or SystemClock()
-        self._connect = connect
-        self._reader_threads = readers
-        self._open: _Open | None = None
+        self._synchronous, self._busy, self._unsafe_fs, self._connect = synchronous, busy, unsafe_fs, connect
+        self._turnstile: Turnstile | None = None
+        clock = clock or SystemClock()
+        keeper_clock = KeeperClock(clock)
+        self._writer = Writer(self.path, busy, keeper_clock, self._open_writer)
+        self._readers = Readers(self.path, self._open_reader, readers)
+        self.signal = SQLiteSignal(_beside(self.path, ".wake"), clock)
+        self.log = SQLiteLog(self._writer, self._readers)
+        self.runs = SQLiteRuns(self._writer, self._readers)
+        self.lease = SQLiteLease(self._writer, self._readers, self.signal, keeper_clock)
+        self.queue = SQLiteQueue(self._writer, self._readers, keeper_clock)
         _stores.add(self)
 
     @property
@@ -70,21 +79,6 @@ class SQLiteStore:
         """The URL of the file."""
         options = "" if self._synchronous == "FULL" else f"?synchronous={self._synchronous}"
         return f"sqlite:///{self.path}{options}"
-
-    @property
-    def log(self) -> SQLiteLog:
-        """The log. Raises ``StoreClosed`` before ``start`` and after ``stop``."""
-        return self._opened.log
-
-    @property
-    def runs(self) -> SQLiteRuns:
-        """The index of runs. Raises ``StoreClosed`` before ``start`` and after ``stop``."""
-        return self._opened.runs
-
-    @property
-    def signal(self) -> SQLiteSignal:
-        """The signal. Raises ``StoreClosed`` before ``start`` and after ``stop``."""
-        return self._opened.signal
 
     @property
     def presence(self) -> Path:
@@ -97,43 +91,32 @@ class SQLiteStore:
         Raises ``StoreUnreachable``, ``StoreReadOnly``, ``StoreLocked``, ``StoreCorrupt``, ``SchemaTooNew`` or
         ``UnsupportedFileSystem``.
         """
-        if self._open is not None:
+        if self._turnstile is not None:
             return
         turnstile, connection = await asyncio.to_thread(self._prepare)
         loop = asyncio.get_running_loop()
-        writer = Writer(connection, self._open_writer, turnstile, self.path, self._busy, loop)
-        readers = Readers(self.path, self._open_reader, self._reader_threads)
-        signal = SQLiteSignal(self._wake_folder, self._clock, loop)
-        self._open = _Open(turnstile, writer, readers, signal)
+        self._turnstile = turnstile
+        self._writer.start(connection, turnstile, loop)
+        self._readers.start()
+        self.signal.start(loop)
 
     async def stop(self) -> None:
         """Write what was handed over, then close; idempotent, safe before start."""
-        opened, self._open = self._open, None
-        if opened is not None:
-            await opened.stop()
+        turnstile, self._turnstile = self._turnstile, None
+        if turnstile is None:
+            return
+        self.signal.stop()
+        self._writer.close()
+        await asyncio.to_thread(self._writer.join)
+        await asyncio.to_thread(self._readers.close())
+        turnstile.close()
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters: appends, commits, records, refused, bytes, jobs, waits for a turn, size of the file."""
-        opened = self._opened
-        size = sum(p.stat().st_size for p in (self.path, _beside(self.path, "-wal")) if p.exists())
-        return {
-            **opened.writer.counters,
-            "turn_waits": opened.turnstile.waits,
-            "file_bytes": size,
-            "url": self.url,
-        }
-
-    @property
-    def _opened(self) -> _Open:
-        if self._open is None:
-            raise StoreClosed(
-                f"The store {self.path} is not open.", hint="Call start() first, in this process."
-            )
-        return self._open
-
-    @property
-    def _wake_folder(self) -> Path:
-        return _beside(self.path, ".wake")
+        files = (self.path, _beside(self.path, "-wal"))
+        size = sum(file.stat().st_size for file in files if file.exists())
+        waits = self._turnstile.waits if self._turnstile else 0
+        return {**self._writer.counters, "turn_waits": waits, "file_bytes": size, "url": self.url}
 
     def _prepare(self) -> tuple[Turnstile, Connection]:
         """Create and upgrade the file under the turnstile; return it and the connection that writes."""
@@ -141,9 +124,10 @@ class SQLiteStore:
         if not self._unsafe_fs:
             database.check_file_system(self.path)
         database.create_file(self.path)
-        for folder in (self._wake_folder, self.presence):
+        wake = _beside(self.path, ".wake")
+        for folder in (wake, self.presence):
             folder.mkdir(mode=0o700, exist_ok=True)
-        turnstile = Turnstile(self._wake_folder)
+        turnstile = Turnstile(wake)
         try:
             turnstile.enter(self._busy)
             try:
@@ -173,32 +157,13 @@ class SQLiteStore:
 
     def forked(self) -> None:
         """Be closed in a child of ``os.fork``: a connection must not be used, nor closed, in another process."""
-        opened, self._open = self._open, None
-        if opened is not None:
-            opened.abandon()
-            _left_by_parent.append(opened)
-
-
-class _Open:
-    """What exists between start and stop."""
-
-    def __init__(self, turnstile: Turnstile, writer: Writer, readers: Readers, signal: SQLiteSignal) -> None:
-        self.turnstile, self.writer, self.readers, self.signal = turnstile, writer, readers, signal
-        self.log = SQLiteLog(writer, readers)
-        self.runs = SQLiteRuns(writer, readers)
-
-    async def stop(self) -> None:
-        self.signal.stop()
-        self.writer.close()
-        await asyncio.to_thread(self.writer.join)
-        await asyncio.to_thread(self.readers.stop)
-        self.turnstile.close()
-
-    def abandon(self) -> None:
-        self.writer.abandon()
-        self.turnstile.abandon()
-        self.readers.abandon()
-        self.signal.abandon()
+        turnstile, self._turnstile = self._turnstile, None
+        if turnstile is not None:
+            _left_by_parent.append((self._writer, self._readers))
+            self._writer.abandon()
+            self._readers.abandon()
+            self.signal.abandon()
+            turnstile.abandon()
 
 
 def open_sqlite(url: str, clock: Clock | None = None) -> SQLiteStore:
@@ -240,7 +205,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 _stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
-_left_by_parent: list[_Open] = []
+_left_by_parent: list[object] = []
 """Kept for ever: letting go of a connection would close it."""
 
 

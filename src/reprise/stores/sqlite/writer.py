@@ -21,6 +21,7 @@ from reprise.stores.log import Append
 from reprise.stores.sqlite import faults
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.ledger import SQL, Ledger, clear
+from reprise.stores.sqlite.meta import Counters, KeeperClock
 from reprise.stores.sqlite.turnstile import Turnstile
 
 MOST_ITEMS = 1000
@@ -30,11 +31,13 @@ MOST_ROWS = 1000
 MOST_BYTES = 4 << 20
 
 
-class Transaction(msgspec.Struct, gc=False):
-    """What a job works with: the connection inside the open transaction, and the ledger that shares it."""
+class Transaction:
+    """What a job works with: the connection inside the open transaction, and what the writer knows of the file."""
 
-    connection: Connection
-    ledger: Ledger
+    def __init__(self, connection: Connection, clock: KeeperClock) -> None:
+        self.connection = connection
+        self.ledger = Ledger(connection)
+        self.counters = Counters(connection, clock)
 
 
 class Job(msgspec.Struct, gc=False):
@@ -50,38 +53,28 @@ Item = Append | Job
 
 
 class Writer:
-    """Owns the writing connection. ``reopen`` makes a new one after the disk has failed."""
+    """Owns the writing connection and its thread between ``start`` and ``join``."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        reopen: Callable[[], Connection],
-        turnstile: Turnstile,
-        path: Path,
-        busy: float,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._reopen, self._turnstile, self._path, self._busy, self._loop = (
-            reopen,
-            turnstile,
-            path,
-            busy,
-            loop,
-        )
-        self._connection = connection
-        self._ledger = Ledger(self._connection)
+    def __init__(self, path: Path, busy: float, clock: KeeperClock, reopen: Callable[[], Connection]) -> None:
+        self._path, self._busy, self._clock, self._reopen = path, busy, clock, reopen
+        self.counters = {"appends": 0, "commits": 0, "records": 0, "refused": 0, "bytes": 0, "jobs": 0}
+        self.put: Callable[[Sequence[Item]], None] = self._put_too_late
+        """Hand over items, on the loop; never waits."""
+
+    def start(self, connection: Connection, turnstile: Turnstile, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to write with a connection that is up to date."""
+        self._transaction = Transaction(connection, self._clock)
+        self._turnstile, self._loop = turnstile, loop
         self._queue: SimpleQueue[Sequence[Item] | None] = SimpleQueue()
         self._backlog: deque[Item] = deque()
         self._stopping = False
-        self.put: Callable[[Sequence[Item]], None] = self._queue.put
-        """Hand over items, on the loop; never waits."""
-        self.counters = {"appends": 0, "commits": 0, "records": 0, "refused": 0, "bytes": 0, "jobs": 0}
         self._thread = threading.Thread(target=self._run, name="reprise-writer", daemon=True)
         self._thread.start()
+        self.put = self._queue.put
 
     def submit(self, work: Callable[[Transaction], Any]) -> asyncio.Future[Any]:
         """Queue a job and return a future of its result; cancelling the future does not stop the job."""
-        waiter: asyncio.Future[Any] = self._loop.create_future()
+        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def done(job: Job) -> None:
             if waiter.done():
@@ -108,8 +101,8 @@ class Writer:
         self.put = self._put_in_child
 
     def _put_too_late(self, items: Sequence[Item]) -> None:
-        self._refuse(items, StoreClosed(f"The store {self._path} is closed."))
-        self._loop.call_soon(self._answer, items)
+        self._refuse(items, StoreClosed(f"The store {self._path} is closed.", hint="Call start() first."))
+        asyncio.get_running_loop().call_soon(self._answer, items)
 
     def _put_in_child(self, _items: Sequence[Item]) -> None:
         raise StoreClosed(
@@ -123,7 +116,7 @@ class Writer:
                 batch = self._commit()
                 self._tell(batch)
         finally:
-            self._connection.close()
+            self._transaction.connection.close()
 
     def _gather(self) -> bool:
         """Wait until there is something to write; False when there never will be."""
@@ -174,7 +167,7 @@ class Writer:
             self._turnstile.leave()
 
     def _transact(self, batch: list[Item]) -> list[Item]:
-        connection, ledger = self._connection, self._ledger
+        connection, ledger = self._transaction.connection, self._transaction.ledger
         connection.execute("BEGIN IMMEDIATE")
         try:
             taken = self._stage(batch)
@@ -194,7 +187,8 @@ class Writer:
 
     def _stage(self, batch: list[Item]) -> int:
         """Write the batch into the open transaction; return how many items fitted."""
-        ledger = self._ledger
+        ledger, counters = self._transaction.ledger, self._transaction.counters
+        counters.begin()
         ledger.begin([item for item in batch if type(item) is Append])
         taken = 0
         for item in batch:
@@ -207,14 +201,15 @@ class Writer:
             if ledger.rows >= MOST_ROWS or ledger.bytes >= MOST_BYTES:
                 break
         ledger.flush()
+        counters.flush()
         return taken
 
     def _work(self, job: Any) -> None:
-        connection = self._connection
+        connection = self._transaction.connection
         connection.execute("SAVEPOINT job")
         try:
-            job.result = job.work(Transaction(connection, self._ledger))
-            self._ledger.flush()
+            job.result = job.work(self._transaction)
+            self._transaction.ledger.flush()
         except Exception as error:
             if not connection.in_transaction:
                 raise  # SQLite undid everything: the batch has failed, not the job
@@ -223,9 +218,9 @@ class Writer:
         connection.execute("RELEASE job")
 
     def _undo(self) -> None:
-        self._ledger.forget()
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        self._transaction.ledger.forget()
+        if self._transaction.connection.in_transaction:
+            self._transaction.connection.execute("ROLLBACK")
 
     def _settle(self, batch: list[Item], error: Exception) -> None:
         """Find out what became of a commit during which the disk failed.
@@ -234,15 +229,15 @@ class Writer:
         when the batch is not there, write it again, which overwrites those frames.
         """
         try:
-            self._connection.close()
-            self._connection = self._reopen()
-            self._ledger = Ledger(self._connection)
+            self._transaction.connection.close()
+            connection = self._reopen()
+            self._transaction = Transaction(connection, self._clock)
             if not self._is_there(batch):
                 for item in batch:
                     _reset(item)
-                self._connection.execute("BEGIN IMMEDIATE")
+                connection.execute("BEGIN IMMEDIATE")
                 self._stage(batch)
-                self._connection.execute("COMMIT")
+                connection.execute("COMMIT")
         except Exception as second:  # noqa: BLE001 - as in _commit
             unknown = OutcomeUnknown(
                 f"The disk failed while {self._path} was written ({error}; then {second}).",
@@ -254,7 +249,9 @@ class Writer:
         for item in batch:
             if type(item) is Append and item.error is None and item.position:
                 group = next(group for group in item.groups if group.events)
-                found = self._connection.execute(SQL["lookup"], (group.stream, item.id)).fetchone()
+                found = self._transaction.connection.execute(
+                    SQL["lookup"], (group.stream, item.id)
+                ).fetchone()
                 return found is not None
         return False
 
