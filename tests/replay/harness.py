@@ -111,8 +111,9 @@ async def cut(before: Outcome, run: str, count: int, dice: random.Random, store:
         for child in _children(kept[run_stream(parent)]):
             full = before.streams[run_stream(child)]
             ended = any(r.kind in STEPS and r.key == _key(full) for r in kept[run_stream(parent)])
-            length = len(full) if ended else dice.randint(1 if len(full) > 1 else len(full), len(full))
-            kept[run_stream(child)] = full[: max(2, length)]
+            asked = next((n for n, r in enumerate(full) if r.kind == Kind.CANCEL_REQUESTED), len(full))
+            length = len(full) if ended else dice.randint(2, max(2, asked))  # not before its parent asked for it
+            kept[run_stream(child)] = full[:length]
             if full[-1].kind == Kind.RUN_FINISHED and length == len(full):
                 mail += [
                     r
@@ -155,7 +156,6 @@ async def _fill(store: MemoryStore, stream: str, records: list[Record]) -> None:
         numbers.new(), (Group(stream, events, token=token, takes=bool(token), closes=closes, run=change),),
         done.set_result,
     )
-    MemoryStore.__mro__[0]  # the store may be late; wait for its answer
     store.log.submit([append])
     await done
     assert append.error is None, append.error

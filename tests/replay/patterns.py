@@ -631,14 +631,14 @@ async def anyio_groups_and_scopes() -> list[Any]:
     sender, receiver = anyio.create_memory_object_stream[int](2)
     received: list[int] = []
 
-    async def produce(k: int) -> None:
-        async with sender.clone() as mine:
+    async def produce(mine: Any, k: int) -> None:
+        async with mine:
             for i in range(2):
                 await mine.send(await echo(k * 10 + i))
 
     async with anyio.create_task_group() as group, receiver:
         for k in range(3):
-            group.start_soon(produce, k)
+            group.start_soon(produce, sender.clone(), k)
         sender.close()
         async for i in receiver:
             received.append(i)

@@ -531,7 +531,12 @@ class Engine:
 
     def bring_mail(self, run: str) -> None:
         """Read the inbox of a run that is in memory here."""
-        if run in self.executions and run not in self._reading:
+        execution = self.executions.get(run)
+        if execution is None:
+            return
+        if not execution.live:
+            execution.had_mail = True
+        elif run not in self._reading:
             self._reading.add(run)
             self._spawn(self._bring(run))
 

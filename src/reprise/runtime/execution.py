@@ -413,15 +413,15 @@ class Execution:
             raise self._unreached("step", key)
         if future.done():
             return
-        if kind == Kind.STEP_COMPLETED:
+        if kind == Kind.STEP_CANCELLED or (kind == Kind.STEP_COMPLETED and future.asked):
+            future.settle_cancelled()  # a cancellation is never lost to a step that completed meanwhile
+        elif kind == Kind.STEP_COMPLETED:
             try:
                 future.set_result(future.step.decode(data))
             except RepriseError as error:
                 future.set_exception(error)
-        elif kind == Kind.STEP_FAILED:
-            future.set_exception(decode_error(msgspec.json.decode(data, type=ErrorValue)))
         else:
-            future.settle_cancelled()
+            future.set_exception(decode_error(msgspec.json.decode(data, type=ErrorValue)))
 
     def _deliver_timer(self, key: str, data: bytes) -> None:
         loop = self.loop
@@ -464,6 +464,8 @@ class Execution:
     def _stop(self, job: Job) -> None:
         """Ask what executes to stop; of what never began, record that it was cancelled."""
         key = job.key
+        if key in self.children and key not in self.recorded:
+            self.child_jobs[key] = job  # asked for in replay: the child was started by an owner before
         if key in self.in_flight or key in self.child_jobs:
             job.asked = True
             self.host.stop_job(job)
