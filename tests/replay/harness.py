@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from tests.replay.patterns import CORPUS, KIDS, Pattern
 
 from reprise import Reprise
 from reprise.kernel.codec import standard
@@ -18,7 +19,6 @@ from reprise.kernel.ids import Counter
 from reprise.runtime.middleware import Call, Next
 from reprise.stores.log import Append, Group, RunChange
 from reprise.stores.memory import MemoryStore
-from tests.replay.patterns import CORPUS, KIDS, Pattern
 
 STEPS = (Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED)
 numbers = Counter()
@@ -67,7 +67,11 @@ def compared(outcome: Outcome) -> Any:
     """Return what must be the same in every replay."""
     finished = outcome.finished
     error = finished.error
-    return (finished.status, bytes(finished.value), (error.type, error.message) if error is not None else None)
+    return (
+        finished.status,
+        bytes(finished.value),
+        (error.type, error.message) if error is not None else None,
+    )
 
 
 async def drive_to_the_end(pattern: Pattern, store: MemoryStore, run: str, start: bool) -> Outcome:
@@ -101,7 +105,9 @@ def runs_of(streams: dict[str, list[Record]]) -> list[str]:
     return [stream.removeprefix("run/") for stream in streams if stream.startswith("run/")]
 
 
-async def cut(before: Outcome, run: str, count: int, dice: random.Random, store: MemoryStore) -> dict[str, list[Record]]:
+async def cut(
+    before: Outcome, run: str, count: int, dice: random.Random, store: MemoryStore
+) -> dict[str, list[Record]]:
     """Fill a store with the first ``count`` records of a run, and of its children some that fit to them."""
     kept = {run_stream(run): before.streams[run_stream(run)][:count]}
     mail = [r for r in before.streams.get(inbox_stream(run), []) if r.kind != Kind.CHILD_FINISHED]
@@ -112,7 +118,9 @@ async def cut(before: Outcome, run: str, count: int, dice: random.Random, store:
             full = before.streams[run_stream(child)]
             ended = any(r.kind in STEPS and r.key == _key(full) for r in kept[run_stream(parent)])
             asked = next((n for n, r in enumerate(full) if r.kind == Kind.CANCEL_REQUESTED), len(full))
-            length = len(full) if ended else dice.randint(2, max(2, asked))  # not before its parent asked for it
+            length = (
+                len(full) if ended else dice.randint(2, max(2, asked))
+            )  # not before its parent asked for it
             kept[run_stream(child)] = full[:length]
             if full[-1].kind == Kind.RUN_FINISHED and length == len(full):
                 mail += [
@@ -140,7 +148,10 @@ def _key(records: list[Record]) -> str:
 
 async def _fill(store: MemoryStore, stream: str, records: list[Record]) -> None:
     events = [Event(r.kind, r.at, r.key, r.data, r.print, r.took) for r in records]
-    token = max([msgspec.json.decode(r.data, type=Owned).token for r in records if r.kind == Kind.RUN_OWNED], default=0)
+    token = max(
+        [msgspec.json.decode(r.data, type=Owned).token for r in records if r.kind == Kind.RUN_OWNED],
+        default=0,
+    )
     change = None
     closes = False
     if stream.startswith("run/"):
@@ -148,12 +159,18 @@ async def _fill(store: MemoryStore, stream: str, records: list[Record]) -> None:
         closes = records[-1].kind == Kind.RUN_FINISHED
         status = "completed" if closes else "running"
         change = RunChange(
-            stream.removeprefix("run/"), status, started.workflow, started.parent or None,
-            None if closes or not token else "dead", None if closes or token else 1, at=records[0].at,
+            stream.removeprefix("run/"),
+            status,
+            started.workflow,
+            started.parent or None,
+            None if closes or not token else "dead",
+            None if closes or token else 1,
+            at=records[0].at,
         )
     done = asyncio.get_running_loop().create_future()
     append = Append(
-        numbers.new(), (Group(stream, events, token=token, takes=bool(token), closes=closes, run=change),),
+        numbers.new(),
+        (Group(stream, events, token=token, takes=bool(token), closes=closes, run=change),),
         done.set_result,
     )
     store.log.submit([append])
@@ -169,11 +186,13 @@ async def resume(pattern: Pattern, before: Outcome, run: str, count: int, dice: 
     assert pattern.check(after.status, after.value), f"wrong result: {after.status} {after.value!r}"
     for stream, prefix in kept.items():
         now = after.streams[stream]
-        assert [(r.kind, r.key, r.data) for r in now[: len(prefix)]] == [(r.kind, r.key, r.data) for r in prefix], (
-            "history was rewritten"
-        )
+        assert [(r.kind, r.key, r.data) for r in now[: len(prefix)]] == [
+            (r.kind, r.key, r.data) for r in prefix
+        ], "history was rewritten"
         keys = [r.key for r in now if r.kind in STEPS or r.kind == Kind.TIMER_FIRED]
-        assert len(keys) == len(set(keys)), f"recorded twice in {stream}: {sorted(k for k in keys if keys.count(k) > 1)}"
+        assert len(keys) == len(set(keys)), (
+            f"recorded twice in {stream}: {sorted(k for k in keys if keys.count(k) > 1)}"
+        )
         recorded = {(stream.removeprefix("run/"), r.key) for r in prefix if r.kind in STEPS}
         again = recorded & set(after.executed)
         assert not again, f"recorded steps were executed again: {again}"
@@ -194,7 +213,7 @@ async def replay(pattern: Pattern, before: Outcome, run: str, dice: random.Rando
 
 async def trial(name: str, seed: int) -> int:
     """Run a pattern once and resume it from every prefix; return how many prefixes there were."""
-    pattern, dice = CORPUS[name], random.Random(seed)  # noqa: S311
+    pattern, dice = CORPUS[name], random.Random(seed)
     run = f"{name}-{seed}"
     first = await drive_to_the_end(pattern, LateStore(dice), run, start=True)
     assert pattern.check(first.status, first.value), f"wrong result: {first.status} {first.value!r}"

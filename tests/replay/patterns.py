@@ -21,7 +21,7 @@ TICK = 0.0015
 
 Check = Callable[[str, Any], bool]
 Drive = Callable[[Client, str], Awaitable[None]]
-dice = random.Random()  # noqa: S311
+dice = random.Random()
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,9 @@ async def loop_of_varying_count() -> list[int]:
 # ---------------------------------------------------------------- cancelling
 
 
-@pattern(lambda status, value: status == "completed" and len(value) == 4 and all(len(pair) == 2 for pair in value))
+@pattern(
+    lambda status, value: status == "completed" and len(value) == 4 and all(len(pair) == 2 for pair in value)
+)
 async def cancelled_tasks() -> list[list[str]]:
     out: list[list[str]] = []
     for call in (stubborn, tidy, echo, abandoned):
@@ -502,8 +504,12 @@ async def durable_sleep() -> bool:
     return (current_run().now() - start).total_seconds() >= TICK * 0.999
 
 
-@pattern(lambda status, value: status == "completed" and sorted(x for x in value if x != "gave up") == [
-    i for i in range(4) if i in value])
+@pattern(
+    lambda status, value: (
+        status == "completed"
+        and sorted(x for x in value if x != "gave up") == [i for i in range(4) if i in value]
+    )
+)
 async def retry_with_durable_backoff() -> list[Any]:
     async def patient(i: int) -> Any:
         for k in range(6):
@@ -532,7 +538,10 @@ async def signals_in_order() -> list[Any]:
     return [even, odd, await at_once(sum(even))]
 
 
-@pattern(lambda status, value: status == "completed" and [x for x in value if x >= 0] == [0, 2, 4, 6], drive=_send_eight)
+@pattern(
+    lambda status, value: status == "completed" and [x for x in value if x >= 0] == [0, 2, 4, 6],
+    drive=_send_eight,
+)
 async def signal_against_timeout() -> list[int]:
     out: list[int] = []
     while len([x for x in out if x >= 0]) < 4:

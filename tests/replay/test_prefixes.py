@@ -6,7 +6,6 @@ import asyncio
 import os
 
 import pytest
-
 from tests.replay.harness import trial
 from tests.replay.patterns import CORPUS
 

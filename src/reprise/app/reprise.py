@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ from reprise.stores.store import Store
 
 T = TypeVar("T")
 
+_ID = re.compile(r"[\w\-.+=,~]{1,200}")
 DEFAULT_STORE = "sqlite:///.reprise/reprise.db"
 
 
@@ -150,7 +152,9 @@ class Reprise:
             ConfigurationError: not open.
         """
         if self._engine is None:
-            raise ConfigurationError("This Reprise is not open.", hint="Use it in 'async with Reprise(…) as app:'.")
+            raise ConfigurationError(
+                "This Reprise is not open.", hint="Use it in 'async with Reprise(…) as app:'."
+            )
         return self._engine
 
     # ---------------------------------------------------------------- runs
@@ -202,7 +206,8 @@ class Reprise:
 
     async def run(self, workflow: Workflow[..., Any], /, *args: Any, **options: Any) -> Any:
         """Start a run, wait for its end and return its result. Options and errors as of :meth:`start`, and those of
-        :meth:`RunHandle.result`."""
+        :meth:`RunHandle.result`.
+        """
         return await (await self.start(workflow, *args, **options)).result()
 
     def handle(self, id: str, workflow: Workflow[..., T] | None = None) -> RunHandle[T]:
@@ -232,7 +237,7 @@ def check_id(id: str) -> str:
     Raises:
         ConfigurationError: empty, too long, or with characters that cannot.
     """
-    if not 0 < len(id) <= 200 or not id.isprintable() or any(c.isspace() or c in "/\\:@#?*%'\"`$" for c in id):
+    if _ID.fullmatch(id) is None:
         raise ConfigurationError(
             f"The run id {id[:60]!r} is not usable.",
             hint="Use up to 200 letters, digits and - _ . + = , ~ without spaces.",

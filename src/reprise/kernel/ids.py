@@ -11,12 +11,12 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 Randomness = Callable[[int], bytes]
 
 
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+
+
 def _base32(number: int, length: int) -> str:
-    digits = [""] * length
-    for place in range(length - 1, -1, -1):
-        digits[place] = _ALPHABET[number & 31]
-        number >>= 5
-    return "".join(digits)
+    """Write a number in base 32, ``length`` digits (an even count), two at a time."""
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(5 * length - 10, -1, -10)])
 
 
 class Ids:

@@ -98,7 +98,9 @@ class Client:
         Raises:
             RunNotFound, RunEnded: nothing was sent.
         """
-        await self._mail(run, Kind.CANCEL_SENT, self._ids.new(), msgspec.json.encode(CancelRequest(reason, by)))
+        await self._mail(
+            run, Kind.CANCEL_SENT, self._ids.new(), msgspec.json.encode(CancelRequest(reason, by))
+        )
 
     async def pause(self, run: str) -> None:
         """Ask a run to rest when what executes now is recorded.
@@ -236,7 +238,9 @@ class RunHandle(Generic[T]):
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
-            raise ResultTimeout(f"Run {self.id} is still going on after {timeout} s.", hint="Wait again.") from None
+            raise ResultTimeout(
+                f"Run {self.id} is still going on after {timeout} s.", hint="Wait again."
+            ) from None
 
     async def result(self, timeout: float | None = None) -> T:
         """Wait for the end of the run and return its result.

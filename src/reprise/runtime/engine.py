@@ -22,7 +22,6 @@ from reprise.kernel.errors import (
     NonDeterminismError,
     RepriseError,
     RunConflict,
-    RunNeedsAttention,
     StaleVersion,
     StoreError,
 )
@@ -36,20 +35,20 @@ from reprise.kernel.events import (
     Record,
     Signal,
     Started,
-    Stranded,
     inbox_stream,
     run_stream,
 )
 from reprise.kernel.failures import encode_error
 from reprise.kernel.ids import Counter
-from reprise.runtime.execution import Execution, Job
-from reprise.runtime.history import POISON, History, read_history
+from reprise.runtime.execution import Execution
+from reprise.runtime.history import History
+from reprise.runtime.host import Job
 from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
+from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange, append, enlist
-from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
@@ -201,19 +200,20 @@ class Engine:
             timer.cancel()
         if finished is not None:
             self.counters["finished"] += 1
-            self._tell(execution.id, finished)
+            self.tell(execution.id, finished)
             if execution.started.parent:
                 self.store.signal.wake([inbox_stream(execution.started.parent)])
             self.store.signal.wake([run_stream(execution.id)])
         elif error is not None and not isinstance(error, StoreError):
             self.counters["stranded"] += 1
-            self._spawn(self._strand(execution, error))
+            self._spawn(strand(self, execution, error))
         else:
             self.counters["lost"] += 1
             if not isinstance(error, AppendRefused):
                 self.orphans.add(execution.id)
 
-    def _tell(self, run: str, finished: Finished) -> None:
+    def tell(self, run: str, finished: Finished) -> None:
+        """Tell whoever waits here how a run ended, or that it rests."""
         for waiter in self._waiters.pop(run, ()):
             if not waiter.done():
                 waiter.set_result(finished)
@@ -233,8 +233,14 @@ class Engine:
 
     def _reap(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, StoreError):
-            self.outer.call_exception_handler({"message": "background work of the engine failed", "exception": error})
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and not isinstance(error, StoreError)
+        ):
+            self.outer.call_exception_handler(
+                {"message": "background work of the engine failed", "exception": error}
+            )
 
     # ---------------------------------------------------------------- starting
 
@@ -298,7 +304,12 @@ class Engine:
         groups = [group]
         if signals:
             mail = [
-                Event(Kind.SIGNAL_SENT, self.now(), f"start-{n}", msgspec.json.encode(Signal(name, msgspec.Raw(value))))
+                Event(
+                    Kind.SIGNAL_SENT,
+                    self.now(),
+                    f"start-{n}",
+                    msgspec.json.encode(Signal(name, msgspec.Raw(value))),
+                )
                 for n, (name, value) in enumerate(signals)
             ]
             groups.append(Group(inbox_stream(id), mail))
@@ -306,7 +317,13 @@ class Engine:
         try:
             await enlist(self.store.log, [Append(self.numbers.new(), tuple(groups))])
             if owned:
-                self.enter(workflow, id, 1, History(started=started, version=2, at=group.events[-1].at), bool(signals))
+                self.enter(
+                    workflow,
+                    id,
+                    1,
+                    History(started=started, version=2, at=group.events[-1].at),
+                    bool(signals),
+                )
             else:
                 self.store.signal.wake(["runs"])
         except StaleVersion:
@@ -326,7 +343,9 @@ class Engine:
                 f"Run {id} exists and is a run of {started.workflow!r}, not of {workflow.name!r}.",
                 hint="Choose another id.",
             )
-        if bytes(started.input) != input and _input_print(workflow, bytes(started.input)) != _input_print(workflow, input):
+        if bytes(started.input) != input and _input_print(workflow, bytes(started.input)) != _input_print(
+            workflow, input
+        ):
             raise RunConflict(
                 f"Run {id} of {workflow.name!r} exists with another input.",
                 hint="Choose another id, or pass the input it was started with.",
@@ -410,102 +429,15 @@ class Engine:
         self.counters["started"] += 1
         self.enter(workflow, id, 1, history)
 
-    # ---------------------------------------------------------------- taking over
-
     async def take_over(self, row: RunRow) -> Execution | None:
-        """Own a run by an append, then read its history and let it go on. None when somebody else was faster.
-
-        A run that cannot go on here is marked so: stranded (unknown workflow, other code), paused, needs_attention.
-        """
+        """Take a run over and let it go on here; None when that is not possible (see :mod:`takeover`)."""
         if row.id in self.executions or row.id in self._starting:
-            return None
-        workflow = self.registry.get(row.workflow)
-        if workflow is None:
-            await self._unknown(row)
             return None
         self._starting.add(row.id)
         try:
-            return await self._take(row, workflow)
-        except AppendRefused:
-            return None
+            return await take_over(self, row)
         finally:
             self._starting.discard(row.id)
-
-    async def _take(self, row: RunRow, workflow: Workflow[..., Any]) -> Execution | None:
-        log, stream = self.store.log, run_stream(row.id)
-        head = await log.head(stream)
-        if head.closed or not head.version:
-            return None
-        history = read_history(row.id, await log.read(stream))
-        mail = await log.read(inbox_stream(row.id))
-        resumed = [m.key for m in mail if m.kind == Kind.RESUME_SENT and m.key not in history.seen]
-        if history.owned >= POISON and not resumed:
-            await self._needs_attention(row, head.version, head.token)
-            return None
-        if history.paused and not resumed:
-            await self._release(row.id, head.version, head.token, status="paused", owner=None, due_at=None)
-            return None
-        token, now = head.token + 1, max(self.now(), history.at)
-        owned = Owned(self.worker, token, 1 if resumed else history.owned + 1)
-        events = [Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(owned))]
-        events += [Event(Kind.RUN_RESUMED, now, key) for key in resumed]
-        status = "cancelling" if history.cancelling else "running"
-        change = RunChange(row.id, status, owner=self.worker, due_at=None, error="", at=now)
-        # The append holds only if nobody wrote since the history was read: what was read is all there is.
-        await append(
-            log, self.numbers.new(), Group(stream, events, history.version, token, takes=True, run=change)
-        )
-        history.version += len(events)
-        history.at = now
-        history.seen.update(resumed)
-        self.counters["taken"] += 1
-        try:
-            return self.enter(workflow, row.id, token, history, bool(mail))
-        except NonDeterminismError as error:
-            await self._release(
-                row.id, history.version, token, status="stranded", owner=None, due_at=None, error=str(error)
-            )
-            return None
-
-    async def _unknown(self, row: RunRow) -> None:
-        """Make visible that nobody here can execute the run; it stays due for those who can."""
-        if row.status == "stranded" and row.error:
-            return
-        head = await self.store.log.head(run_stream(row.id))
-        reason = f"workflow {row.workflow!r} is not known to worker {self.worker}"
-        try:
-            await self._release(row.id, head.version, head.token, status="stranded", owner=None, error=reason)
-        except AppendRefused:
-            return
-
-    async def _needs_attention(self, row: RunRow, version: int, token: int) -> None:
-        reason = f"taken over {POISON} times without progress: it may kill its workers"
-        await self._release(
-            row.id, version, token, status="needs_attention", owner=None, due_at=None, error=reason
-        )
-        self._tell(row.id, Finished("needs_attention", error=encode_error(RunNeedsAttention(reason))))
-
-    async def _release(self, run: str, version: int, token: int, **fields: Any) -> None:
-        """Change the index row of a run, if the run is still where we saw it."""
-        change = RunChange(run, at=self.now(), **fields)
-        await append(self.store.log, self.numbers.new(), Group(run_stream(run), (), version, token, run=change))
-        self.store.signal.wake([run_stream(run)])
-
-    async def _strand(self, execution: Execution, error: RepriseError) -> None:
-        """Give back a run whose history this code cannot replay; nothing of it was executed."""
-        note = Event(
-            Kind.RUN_STRANDED, self.now(), "", msgspec.json.encode(Stranded(str(error), self.worker))
-        )
-        change = RunChange(
-            execution.id, "stranded", owner=None, due_at=None, error=str(error)[:500], build=self.build, at=note.at
-        )
-        group = Group(execution.stream, [note], execution.version, execution.token, run=change)
-        try:
-            await append(self.store.log, self.numbers.new(), group)
-        except AppendRefused:
-            return
-        self._tell(execution.id, Finished("stranded", error=encode_error(error)))
-        self.store.signal.wake([run_stream(execution.id)])
 
     # ---------------------------------------------------------------- mail
 
@@ -518,7 +450,10 @@ class Engine:
         """
         now = self.now()
         group = Group(
-            inbox_stream(run), [Event(kind, now, id, data)], guard=run_stream(run), run=RunChange(run, due_at=now, at=now)
+            inbox_stream(run),
+            [Event(kind, now, id, data)],
+            guard=run_stream(run),
+            run=RunChange(run, due_at=now, at=now),
         )
         await append(self.store.log, self.numbers.new(), group)
         self.store.signal.wake([inbox_stream(run), "runs"])
@@ -568,14 +503,16 @@ class Engine:
         self.ended_quietly(execution)
         if final is not None:
             await enlist(self.store.log, [final])
-        self._tell(execution.id, Finished("paused"))
+        self.tell(execution.id, Finished("paused"))
         self.store.signal.wake([run_stream(execution.id)])
 
     async def park(self, execution: Execution) -> bool:
         """Let a waiting run go from memory, if no mail came meanwhile. Its timers make it due again."""
         if execution.done or not execution.idle or not execution.live:
             return False
-        due = min((round(handle._when * 1_000_000) for handle in execution.loop.timers.values()), default=None)
+        due = min(
+            (round(handle._when * 1_000_000) for handle in execution.loop.timers.values()), default=None
+        )
         now = self.now()
         change = RunChange(execution.id, "waiting", owner=None, due_at=due, at=now)
         rest = Group(execution.stream, (), execution.version, execution.token, run=change)

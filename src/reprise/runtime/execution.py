@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -32,15 +32,15 @@ from reprise.kernel.events import (
     Event,
     Finished,
     Kind,
-    Progress,
     Record,
     Signal,
-    inbox_stream,
 )
 from reprise.kernel.failures import decode_error, encode_error
 from reprise.runtime.branch import BRANCH, RUN, Branch
+from reprise.runtime.ending import caller, ends_elsewhere, line_of, where_it_waits
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
 from reprise.runtime.history import History
+from reprise.runtime.host import Host, Job
 from reprise.runtime.loop import SLICE, RunLoop
 from reprise.runtime.mailbox import Mailboxes
 from reprise.runtime.step import Recorded
@@ -51,72 +51,6 @@ _OWN_VARIABLES = 2
 """Context variables that the runtime itself puts into a body: the run and the branch."""
 _LOOK_AT_CLOCK = 16
 """Deliveries between two looks at the clock."""
-
-
-class Job:
-    """A step that is to be executed, or is executing, for a run."""
-
-    __slots__ = ("args", "asked", "attempt", "began", "context", "driver", "execution", "key", "kwargs", "print", "step")
-
-    def __init__(
-        self,
-        execution: Execution,
-        key: str,
-        step: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        print: int,
-        context: Context | None,
-    ) -> None:
-        self.execution = execution
-        self.key = key
-        self.step = step
-        self.args = args
-        self.kwargs = kwargs
-        self.print = print
-        self.context = context
-        self.attempt = 0
-        self.began = 0
-        self.driver: Any = None
-        self.asked = False
-
-
-class Host(Protocol):
-    """What an execution needs of the engine around it. All calls come from the outer loop, outside of drains."""
-
-    outer: asyncio.AbstractEventLoop
-
-    def now(self) -> int:
-        """Return the time in microseconds."""
-        ...
-
-    def start_jobs(self, jobs: Sequence[Job]) -> None:
-        """Execute steps and start child runs."""
-        ...
-
-    def stop_job(self, job: Job) -> None:
-        """Ask a step or a child run to stop."""
-        ...
-
-    def dirty(self, execution: Execution) -> None:
-        """Take what the execution wants to append, soon."""
-        ...
-
-    def quiet(self, execution: Execution) -> None:
-        """Notice that the body waits and nothing of it executes."""
-        ...
-
-    def went_live(self, execution: Execution) -> None:
-        """Notice that the history was delivered."""
-        ...
-
-    def progress(self, run: str, progress: Progress) -> None:
-        """Tell people how far a step is; may be called from any thread."""
-        ...
-
-    def ended(self, execution: Execution, finished: Finished | None, error: RepriseError | None) -> None:
-        """Notice the end in memory: finished (and durable), stranded, or lost to another owner."""
-        ...
 
 
 class Execution:
@@ -183,11 +117,13 @@ class Execution:
         if variables is not None:
             self.context.run(variables)
         self._empty = len(self.context)
-        self.main = RunTask.make(self.context.run(body), self.loop, id, self.context, 0)
+        self.main = RunTask.make(self.context.run(body), self.loop, id, self.context, self.loop.number())
 
     # ---------------------------------------------------------------- what the body asks for
 
-    def call(self, step: Recorded[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], key: str) -> StepFuture:
+    def call(
+        self, step: Recorded[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], key: str
+    ) -> StepFuture:
         """Register a call under ``key``; it starts after the drain, once the run is live."""
         print = step.arguments.fingerprint(step.name, args, kwargs)
         if self.prints and (before := self.prints.get(key)) is not None and before != print:
@@ -208,7 +144,7 @@ class Execution:
 
     def _disagree(self, key: str, name: str) -> None:
         error = NonDeterminismError(
-            f"Run {self.id} recorded another step under {key!r} than {name!r} with these arguments{_caller()}.",
+            f"Run {self.id} recorded another step under {key!r} than {name!r} with these arguments{caller()}.",
             hint="Run it with the code that started it, or give moved steps their old key (key=…).",
         )
         self.loop.poison = self.loop.poison or error
@@ -438,7 +374,7 @@ class Execution:
 
     def _unreached(self, what: str, key: str) -> NonDeterminismError:
         return NonDeterminismError(
-            f"Run {self.id} recorded the {what} {key!r}, which this code does not reach{_where(self)}.",
+            f"Run {self.id} recorded the {what} {key!r}, which this code does not reach{where_it_waits(self)}.",
             hint="Run it with the code that started it, or give moved steps their old key (key=…).",
         )
 
@@ -496,7 +432,9 @@ class Execution:
         if not self.idle:
             return
         if not self.armed and not self.mail.waiting and not self.child_jobs:
-            waits = "; ".join(f"{task.get_name()} at {_line(task)}" for task in [self.main, *self.loop.tasks])
+            waits = "; ".join(
+                f"{task.get_name()} at {line_of(task)}" for task in [self.main, *self.loop.tasks]
+            )
             self.fail(
                 StuckBodyError(
                     f"The body of run {self.id} waits for something that is no step, timer, signal or child: {waits}.",
@@ -649,52 +587,3 @@ class Execution:
         self.mail.clear()
         self.loop.timers.clear()
         self.loop.to_arm.clear()
-
-
-def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
-    """Return what the end of a run writes to others in the same commit: mail to its parent and its children."""
-    groups: list[Group] = []
-    now = execution.host.now()
-    started = execution.started
-    if started.parent:
-        mail = ChildFinished(execution.id, started.parent_key, finished)
-        groups.append(
-            Group(
-                inbox_stream(started.parent),
-                [Event(Kind.CHILD_FINISHED, now, execution.id, msgspec.json.encode(mail))],
-                run=RunChange(started.parent, due_at=now, at=now),
-            )
-        )
-    for key, job in execution.child_jobs.items():
-        child = execution.children.get(key)
-        if child is not None and job.step.on_end == "cancel":
-            request = msgspec.json.encode(CancelRequest(f"its parent {execution.id} ended", by=execution.id))
-            groups.append(
-                Group(
-                    inbox_stream(child),
-                    [Event(Kind.CANCEL_SENT, now, f"parent-{execution.id}", request)],
-                    run=RunChange(child, due_at=now, at=now),
-                )
-            )
-    return groups
-
-
-def _caller() -> str:
-    """Return `` at file:line`` of the body's line that made the call."""
-    frame: Any = __import__("sys")._getframe(2)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(("reprise.runtime", "asyncio")):
-        frame = frame.f_back
-    return f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
-
-
-def _line(task: asyncio.Task[Any]) -> str:
-    stack = task.get_stack(limit=1)
-    if not stack:
-        return "?"
-    return f"{stack[0].f_code.co_name}, line {stack[0].f_lineno}"
-
-
-def _where(execution: Execution) -> str:
-    """Return where the body waits, for an error about a record that nobody waits for."""
-    tasks = [task for task in [execution.main, *execution.loop.tasks] if not task.done()]
-    return f" (it waits at {_line(tasks[0])})" if tasks else ""

@@ -87,7 +87,9 @@ def current_run() -> CurrentRun:
     """
     execution = RUN.get()
     if execution is None:
-        raise BodyError("There is no run here.", hint="Call current_run() in the body of a workflow, not in a step.")
+        raise BodyError(
+            "There is no run here.", hint="Call current_run() in the body of a workflow, not in a step."
+        )
     return CurrentRun(execution)
 
 
@@ -99,7 +101,9 @@ def current_step() -> CurrentStep:
     """
     job = STEP.get(None)
     if job is None:
-        raise BodyError("No run executes a step here.", hint="Call current_step() in a @step that a workflow awaits.")
+        raise BodyError(
+            "No run executes a step here.", hint="Call current_step() in a @step that a workflow awaits."
+        )
     return CurrentStep(job.execution.id, job.key, job.step.name, job.attempt)
 
 

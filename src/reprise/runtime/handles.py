@@ -42,7 +42,13 @@ class TimerHandle(Handle):
     __slots__ = ("_loop", "_scheduled", "_when", "key")
 
     def __init__(
-        self, when: float, callback: Callable[..., Any], args: tuple[Any, ...], context: Context, loop: RunLoop, key: str
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        args: tuple[Any, ...],
+        context: Context,
+        loop: RunLoop,
+        key: str,
     ) -> None:
         Handle.__init__(self, callback, args, context)
         self._when = when
@@ -103,7 +109,13 @@ class StepFuture(asyncio.Future[Any]):
 
     @classmethod
     def make(
-        cls, loop: RunLoop, key: str, step: Recorded[..., Any], number: int, ask: Callable[[str], None], waits: bool
+        cls,
+        loop: RunLoop,
+        key: str,
+        step: Recorded[..., Any],
+        number: int,
+        ask: Callable[[str], None],
+        waits: bool,
     ) -> StepFuture:
         """Create the future of the step ``key``; ``ask`` is called once with the key when it shall stop."""
         future = cls.__new__(cls)

@@ -50,7 +50,8 @@ def read_history(run: str, records: Sequence[Record]) -> History:
     """
     if not records or records[0].kind != Kind.RUN_STARTED:
         raise StoreCorrupt(
-            f"The history of run {run} does not begin with its start.", hint="Restore the store from a backup."
+            f"The history of run {run} does not begin with its start.",
+            hint="Restore the store from a backup.",
         )
     history = History(started=msgspec.json.decode(records[0].data, type=Started))
     for record in records:

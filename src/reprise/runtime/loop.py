@@ -16,6 +16,7 @@ import weakref
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from hashlib import blake2b
 from typing import Any, cast
 
 from reprise.kernel.errors import BodyError, BusyBodyError, Evicted
@@ -44,7 +45,9 @@ _FORBIDDEN = (
 ).split()
 
 _ENSURE_FUTURE = {
-    getattr(asyncio.tasks, name).__code__ for name in ("ensure_future", "_ensure_future") if hasattr(asyncio.tasks, name)
+    getattr(asyncio.tasks, name).__code__
+    for name in ("ensure_future", "_ensure_future")
+    if hasattr(asyncio.tasks, name)
 }
 _AS_COMPLETED = {
     "as_completed",
@@ -79,10 +82,12 @@ class RunLoop(asyncio.AbstractEventLoop):
         self.to_arm: dict[str, TimerHandle] = {}
         self.tasks: dict[RunTask, None] = {}
         self.lost_generators: list[AsyncGenerator[Any, Any]] = []
-        self.generators: weakref.WeakSet[AsyncGenerator[Any, Any]] = weakref.WeakSet()
+        self.generators: weakref.WeakSet[AsyncGenerator[Any, Any]] | None = None
         self.poison: BodyError | None = None
         """The first thing that only a step may do; fails the run even if the body swallowed it."""
-        self.numbered = 0
+        self.numbered = int.from_bytes(blake2b(run.encode(), digest_size=7).digest(), "big")
+        """Number of the latest task. It starts at a hash of the run's id: asyncio keeps the tasks of all runs in one
+        set, where equal numbers would collide."""
         self.refusals = 0
         self._fail = fail
         self._thread = threading.get_ident()
@@ -128,7 +133,9 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Return a future of this loop."""
         return asyncio.Future(loop=self)
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_soon(
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
         """Put a callback at the end of the ready queue."""
         handle = Handle(callback, args, context if context is not None else contextvars.copy_context())
         self.ready.append(handle)
@@ -139,7 +146,8 @@ class RunLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         """Refuse: what a thread does is not in the log."""
         error = BodyError(
-            f"A thread called back into the body of run {self.run}.", hint="Put the threaded work into a @step."
+            f"A thread called back into the body of run {self.run}.",
+            hint="Put the threaded work into a @step.",
         )
         if threading.get_ident() != self._thread:
             self.outer.call_soon_threadsafe(self._fail, error)
@@ -183,13 +191,21 @@ class RunLoop(asyncio.AbstractEventLoop):
     # ---------------------------------------------------------------- timers
 
     def call_later(
-        self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+        self,
+        delay: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> Any:
         """Ask for a durable timer ``delay`` seconds from the run's now."""
         return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> Any:
         """Ask for a durable timer at ``when`` seconds of the run's time."""
         key = BRANCH.get().timer()
@@ -254,7 +270,9 @@ class RunLoop(asyncio.AbstractEventLoop):
         return True
 
     def _report(self, handle: Handle, error: BaseException) -> None:
-        self.call_exception_handler({"message": f"Exception in callback {handle.callback}", "exception": error})
+        self.call_exception_handler(
+            {"message": f"Exception in callback {handle.callback}", "exception": error}
+        )
 
     def _drain_long(self) -> bool:
         """Go on in rounds: look at the clock, and for callbacks that only re-schedule themselves (anyio's scopes)."""
@@ -300,14 +318,21 @@ class RunLoop(asyncio.AbstractEventLoop):
         ran, ready = self._ran, self.ready
         if ran is None or not ready or len(ran) != len(ready):
             return False
-        return all((handle.callback, handle.args) == before for handle, before in zip(ready, ran, strict=True))
+        return all(
+            (handle.callback, handle.args) == before for handle, before in zip(ready, ran, strict=True)
+        )
 
     def enter(self) -> tuple[Any, Any]:
         """Become the running loop; return what :meth:`leave` needs to undo it."""
         before = (events._get_running_loop(), sys.get_asyncgen_hooks())
         events._set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=self.generators.add, finalizer=self.lost_generators.append)
+        sys.set_asyncgen_hooks(firstiter=self._generator_began, finalizer=self.lost_generators.append)
         return before
+
+    def _generator_began(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self.generators is None:
+            self.generators = weakref.WeakSet()
+        self.generators.add(generator)
 
     def leave(self, before: tuple[Any, Any]) -> None:
         """Give the place back."""
@@ -340,13 +365,19 @@ class RefusingLoop(RunLoop):
         if self.refusals < REFUSALS:
             raise Evicted("the body is being unwound from memory")
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
+    def call_soon(
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
         """Raise Evicted; after many refusals do nothing."""
         self._refuse()
         return Handle(callback, args, context or contextvars.Context())
 
     def call_at(
-        self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> Any:
         """Raise Evicted; after many refusals do nothing."""
         self._refuse()

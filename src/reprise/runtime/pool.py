@@ -23,7 +23,7 @@ from reprise.kernel.events import Kind, Retrying
 from reprise.kernel.failures import encode_error
 from reprise.kernel.policy import Fault
 from reprise.runtime.branch import RUN
-from reprise.runtime.execution import Job
+from reprise.runtime.host import Job
 from reprise.runtime.middleware import Call, Middleware, compose
 from reprise.runtime.timeouts import Timeouts
 
@@ -194,7 +194,9 @@ class Pool:
                 raise
             kind = Kind.STEP_CANCELLED
         except SystemExit as exit:
-            error = StepFailed(f"Step {step.name} called sys.exit({exit.code!r}).", hint="Raise an exception instead.")
+            error = StepFailed(
+                f"Step {step.name} called sys.exit({exit.code!r}).", hint="Raise an exception instead."
+            )
         except Exception as raised:
             error = raised
         finally:
@@ -257,7 +259,9 @@ class Pool:
             job = driver.job
             if job is not None and not driver.noted and driver.began < before:
                 driver.noted = True
-                job.execution.record(Kind.STEP_STARTED, job.key, msgspec.json.encode(job.step.name), job.print)
+                job.execution.record(
+                    Kind.STEP_STARTED, job.key, msgspec.json.encode(job.step.name), job.print
+                )
         self._watching = any(driver.job is not None and not driver.noted for driver in self._drivers)
         if self._watching:
             self._outer.call_later(SLOW, self._note_slow)
@@ -271,7 +275,9 @@ def _timed_out(job: Job) -> BaseException:
             "happened is unknown.",
             hint="Declare it idempotent=True if doing it twice is harmless, or give it a longer timeout.",
         )
-    return StepTimeout(f"Step {step.name} ran longer than {step.timeout} s.", hint="Give it a longer timeout=.")
+    return StepTimeout(
+        f"Step {step.name} ran longer than {step.timeout} s.", hint="Give it a longer timeout=."
+    )
 
 
 def _outside(context: contextvars.Context, job: Job) -> contextvars.Context:

@@ -42,7 +42,9 @@ class Registry:
             near = get_close_matches(name, self._workflows, n=1)
             raise UnknownWorkflow(
                 f"No workflow {name!r} is known here.",
-                hint=f"Did you mean {near[0]!r}?" if near else "Start a worker with the module that defines it.",
+                hint=f"Did you mean {near[0]!r}?"
+                if near
+                else "Start a worker with the module that defines it.",
             )
         return found
 

@@ -30,7 +30,9 @@ FLOOD = 1_000
 class Side:
     """The side streams of the runs of one engine."""
 
-    def __init__(self, store: Store, clock: Clock, outer: asyncio.AbstractEventLoop, number: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, outer: asyncio.AbstractEventLoop, number: Callable[[], int]
+    ) -> None:
         self._store = store
         self._clock = clock
         self._outer = outer
@@ -103,7 +105,7 @@ class SideHandler(logging.Handler):
             run = execution.id
         try:
             text = self.format(record)[:LONGEST_LINE]
-        except Exception:  # noqa: BLE001  the contract of logging: what cannot be formatted is its handler's to report
+        except Exception:
             self.handleError(record)
             return
         self._side.line(run, LogLine(record.levelname, record.name, text, key))

@@ -36,7 +36,7 @@ def unwind(loop: RunLoop, tasks: Iterable[RunTask], context: Context) -> None:
         for task in reversed(list(tasks)):
             if not task.done():
                 _close_task(loop, task)
-        for generator in [*loop.lost_generators, *loop.generators]:
+        for generator in [*loop.lost_generators, *(loop.generators or ())]:
             _close_generator(generator, context)
     finally:
         events._set_running_loop(outer)

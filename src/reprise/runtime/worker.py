@@ -34,7 +34,14 @@ class Worker:
     """Executes due runs of a store through an engine."""
 
     def __init__(
-        self, store: Store, engine: Engine, clock: Clock, *, ttl: float = LEASE, idle: float = IDLE, claims: bool = True
+        self,
+        store: Store,
+        engine: Engine,
+        clock: Clock,
+        *,
+        ttl: float = LEASE,
+        idle: float = IDLE,
+        claims: bool = True,
     ) -> None:
         self._store = store
         self._engine = engine

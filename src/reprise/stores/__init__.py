@@ -32,7 +32,9 @@ def open_store(url: str) -> Store:
         near = nearest(scheme, _KEEPERS)
         raise ConfigurationError(
             f"No store is known for the URL {url.partition('@')[0]!r}.",
-            hint=f"Did you mean {near!r}?" if near else "Use memory://, sqlite:///file.db or postgresql://host/db.",
+            hint=f"Did you mean {near!r}?"
+            if near
+            else "Use memory://, sqlite:///file.db or postgresql://host/db.",
         )
     module, _, name = keeper.partition(":")
     return getattr(import_module(module), name)(url)

@@ -11,4 +11,12 @@ from reprise.stores.memory.runs import MemoryRuns
 from reprise.stores.memory.signal import MemorySignal
 from reprise.stores.memory.store import MemoryStore, open_memory
 
-__all__ = ["MemoryLease", "MemoryLog", "MemoryQueue", "MemoryRuns", "MemorySignal", "MemoryStore", "open_memory"]
+__all__ = [
+    "MemoryLease",
+    "MemoryLog",
+    "MemoryQueue",
+    "MemoryRuns",
+    "MemorySignal",
+    "MemoryStore",
+    "open_memory",
+]

@@ -1,0 +1,92 @@
+"""What an execution and the engine around it know of each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol
+
+from reprise.kernel.errors import RepriseError
+from reprise.kernel.events import Finished, Progress
+
+if TYPE_CHECKING:
+    from reprise.runtime.execution import Execution
+
+
+class Job:
+    """A step that is to be executed, or is executing, for a run."""
+
+    __slots__ = (
+        "args",
+        "asked",
+        "attempt",
+        "began",
+        "context",
+        "driver",
+        "execution",
+        "key",
+        "kwargs",
+        "print",
+        "step",
+    )
+
+    def __init__(
+        self,
+        execution: Execution,
+        key: str,
+        step: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        print: int,
+        context: Context | None,
+    ) -> None:
+        self.execution = execution
+        self.key = key
+        self.step = step
+        self.args = args
+        self.kwargs = kwargs
+        self.print = print
+        self.context = context
+        self.attempt = 0
+        self.began = 0
+        self.driver: Any = None
+        self.asked = False
+
+
+class Host(Protocol):
+    """What an execution needs of the engine around it. All calls come from the outer loop, outside of drains."""
+
+    outer: asyncio.AbstractEventLoop
+
+    def now(self) -> int:
+        """Return the time in microseconds."""
+        ...
+
+    def start_jobs(self, jobs: Sequence[Job]) -> None:
+        """Execute steps and start child runs."""
+        ...
+
+    def stop_job(self, job: Job) -> None:
+        """Ask a step or a child run to stop."""
+        ...
+
+    def dirty(self, execution: Execution) -> None:
+        """Take what the execution wants to append, soon."""
+        ...
+
+    def quiet(self, execution: Execution) -> None:
+        """Notice that the body waits and nothing of it executes."""
+        ...
+
+    def went_live(self, execution: Execution) -> None:
+        """Notice that the history was delivered."""
+        ...
+
+    def progress(self, run: str, progress: Progress) -> None:
+        """Tell people how far a step is; may be called from any thread."""
+        ...
+
+    def ended(self, execution: Execution, finished: Finished | None, error: RepriseError | None) -> None:
+        """Notice the end in memory: finished (and durable), stranded, or lost to another owner."""
+        ...
