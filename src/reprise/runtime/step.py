@@ -163,7 +163,7 @@ class StepCall(Coroutine[Any, Any, Any]):
         if events._get_running_loop() is not run.loop:
             raise _elsewhere(self.step.name)
         step = self.step
-        return run.call(step, self.args, self.kwargs, step.key or BRANCH.get().step()).__await__()
+        return run.call(step, self.args, self.kwargs, step.key or BRANCH.get().step(step.name)).__await__()
 
     async def _plainly(self) -> Any:
         """Call the function as if it were no step."""
