@@ -144,11 +144,14 @@ class Engine:
     def _observed(self, execution: Execution) -> Callable[[Append], None]:
         def done(append: Append) -> None:
             if append.error is None:
-                for observe in self.observers:
-                    observe(execution.id, append.groups[0].events)
+                self._observe(execution.id, append.groups[0].events)
             execution.committed(append)
 
         return done
+
+    def _observe(self, run: str, events: Sequence[Event]) -> None:
+        for observe in self.observers:
+            observe(run, events)
 
     def start_jobs(self, jobs: Sequence[Job]) -> None:
         """Execute steps; start child runs."""
@@ -305,6 +308,7 @@ class Engine:
         self._starting.add(id)
         try:
             await enlist(self.store.log, [Append(self.numbers.new(), tuple(groups))])
+            self._observe(id, group.events)
             if owned:
                 self.enter(workflow, id, 1, History(started=started, version=2, at=group.events[-1].at), bool(signals))
             else:
@@ -402,11 +406,14 @@ class Engine:
                 job.print,
             ),
             group,
-            lambda: self._child_is_durable(workflow, id, history),
+            lambda: self._child_is_durable(workflow, id, history, group.events),
         )
 
-    def _child_is_durable(self, workflow: Workflow[..., Any], id: str, history: History) -> None:
+    def _child_is_durable(
+        self, workflow: Workflow[..., Any], id: str, history: History, events: Sequence[Event]
+    ) -> None:
         self._starting.discard(id)
+        self._observe(id, events)
         self.counters["started"] += 1
         self.enter(workflow, id, 1, history)
 
@@ -455,6 +462,7 @@ class Engine:
         await append(
             log, self.numbers.new(), Group(stream, events, history.version, token, takes=True, run=change)
         )
+        self._observe(row.id, events)
         history.version += len(events)
         history.at = now
         history.seen.update(resumed)
@@ -504,6 +512,7 @@ class Engine:
             await append(self.store.log, self.numbers.new(), group)
         except AppendRefused:
             return
+        self._observe(execution.id, [note])
         self._tell(execution.id, Finished("stranded", error=encode_error(error)))
         self.store.signal.wake([run_stream(execution.id)])
 
@@ -568,6 +577,7 @@ class Engine:
         self.ended_quietly(execution)
         if final is not None:
             await enlist(self.store.log, [final])
+            self._observe(execution.id, final.groups[0].events)
         self._tell(execution.id, Finished("paused"))
         self.store.signal.wake([run_stream(execution.id)])
 
