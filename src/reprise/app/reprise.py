@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from reprise.kernel.clock import MICROSECONDS, Clock, SystemClock, from_datetime
 from reprise.kernel.codec import standard
@@ -29,6 +29,9 @@ from reprise.stores.store import Store
 T = TypeVar("T")
 
 _ID = re.compile(r"[\w\-.+=,~]{1,200}")
+RESTING = frozenset({"paused", "stranded", "needs_attention"})
+"""States that a run leaves only when somebody tells it to go on."""
+
 DEFAULT_STORE = "sqlite:///.reprise/reprise.db"
 
 
@@ -53,6 +56,7 @@ class Reprise:
         workflows: what this process can execute besides what it starts itself.
         worker: False = only start, look and signal; execute nothing here.
         claims: False = execute only what is started here, take nothing over.
+        only: id of a run: take nothing over but this one and its children.
         concurrency: steps executing at once.
         max_loaded: runs in memory at once; waiting ones beyond it are let go and come back when due.
         middleware: what surrounds every attempt of a step, outermost first.
@@ -68,6 +72,7 @@ class Reprise:
         workflows: Iterable[Workflow[..., Any]] = (),
         worker: bool = True,
         claims: bool = True,
+        only: str = "",
         concurrency: int = 100,
         max_loaded: int = 1000,
         middleware: Sequence[Middleware] = (),
@@ -85,6 +90,7 @@ class Reprise:
         self._ids = Ids(self.clock.now)
         self._executes = worker
         self._claims = claims
+        self._only = only
         self._options: dict[str, Any] = {
             "concurrency": concurrency,
             "middleware": middleware,
@@ -101,7 +107,7 @@ class Reprise:
 
     # ---------------------------------------------------------------- life
 
-    async def __aenter__(self) -> Reprise:
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 
@@ -128,7 +134,7 @@ class Reprise:
             self._handler = SideHandler(self._engine.side)
             logging.getLogger().addHandler(self._handler)
         if self._executes:
-            self._worker = Worker(self.store, self._engine, self.clock, claims=self._claims)
+            self._worker = Worker(self.store, self._engine, self.clock, claims=self._claims, only=self._only)
             await self._worker.start()
 
     async def close(self) -> None:
@@ -199,8 +205,25 @@ class Reprise:
             await self._adopt(id)
         return self.handle(id, workflow)
 
+    async def resume(self, id: str, workflow: Workflow[..., Any] | None = None) -> RunHandle[Any]:
+        """Let a run that exists go on, here if nobody else executes it, and return its handle.
+
+        One that rests (paused, stranded, needs attention) is told so through its inbox. ``workflow`` is the code to
+        go on with; it may also have been given as one of ``workflows``.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        if workflow is not None:
+            self.registry.add(workflow)
+        row = await self.client.row(id)
+        if row.status in RESTING:
+            await self.client.resume(id)
+        await self._adopt(id)
+        return self.handle(id, workflow or self.registry.get(row.workflow))
+
     async def _adopt(self, id: str) -> None:
-        """Look at once whether the run that exists can go on here."""
+        """Look at once whether a run that exists can go on here."""
         if self._worker is not None and id not in self.engine.executions:
             await self._worker.look()
 

@@ -1,8 +1,9 @@
 """Where in a body a call is made: the branch of tasks, and the keys that follow from it.
 
-A key is the path of the branch (coroutine name and count in its parent, level by level) and an ordinal within it:
-``:2`` is the second step of the body, ``/one.3/fetch:1`` the first step of the task ``fetch`` started by the third task
-``one``. Keys never depend on arguments or on the order in which branches happen to run.
+A key is the path of the branch (coroutine name and count in its parent, level by level) and an ordinal within it, with
+the name of the step for people: ``:2.load`` is the second step of the body and calls ``load``, ``/one.3/fetch:1`` the
+step ``fetch`` that the third task ``one`` started as a task. Keys never depend on arguments or on the order in which
+branches happen to run.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class Branch:
         count = self.kids[name] = self.kids.get(name, 0) + 1
         return f"{self.path}/{name}.{count}" if count > 1 else f"{self.path}/{name}"
 
-    def step(self) -> str:
-        """Return the key of the next step here."""
+    def step(self, name: str) -> str:
+        """Return the key of the next step here, which calls ``name``."""
         self.steps += 1
-        return f"{self.path}:{self.steps}"
+        return f"{self.path}:{self.steps}.{name}"
 
     def timer(self) -> str:
         """Return the key of the next timer here."""
@@ -45,6 +46,23 @@ class Branch:
         """Return the key of the next value derived from the call site (random, uuid)."""
         self.sites += 1
         return f"{self.path}#{self.sites}"
+
+
+def name_in(key: str) -> str:
+    """Return the name of the step that a key stands for; of an explicit key, the key itself.
+
+    >>> name_in(":2.load"), name_in("/one.3/fetch.12:1"), name_in("front-page")
+    ('load', 'fetch', 'front-page')
+    """
+    path, colon, ordinal = key.rpartition(":")
+    if not colon:
+        return key
+    _, dot, name = ordinal.partition(".")
+    if dot:
+        return name
+    last = path.rpartition("/")[2]
+    stem, dot, count = last.rpartition(".")
+    return stem if dot and count.isdigit() else last or key
 
 
 BRANCH: ContextVar[Branch] = ContextVar("reprise_branch")

@@ -65,10 +65,10 @@ class Client:
             AmbiguousId: the prefix fits several.
         """
         if id == "@last":
-            rows = await self._store.runs.find(limit=1)
-            if not rows:
+            newest = await self.newest(limit=1)
+            if not newest:
                 raise RunNotFound("There is no run in this store yet.", hint="Start one: reprise run FILE.py")
-            return rows[0]
+            return newest[0]
         rows = await self._store.runs.find(RunFilter(prefix=id), limit=20, newest_first=False)
         for row in rows:
             if row.id == id:
@@ -80,6 +80,18 @@ class Client:
             some = ", ".join(row.id for row in roots[:5])
             raise AmbiguousId(f"{len(roots)} runs begin with {id!r}: {some} …", hint="Give more of the id.")
         return roots[0]
+
+    async def newest(self, where: RunFilter = RunFilter(), *, limit: int = 50) -> list[RunRow]:
+        """Return runs, newest first, without those that are children of others."""
+        found: list[RunRow] = []
+        before = ""
+        while len(found) < limit:
+            rows = await self._store.runs.find(where, limit=max(limit, 200), before=before)
+            found += [row for row in rows if row.parent is None]
+            if len(rows) < max(limit, 200):
+                break
+            before = rows[-1].id
+        return found[:limit]
 
     async def signal(self, run: str, name: str, value: Any = None, *, id: str = "", type: Any = Any) -> str:
         """Send a signal; return its id. The same id again is dropped by the run.

@@ -46,7 +46,7 @@ def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
 
 def caller() -> str:
     """Return `` at file:line`` of the body's line that made the call."""
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
     while frame is not None and frame.f_globals.get("__name__", "").startswith(
         ("reprise.runtime", "asyncio")
     ):
@@ -55,6 +55,7 @@ def caller() -> str:
 
 
 def line_of(task: asyncio.Task[Any]) -> str:
+    """Return the function and line where a task waits."""
     stack = task.get_stack(limit=1)
     if not stack:
         return "?"

@@ -49,6 +49,7 @@ from reprise.runtime.side import Side
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange, append, enlist
+from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
@@ -143,18 +144,22 @@ class Engine:
     def _observed(self, execution: Execution) -> Callable[[Append], None]:
         def done(append: Append) -> None:
             if append.error is None:
-                for observe in self.observers:
-                    observe(execution.id, append.groups[0].events)
+                self.observe(execution.id, append.groups[0].events)
             execution.committed(append)
 
         return done
 
+    def observe(self, run: str, events: Sequence[Event]) -> None:
+        """Show observers what became durable."""
+        for observe in self.observers:
+            observe(run, events)
+
     def start_jobs(self, jobs: Sequence[Job]) -> None:
         """Execute steps; start child runs."""
-        steps = [job for job in jobs if not isinstance(job.step, Workflow)]
+        steps = [job for job in jobs if job.step.what == "step"]
         if len(steps) != len(jobs):
             for job in jobs:
-                if isinstance(job.step, Workflow):
+                if job.step.what == "workflow":
                     self._start_child(job)
         for job in steps:
             job.attempt = job.execution.attempts.get(job.key, 0) if job.execution.attempts else 0
@@ -162,7 +167,7 @@ class Engine:
 
     def stop_job(self, job: Job) -> None:
         """Stop a step, or ask a child run to stop."""
-        if not isinstance(job.step, Workflow):
+        if job.step.what == "step":
             self.pool.stop(job)
         elif job.step.on_end != "abandon":
             child = job.execution.children.get(job.key)
@@ -316,6 +321,7 @@ class Engine:
         self._starting.add(id)
         try:
             await enlist(self.store.log, [Append(self.numbers.new(), tuple(groups))])
+            self.observe(id, group.events)
             if owned:
                 self.enter(
                     workflow,
@@ -421,11 +427,14 @@ class Engine:
                 job.print,
             ),
             group,
-            lambda: self._child_is_durable(workflow, id, history),
+            lambda: self._child_is_durable(workflow, id, history, group.events),
         )
 
-    def _child_is_durable(self, workflow: Workflow[..., Any], id: str, history: History) -> None:
+    def _child_is_durable(
+        self, workflow: Workflow[..., Any], id: str, history: History, events: Sequence[Event]
+    ) -> None:
         self._starting.discard(id)
+        self.observe(id, events)
         self.counters["started"] += 1
         self.enter(workflow, id, 1, history)
 
@@ -511,7 +520,7 @@ class Engine:
         if execution.done or not execution.idle or not execution.live:
             return False
         due = min(
-            (round(handle._when * 1_000_000) for handle in execution.loop.timers.values()), default=None
+            (round(handle.due * 1_000_000) for handle in execution.loop.timers.values()), default=None
         )
         now = self.now()
         change = RunChange(execution.id, "waiting", owner=None, due_at=due, at=now)

@@ -366,8 +366,8 @@ class Execution:
         self.recorded.discard(key)
         if handle is None:
             raise self._unreached("timer", key)
-        if not handle._cancelled:
-            loop.now = max(loop.now, handle._when)
+        if not handle.dead:
+            loop.now = max(loop.now, handle.due)
             loop.ready.append(handle)
         else:
             loop.now = max(loop.now, int(data) / MICROSECONDS)
@@ -395,7 +395,7 @@ class Execution:
             handles, self.loop.to_arm = self.loop.to_arm, {}
             now = self.host.now() / MICROSECONDS
             for key, handle in handles.items():
-                self.armed[key] = self.host.outer.call_later(max(0.0, handle._when - now), self._fire, handle)
+                self.armed[key] = self.host.outer.call_later(max(0.0, handle.due - now), self._fire, handle)
 
     def _stop(self, job: Job) -> None:
         """Ask what executes to stop; of what never began, record that it was cancelled."""
@@ -411,10 +411,10 @@ class Execution:
 
     def _fire(self, handle: TimerHandle) -> None:
         self.armed.pop(handle.key, None)
-        if handle._cancelled or self.done:
+        if handle.dead or self.done:
             return
         self.recorded.add(handle.key)
-        self.record(Kind.TIMER_FIRED, handle.key, b"%d" % round(handle._when * MICROSECONDS))
+        self.record(Kind.TIMER_FIRED, handle.key, b"%d" % round(handle.due * MICROSECONDS))
 
     @property
     def idle(self) -> bool:

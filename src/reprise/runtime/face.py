@@ -7,7 +7,7 @@ import hashlib
 import random
 import uuid
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, overload
 
 from reprise.kernel.clock import MICROSECONDS, to_datetime
 from reprise.kernel.codec import standard
@@ -107,9 +107,13 @@ def current_step() -> CurrentStep:
     return CurrentStep(job.execution.id, job.key, job.step.name, job.attempt)
 
 
-async def wait_for_signal(
-    name: str, type: type[T] = cast("type[Any]", Any), timeout: float | timedelta | None = None
-) -> T:
+@overload
+async def wait_for_signal(name: str, *, timeout: float | timedelta | None = None) -> Any: ...
+@overload
+async def wait_for_signal(name: str, type: type[T], timeout: float | timedelta | None = None) -> T: ...
+
+
+async def wait_for_signal(name: str, type: Any = Any, timeout: float | timedelta | None = None) -> Any:
     """Wait for a signal of that name and return its value; signals that came before are kept, in order.
 
     The wait holds no worker slot and survives restarts. ``timeout`` in seconds or as timedelta; None = for ever.

@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 
 
 class Handle:
-    """A callback in its context, waiting in the ready queue."""
+    """A callback in its context, waiting in the ready queue; ``dead`` once it was cancelled."""
 
-    __slots__ = ("__weakref__", "_cancelled", "args", "callback", "context")
+    __slots__ = ("__weakref__", "args", "callback", "context", "dead")
 
     def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context) -> None:
         self.callback = callback
         self.args = args
         self.context = context
-        self._cancelled = False
+        self.dead = False
 
     def cancel(self) -> None:
         """Let the callback not be called."""
-        self._cancelled = True
+        self.dead = True
 
     def cancelled(self) -> bool:
         """Tell whether it was cancelled."""
-        return self._cancelled
+        return self.dead
 
 
 class TimerHandle(Handle):
-    """A callback that a durable timer calls; ``when`` is absolute, in seconds of the run's time."""
+    """A callback that a durable timer calls; ``due`` is absolute, in seconds of the run's time."""
 
-    __slots__ = ("_loop", "_scheduled", "_when", "key")
+    __slots__ = ("_loop", "_scheduled", "due", "key")
 
     def __init__(
         self,
@@ -51,18 +51,18 @@ class TimerHandle(Handle):
         key: str,
     ) -> None:
         Handle.__init__(self, callback, args, context)
-        self._when = when
+        self.due = when
         self._loop = loop
         self._scheduled = True
         self.key = key
 
     def when(self) -> float:
         """Return the due time."""
-        return self._when
+        return self.due
 
     def cancel(self) -> None:
         """Let the timer not fire; its record may already be on the way and is then ignored."""
-        if not self._cancelled:
+        if not self.dead:
             Handle.cancel(self)
             self._loop.timer_cancelled(self)
 

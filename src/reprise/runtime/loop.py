@@ -159,7 +159,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None, **_: Any
     ) -> Any:
         """Start a coroutine as a branch of the one that runs; a step call gets its future without a task."""
-        frame = sys._getframe(1)
+        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
         if frame.f_code in _ENSURE_FUTURE and _under_as_completed(frame):
             coro.close()
             self.forbid(
@@ -260,7 +260,7 @@ class RunLoop(asyncio.AbstractEventLoop):
                 return self._drain_long()
             budget -= 1
             handle = ready.popleft()
-            if not handle._cancelled:
+            if not handle.dead:
                 try:
                     handle.context.run(handle.callback, *handle.args)
                 except (SystemExit, KeyboardInterrupt):
@@ -303,7 +303,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         ready, ran = self.ready, self._ran
         for _ in range(count):
             handle = ready.popleft()
-            if handle._cancelled:
+            if handle.dead:
                 continue
             if ran is not None:
                 ran.append((handle.callback, handle.args))
@@ -350,7 +350,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def refuse(self) -> None:
         """From now on raise :class:`Evicted` at every call: the body is being unwound."""
         self._closed = True
-        self.__class__ = RefusingLoop
+        self.__class__ = RefusingLoop  # pyright: ignore[reportAttributeAccessIssue]
 
 
 async def _aclose(generator: AsyncGenerator[Any, Any]) -> None:
@@ -387,7 +387,7 @@ class RefusingLoop(RunLoop):
         """Raise Evicted; after many refusals return a future that never ends."""
         coro.close()
         self._refuse()
-        return asyncio.Future(loop=self)
+        return self.create_future()
 
     def timer_cancelled(self, handle: TimerHandle) -> None:
         """Do nothing."""

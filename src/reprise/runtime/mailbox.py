@@ -48,6 +48,10 @@ class Mailboxes:
                 self.waiting -= 1
         return values.popleft()
 
+    def awaited(self) -> list[str]:
+        """Return the names that are waited for."""
+        return [name for name, waiters in self._waiters.items() if any(not waiter.done() for waiter in waiters)]
+
     def clear(self) -> None:
         """Forget everything."""
         self._values.clear()

@@ -13,7 +13,7 @@ import warnings
 from asyncio import events
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from reprise.kernel.arguments import Arguments
@@ -163,7 +163,7 @@ class StepCall(Coroutine[Any, Any, Any]):
         if events._get_running_loop() is not run.loop:
             raise _elsewhere(self.step.name)
         step = self.step
-        return run.call(step, self.args, self.kwargs, step.key or BRANCH.get().step()).__await__()
+        return run.call(step, self.args, self.kwargs, step.key or BRANCH.get().step(step.name)).__await__()
 
     async def _plainly(self) -> Any:
         """Call the function as if it were no step."""
@@ -249,7 +249,11 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """
     check_options("@step", options, OPTIONS)
     if function is None:
-        return lambda function: Step(function, **options)
+        return partial(_make, options)
     if isinstance(function, Step):
         raise ConfigurationError(f"{function.name} is a step already.")
-    return Step(function, **options)
+    return _make(options, function)
+
+
+def _make(options: dict[str, Any], function: Callable[..., Any]) -> Step[..., Any]:
+    return Step[..., Any](function, **options)

@@ -79,6 +79,7 @@ async def _own(engine: Engine, run: str, head: Head, history: History, resumed: 
     change = RunChange(run, status, owner=engine.worker, due_at=None, error="", at=now)
     group = Group(run_stream(run), events, history.version, token, takes=True, run=change)
     await append(engine.store.log, engine.numbers.new(), group)
+    engine.observe(run, events)
     history.version += len(events)
     history.at = now
     history.seen.update(resumed)
@@ -128,5 +129,6 @@ async def strand(engine: Engine, execution: Execution, error: RepriseError) -> N
         await append(engine.store.log, engine.numbers.new(), group)
     except AppendRefused:
         return
+    engine.observe(execution.id, [note])
     engine.tell(execution.id, Finished("stranded", error=encode_error(error)))
     engine.store.signal.wake([run_stream(execution.id)])

@@ -7,7 +7,7 @@ and once a second. Two may want the same run: the append that takes it over is c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from reprise.kernel.clock import Clock
@@ -42,6 +42,7 @@ class Worker:
         ttl: float = LEASE,
         idle: float = IDLE,
         claims: bool = True,
+        only: str = "",
     ) -> None:
         self._store = store
         self._engine = engine
@@ -49,6 +50,7 @@ class Worker:
         self._ttl = ttl
         self._idle = idle
         self._claims = claims
+        self._only = only
         self._ids = Ids(clock.now)
         self._presence = Presence(store.presence)
         self._grant: Grant | None = None
@@ -163,17 +165,42 @@ class Worker:
             room = max(1, self._engine.max_loaded - len(self._engine.executions))
         limit = min(room, BATCH)
         dead = await self._dead()
-        rows = await self._store.runs.due(self._clock.now(), owner=self.id, dead=dead, limit=limit)
-        if self._first and self._claims:
-            self._first = False
-            rows += await self._store.runs.find(RunFilter(status=("stranded",)), limit=BATCH)
+        rows = await self._due(dead, limit)
         taken = 0
         for row in rows:
             taken += await self._act(row)
         for worker in dead:
-            if len(rows) < limit:
+            if len(rows) < limit and not self._only:
                 self._presence.forget(worker)
         return taken > 0 and len(rows) == limit
+
+    async def _due(self, dead: list[str], limit: int) -> list[RunRow]:
+        """Return the runs to act on; at the first look also those that were stranded before this worker came."""
+        now, runs = self._clock.now(), self._store.runs
+        first, self._first = self._first and self._claims, False
+        if not self._only:
+            rows = await runs.due(now, owner=self.id, dead=dead, limit=limit)
+            return rows + (await runs.find(RunFilter(status=("stranded",)), limit=BATCH) if first else [])
+        family = [row async for row in self._family() if is_of(row, self._only)]
+        due = [
+            row
+            for row in family
+            if row.owner in dead
+            or (row.owner in (None, self.id) and row.due_at is not None and row.due_at <= now)
+            or (first and row.status == "stranded")
+        ]
+        return due[:limit]
+
+    async def _family(self) -> AsyncIterator[RunRow]:
+        """Yield the runs that have not ended and whose id begins as that of the one we are for."""
+        where = RunFilter(prefix=self._only, status=(*LIVE, "paused", "needs_attention"))
+        before = ""
+        while rows := await self._store.runs.find(where, limit=BATCH, before=before, newest_first=False):
+            for row in rows:
+                yield row
+            before = rows[-1].id if len(rows) == BATCH else ""
+            if not before:
+                return
 
     async def _act(self, row: RunRow) -> bool:
         engine = self._engine
@@ -217,3 +244,10 @@ class Worker:
     def statistics(self) -> dict[str, int | str]:
         """Return the engine's counts and the worker's name."""
         return {"worker": self.id, **self._engine.statistics()}
+
+
+def is_of(row: RunRow, run: str) -> bool:
+    """Tell whether a row is ``run`` or one of its descendants, whose ids are their parent's and the key of the call."""
+    if row.id == run or row.parent == run:
+        return True
+    return row.parent is not None and row.parent.startswith((f"{run}:", f"{run}/"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from reprise.kernel.errors import ConfigurationError
@@ -75,6 +76,8 @@ def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> A
         UnknownOption: a name is misspelt.
     """
     check_options("@workflow", options, OPTIONS)
-    if function is None:
-        return lambda function: Workflow(function, **options)
-    return Workflow(function, **options)
+    return partial(_make, options) if function is None else _make(options, function)
+
+
+def _make(options: dict[str, Any], function: Callable[..., Any]) -> Workflow[..., Any]:
+    return Workflow[..., Any](function, **options)

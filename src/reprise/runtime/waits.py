@@ -1,0 +1,27 @@
+"""What a loaded run waits for, for people. The log says it only afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+
+from reprise.kernel.clock import MICROSECONDS
+from reprise.runtime.execution import Execution
+
+
+class Waits(msgspec.Struct, frozen=True):
+    """Steps asked for and not ended, by name; when the timers are due (microseconds); names of awaited signals."""
+
+    steps: dict[str, int] = {}
+    timers: tuple[int, ...] = ()
+    signals: tuple[str, ...] = ()
+
+
+def waits_of(execution: Execution) -> Waits:
+    """Return what a run in memory waits for."""
+    steps = Counter(job.step.name for job in execution.in_flight.values())
+    steps.update(job.step.name for job in execution.child_jobs.values())
+    timers = execution.loop.timers
+    due = sorted(round(timers[key].when() * MICROSECONDS) for key in execution.armed if key in timers)
+    return Waits(dict(steps), tuple(due), tuple(execution.mail.awaited()))
