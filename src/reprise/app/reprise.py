@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
@@ -11,6 +10,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from reprise.kernel.chance import uniform
 from reprise.kernel.clock import MICROSECONDS, Clock, SystemClock, from_datetime
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import ConfigurationError
@@ -126,7 +126,7 @@ class Reprise:
             self.registry,
             worker=self._ids.new(),
             clock=self.clock,
-            uniform=random.random,
+            uniform=uniform,
             **self._options,
         )
         self._engine.observers.extend(self._observers)

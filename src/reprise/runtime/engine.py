@@ -519,9 +519,7 @@ class Engine:
         """Let a waiting run go from memory, if no mail came meanwhile. Its timers make it due again."""
         if execution.done or not execution.idle or not execution.live:
             return False
-        due = min(
-            (round(handle.due * 1_000_000) for handle in execution.loop.timers.values()), default=None
-        )
+        due = min((round(handle.due * 1_000_000) for handle in execution.loop.timers.values()), default=None)
         now = self.now()
         change = RunChange(execution.id, "waiting", owner=None, due_at=due, at=now)
         rest = Group(execution.stream, (), execution.version, execution.token, run=change)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 import uuid
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
+from reprise.kernel.chance import Random, seeded
 from reprise.kernel.clock import MICROSECONDS, to_datetime
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, CodecError, SignalTypeError
@@ -50,9 +50,9 @@ class CurrentRun:
         site = f"{self._execution.id}\0{BRANCH.get().site()}"
         return hashlib.blake2b(site.encode(), digest_size=16).digest()
 
-    def random(self) -> random.Random:
+    def random(self) -> Random:
         """Return a random generator of this call site; adding another call elsewhere does not change it."""
-        return random.Random(self._seed())  # noqa: S311  (reproducible on purpose)
+        return seeded(self._seed())
 
     def uuid(self) -> uuid.UUID:
         """Return a UUID of this call site (version 8: made from a hash)."""

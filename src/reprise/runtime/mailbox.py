@@ -50,7 +50,9 @@ class Mailboxes:
 
     def awaited(self) -> list[str]:
         """Return the names that are waited for."""
-        return [name for name, waiters in self._waiters.items() if any(not waiter.done() for waiter in waiters)]
+        return [
+            name for name, waiters in self._waiters.items() if any(not waiter.done() for waiter in waiters)
+        ]
 
     def clear(self) -> None:
         """Forget everything."""

@@ -248,6 +248,6 @@ class Worker:
 
 def is_of(row: RunRow, run: str) -> bool:
     """Tell whether a row is ``run`` or one of its descendants, whose ids are their parent's and the key of the call."""
-    if row.id == run or row.parent == run:
+    if run in (row.id, row.parent):
         return True
     return row.parent is not None and row.parent.startswith((f"{run}:", f"{run}/"))
