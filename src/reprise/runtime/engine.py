@@ -7,7 +7,6 @@ and lets waiting runs go from memory. Which runs to take is the worker's busines
 from __future__ import annotations
 
 import asyncio
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
@@ -21,7 +20,6 @@ from reprise.kernel.errors import (
     CodecError,
     NonDeterminismError,
     RepriseError,
-    RunConflict,
     StaleVersion,
     StoreError,
 )
@@ -30,7 +28,6 @@ from reprise.kernel.events import (
     Event,
     Finished,
     Kind,
-    Owned,
     Progress,
     Record,
     Signal,
@@ -46,14 +43,12 @@ from reprise.runtime.host import Job
 from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
+from reprise.runtime.starting import check_same, opening
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange, append, enlist
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
-
-PYTHON = ".".join(platform.python_version_tuple()[:2])
-EMPTY_INPUT = b"[[],{}]"
 
 Observer = Callable[[str, Sequence[Event]], None]
 """Called with a run's id and events after they became durable; must not block."""
@@ -89,7 +84,7 @@ class Engine:
         self.observers: list[Observer] = []
         self.max_loaded = max_loaded
         self.on_parked: Callable[[int | None], None] = lambda due_at: None
-        self._variables = dict(variables or {})
+        self.variables = dict(variables or {})
         self._dirty: list[Execution] = []
         self._scheduled = False
         self._waiters: dict[str, list[asyncio.Future[Finished]]] = {}
@@ -249,46 +244,6 @@ class Engine:
 
     # ---------------------------------------------------------------- starting
 
-    def opening(
-        self,
-        workflow: Workflow[..., Any],
-        input: bytes,
-        id: str,
-        *,
-        owned: bool,
-        tags: dict[str, str] | None = None,
-        deadline: int = 0,
-        parent: str = "",
-        parent_key: str = "",
-    ) -> tuple[Started, Group]:
-        """Return the first events of a run, as a group for its new stream."""
-        now = self.now()
-        started = Started(
-            workflow.name,
-            msgspec.Raw(input),
-            PYTHON,
-            self.build,
-            deadline,
-            parent,
-            parent_key,
-            workflow.on_end if parent else "",
-            tags or {},
-            {
-                name: msgspec.Raw(standard.encode(variable.get()))
-                for name, variable in self._variables.items()
-                if variable.get(None) is not None
-            },
-        )
-        events = [Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))]
-        change = RunChange(
-            id, "pending", workflow.name, parent or None, None, now, self.build, started.tags, at=now
-        )
-        if not owned:
-            return started, Group(run_stream(id), events, 0, run=change)
-        events.append(Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(self.worker, 1, 1))))
-        change.status, change.owner, change.due_at = "running", self.worker, None
-        return started, Group(run_stream(id), events, 0, 1, takes=True, run=change)
-
     async def launch(
         self,
         workflow: Workflow[..., Any],
@@ -305,7 +260,7 @@ class Engine:
         Raises:
             RunConflict: the id belongs to a run of another workflow or input.
         """
-        started, group = self.opening(workflow, input, id, owned=owned, tags=tags, deadline=deadline)
+        started, group = opening(self, workflow, input, id, owned=owned, tags=tags, deadline=deadline)
         groups = [group]
         if signals:
             mail = [
@@ -333,29 +288,12 @@ class Engine:
             else:
                 self.store.signal.wake(["runs"])
         except StaleVersion:
-            await self._same(workflow, input, id)
+            await check_same(self.store.log, workflow, input, id)
             return False
         finally:
             self._starting.discard(id)
         self.counters["started"] += 1
         return True
-
-    async def _same(self, workflow: Workflow[..., Any], input: bytes, id: str) -> None:
-        """Check that the run that has the id is the one that was meant."""
-        first = await self.store.log.read(run_stream(id), 0, 1)
-        started = msgspec.json.decode(first[0].data, type=Started)
-        if started.workflow != workflow.name:
-            raise RunConflict(
-                f"Run {id} exists and is a run of {started.workflow!r}, not of {workflow.name!r}.",
-                hint="Choose another id.",
-            )
-        if bytes(started.input) != input and _input_print(workflow, bytes(started.input)) != _input_print(
-            workflow, input
-        ):
-            raise RunConflict(
-                f"Run {id} of {workflow.name!r} exists with another input.",
-                hint="Choose another id, or pass the input it was started with.",
-            )
 
     def enter(
         self, workflow: Workflow[..., Any], id: str, token: int, history: History, has_mail: bool = False
@@ -389,8 +327,8 @@ class Engine:
     def _set_variables(self, started: Started) -> Callable[[], None]:
         def set_variables() -> None:
             for name, value in started.variables.items():
-                if name in self._variables:
-                    self._variables[name].set(standard.decode(bytes(value)))
+                if name in self.variables:
+                    self.variables[name].set(standard.decode(bytes(value)))
 
         return set_variables
 
@@ -413,8 +351,15 @@ class Engine:
             return
         parent.children[job.key] = id
         self.registry.add(workflow)
-        started, group = self.opening(
-            workflow, input, id, owned=True, parent=parent.id, parent_key=job.key, tags=parent.started.tags
+        started, group = opening(
+            self,
+            workflow,
+            input,
+            id,
+            owned=True,
+            parent=parent.id,
+            parent_key=job.key,
+            tags=parent.started.tags,
         )
         history = History(started=started, version=2, at=group.events[-1].at)
         self._starting.add(id)
@@ -591,12 +536,6 @@ class Engine:
             "steps": self.pool.executed,
             "retries": self.pool.retried,
         }
-
-
-def _input_print(workflow: Workflow[..., Any], input: bytes) -> int:
-    """Return the fingerprint of an encoded input: equal inputs may differ in bytes (the order of a set)."""
-    args, kwargs = workflow.arguments.decode(input)
-    return workflow.arguments.fingerprint(workflow.name, args, kwargs)
 
 
 def _pause_in(records: Sequence[Record], execution: Execution) -> str | None:

@@ -111,13 +111,19 @@ class Execution:
         self.loop.keep_timers_if(self._timer_cancelled)
         self.loop.now = history.at / MICROSECONDS
         self.mail = Mailboxes(self.loop)
+        self._open_body(body, variables)
+
+    def _open_body(
+        self, body: Callable[[], Coroutine[Any, Any, Any]], variables: Callable[[], None] | None
+    ) -> None:
+        """Make the main task, in a context that holds nothing but what is declared."""
         self.context = Context()
         self.context.run(BRANCH.set, Branch(""))
         self.context.run(RUN.set, self)
         if variables is not None:
             self.context.run(variables)
         self._empty = len(self.context)
-        self.main = RunTask.make(self.context.run(body), self.loop, id, self.context, self.loop.number())
+        self.main = RunTask.make(self.context.run(body), self.loop, self.id, self.context, self.loop.number())
 
     # ---------------------------------------------------------------- what the body asks for
 

@@ -1,0 +1,89 @@
+"""Starting runs: the first events of a history, and whether a run that exists is the one that was meant."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from reprise.kernel.codec import standard
+from reprise.kernel.errors import RunConflict
+from reprise.kernel.events import Event, Kind, Owned, Started, run_stream
+from reprise.runtime.workflow import Workflow
+from reprise.stores.log import Group, Log, RunChange
+
+if TYPE_CHECKING:
+    from reprise.runtime.engine import Engine
+
+PYTHON = ".".join(platform.python_version_tuple()[:2])
+"""Minor version of the interpreter, recorded with every run."""
+
+
+def opening(
+    engine: Engine,
+    workflow: Workflow[..., Any],
+    input: bytes,
+    id: str,
+    *,
+    owned: bool,
+    tags: dict[str, str] | None = None,
+    deadline: int = 0,
+    parent: str = "",
+    parent_key: str = "",
+) -> tuple[Started, Group]:
+    """Return the first events of a run, as a group for its new stream."""
+    now = engine.now()
+    started = Started(
+        workflow.name,
+        msgspec.Raw(input),
+        PYTHON,
+        engine.build,
+        deadline,
+        parent,
+        parent_key,
+        workflow.on_end if parent else "",
+        tags or {},
+        {
+            name: msgspec.Raw(standard.encode(variable.get()))
+            for name, variable in engine.variables.items()
+            if variable.get(None) is not None
+        },
+    )
+    events = [Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))]
+    change = RunChange(
+        id, "pending", workflow.name, parent or None, None, now, engine.build, started.tags, at=now
+    )
+    if not owned:
+        return started, Group(run_stream(id), events, 0, run=change)
+    events.append(Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, 1, 1))))
+    change.status, change.owner, change.due_at = "running", engine.worker, None
+    return started, Group(run_stream(id), events, 0, 1, takes=True, run=change)
+
+
+async def check_same(log: Log, workflow: Workflow[..., Any], input: bytes, id: str) -> None:
+    """Check that the run that has the id is the one that was meant.
+
+    Raises:
+        RunConflict: it is a run of another workflow or input.
+    """
+    first = await log.read(run_stream(id), 0, 1)
+    started = msgspec.json.decode(first[0].data, type=Started)
+    if started.workflow != workflow.name:
+        raise RunConflict(
+            f"Run {id} exists and is a run of {started.workflow!r}, not of {workflow.name!r}.",
+            hint="Choose another id.",
+        )
+    if bytes(started.input) != input and _input_print(workflow, bytes(started.input)) != _input_print(
+        workflow, input
+    ):
+        raise RunConflict(
+            f"Run {id} of {workflow.name!r} exists with another input.",
+            hint="Choose another id, or pass the input it was started with.",
+        )
+
+
+def _input_print(workflow: Workflow[..., Any], input: bytes) -> int:
+    """Return the fingerprint of an encoded input: equal inputs may differ in bytes (the order of a set)."""
+    args, kwargs = workflow.arguments.decode(input)
+    return workflow.arguments.fingerprint(workflow.name, args, kwargs)
