@@ -75,6 +75,27 @@ _EXPORTS: dict[str, str] = {
     "Event": "reprise.kernel.events",
     "Kind": "reprise.kernel.events",
     "Record": "reprise.kernel.events",
+    "register_error": "reprise.kernel.failures",
+    "Machine": "reprise.kernel.machine",
+    "RunStatus": "reprise.kernel.machine",
+    "Message": "reprise.kernel.message",
+    "Fault": "reprise.kernel.policy",
+    "Timeout": "reprise.kernel.policy",
+    "days": "reprise.kernel.policy",
+    "hours": "reprise.kernel.policy",
+    "minutes": "reprise.kernel.policy",
+    "weeks": "reprise.kernel.policy",
+    "MessagePriority": "reprise.kernel.priority",
+    "Priority": "reprise.kernel.priority",
+    "TaskPriority": "reprise.kernel.priority",
+    "WorkflowPriority": "reprise.kernel.priority",
+    "Ballot": "reprise.kernel.rules",
+    "Verdict": "reprise.kernel.rules",
+    "plurality": "reprise.kernel.rules",
+    "ranked_choice": "reprise.kernel.rules",
+    "weighted": "reprise.kernel.rules",
+    "Secret": "reprise.kernel.settings",
+    "Settings": "reprise.kernel.settings",
 }
 """Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
 
@@ -136,6 +157,31 @@ if TYPE_CHECKING:
         UnsupportedFileSystem as UnsupportedFileSystem,
     )
     from reprise.kernel.events import Event as Event, Kind as Kind, Record as Record
+    from reprise.kernel.failures import register_error as register_error
+    from reprise.kernel.machine import Machine as Machine, RunStatus as RunStatus
+    from reprise.kernel.message import Message as Message
+    from reprise.kernel.policy import (
+        Fault as Fault,
+        Timeout as Timeout,
+        days as days,
+        hours as hours,
+        minutes as minutes,
+        weeks as weeks,
+    )
+    from reprise.kernel.priority import (
+        MessagePriority as MessagePriority,
+        Priority as Priority,
+        TaskPriority as TaskPriority,
+        WorkflowPriority as WorkflowPriority,
+    )
+    from reprise.kernel.rules import (
+        Ballot as Ballot,
+        Verdict as Verdict,
+        plurality as plurality,
+        ranked_choice as ranked_choice,
+        weighted as weighted,
+    )
+    from reprise.kernel.settings import Secret as Secret, Settings as Settings
 
 else:  # out of a type checker's sight: to it, any name would exist
 

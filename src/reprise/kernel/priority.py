@@ -33,3 +33,7 @@ class Priority(IntEnum):
             return cls[value.upper()] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
             raise unknown_option(str(value), [member.name.lower() for member in cls], "Priority") from None
+
+
+TaskPriority = MessagePriority = WorkflowPriority = Priority
+"""The documents' names of the one scale."""
