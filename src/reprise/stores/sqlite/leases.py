@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -54,6 +55,8 @@ class _Answer(msgspec.Struct, frozen=True):
     ticket: int = 0
     look_in: float = LOOK_AGAIN
     """Seconds until a lease that stands in the way ends."""
+    wanted: bool = False
+    """Whether others still wait for the name."""
 
 
 class SQLiteLease:
@@ -86,10 +89,18 @@ class SQLiteLease:
                 f"The lease {name} was asked for {ttl} s and {limit} holders.", hint="Both must be positive."
             )
         wish = _Wish(name, holder, ttl, limit, shared, waits=wait != 0)
-        answer = await self._try(wish)
-        if answer.grant is not None or wait == 0:
-            return answer.grant
-        return await self._wait(wish, answer, wait)
+        if not wish.waits:
+            return (await self._try(wish)).grant
+        line = self._lines.setdefault(name, [])
+        line.append(wish)
+        try:
+            return await self._wait(wish, line, wait)
+        finally:
+            line.remove(wish)
+            if line:
+                self._tap([name])
+            else:
+                self._lines.pop(name, None)
 
     async def renew(self, grants: Sequence[Grant], ttl: float) -> list[Grant | None]:
         """Extend grants by ``ttl`` seconds from now; None in the place of each that was lost."""
@@ -100,7 +111,7 @@ class SQLiteLease:
     async def drop(self, grants: Sequence[Grant]) -> None:
         """Give grants back; those already lost are ignored."""
         if grants:
-            self._tap(await self._writer.submit(lambda transaction: _drop(transaction, grants)))
+            await self._submit(lambda transaction: _drop(transaction, grants))
 
     async def holder(self, name: str) -> list[Grant]:
         """Return the live grants of a name, oldest first."""
@@ -117,44 +128,33 @@ class SQLiteLease:
 
     # ------------------------------------------------------------ waiting
 
-    async def _wait(self, wish: _Wish, answer: _Answer, wait: float | None) -> Grant | None:
+    async def _wait(self, wish: _Wish, line: list[_Wish], wait: float | None) -> Grant | None:
+        """Try, and try again whenever it is worth it; of those in this process a tap wakes only the first."""
         loop = asyncio.get_running_loop()
         deadline = None if wait is None else loop.time() + wait
-        line = self._lines.setdefault(wish.name, [])
-        line.append(wish)
-        try:
-            while answer.grant is None:
-                left = None if deadline is None else deadline - loop.time()
-                if left is not None and left <= 0:
-                    return None
-                await self._rest(wish, line, answer.look_in, left)
-                answer = await self._try(wish)
-            return answer.grant
-        finally:
-            line.remove(wish)
-            if not line:
-                self._lines.pop(wish.name, None)
-            self._leave(wish)
-            # With shared leases or a limit there may be room for the next one too.
-            self._signal.wake([_tap_name(wish.name)])
-
-    async def _rest(self, wish: _Wish, line: list[_Wish], look_in: float, left: float | None) -> None:
-        """Wait until it is worth another try. Of those in this process only the first is woken by a tap."""
         tapped = asyncio.Event()
-
-        def tap(_: str) -> None:
-            if line[0] is wish:
-                tapped.set()
-
-        end = self._signal.listen(_tap_name(wish.name), tap)
-        seconds = look_in if line[0] is wish else LOOK_AGAIN
+        # Listen before the first try, else a lease given back right after it would go unnoticed.
+        end = self._signal.listen(_tap_name(wish.name), lambda _: tapped.set() if line[0] is wish else None)
         try:
-            async with asyncio.timeout(seconds if left is None else min(seconds, left)):
-                await tapped.wait()
-        except TimeoutError:
-            pass
+            while True:
+                tapped.clear()
+                answer = await self._try(wish)
+                left = LOOK_AGAIN if deadline is None else deadline - loop.time()
+                if answer.grant is not None or left <= 0:
+                    break
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, answer.look_in if line[0] is wish else LOOK_AGAIN)):
+                        await tapped.wait()
+        except BaseException:
+            self._leave(wish)
+            raise
         finally:
             end()
+        if answer.grant is None:
+            await self._leave(wish)
+        elif answer.wanted:
+            self._tap([wish.name])  # with shared leases or a limit there may be room for the next one too
+        return answer.grant
 
     async def _try(self, wish: _Wish) -> _Answer:
         process, is_alive = self._signal.address, self._signal.is_alive
@@ -176,20 +176,24 @@ class SQLiteLease:
         self._leave(wish)
         if answer.grant is not None and answer.fresh:
             grants = [answer.grant]
-            self._writer.submit(lambda transaction: _drop(transaction, grants)).add_done_callback(
-                self._dropped
-            )
+            self._submit(lambda transaction: _drop(transaction, grants))
 
-    def _leave(self, wish: _Wish) -> None:
-        if wish.ticket:
-            ticket, wish.ticket = wish.ticket, 0
-            self._writer.submit(
-                lambda transaction: _discard(transaction, ticket, wish.name)
-            ).add_done_callback(self._dropped)
+    def _leave(self, wish: _Wish) -> asyncio.Future[list[str]]:
+        """Give the ticket back, also when nobody waits for that to be done."""
+        ticket, wish.ticket = wish.ticket, 0
+        return self._submit(lambda transaction: _discard(transaction, ticket, wish.name))
 
-    def _dropped(self, future: asyncio.Future[list[str]]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            self._tap(future.result())
+    def _submit(self, work: Callable[[Transaction], list[str]]) -> asyncio.Future[list[str]]:
+        """Queue a job that returns the names for which somebody waits, who then are tapped."""
+        future: asyncio.Future[list[str]] = self._writer.submit(work)
+
+        def tap(future: asyncio.Future[list[str]]) -> None:
+            # A ticket or lease that could not be given back ends by itself.
+            if not future.cancelled() and future.exception() is None:
+                self._tap(future.result())
+
+        future.add_done_callback(tap)
+        return future
 
     def _tap(self, names: Sequence[str]) -> None:
         if names:
@@ -214,7 +218,7 @@ def _take(transaction: Transaction, wish: _Wish, process: str, is_alive: Callabl
         _put(connection, grant, wish.shared)
         if wish.ticket:
             connection.execute(SQL["delete_ticket"], (wish.ticket,))
-        return _Answer(grant, mine is None)
+        return _Answer(grant, mine is None, wanted=_is_wanted(connection, wish.name))
     if not wish.waits:
         return _Answer(None)
     ticket = wish.ticket or transaction.counters.new_token()
