@@ -45,7 +45,7 @@ def measure(root: Path, file: SourceFile) -> Measured:
 
 def _nothing(file: SourceFile, problem: str, lines: int = 0) -> Measured:
     nothing = Findings(file.path, lines, 0, 0, 0, 0, [], None, [], 0, 0, 0, 0, problem)
-    return Measured(nothing, Traces(file.path, [], []))
+    return Measured(nothing, Traces(file.path, [], [], []))
 
 
 def _measure(file: SourceFile, source: str, lines: list[str]) -> Measured:
@@ -69,7 +69,9 @@ def _measure(file: SourceFile, source: str, lines: list[str]) -> Measured:
         global_names=len(found.global_names),
         problem=tree if isinstance(tree, str) else "",
     )
-    return Measured(findings, Traces(file.path, sorted(found.imports), fingerprints(lines)))
+    return Measured(
+        findings, Traces(file.path, sorted(found.imports), sorted(found.defines), fingerprints(lines))
+    )
 
 
 def _risks(file: SourceFile, lines: list[str], tree: ast.Module | str) -> list[Risk]:
@@ -103,7 +105,9 @@ def _functions(file: SourceFile, source: str, lines: list[str], found: Outline) 
 
 def _indents(lines: list[str]) -> int:
     """Estimate the nesting of a function from the indentation of its lines."""
-    depths = sorted({len(line.expandtabs(4)) - len(line.expandtabs(4).lstrip()) for line in lines if line.strip()})
+    depths = sorted(
+        {len(line.expandtabs(4)) - len(line.expandtabs(4).lstrip()) for line in lines if line.strip()}
+    )
     if len(depths) < 3:  # the head and the body: no block inside
         return 0
     step = max(2, min(after - before for before, after in zip(depths, depths[1:], strict=False)))

@@ -41,7 +41,12 @@ def compile_dossier(
 
 
 def _profile(
-    file: SourceFile, found: Findings, tie: Ties | None, past: FileHistory | None, ladder: list[int], clones: Clones
+    file: SourceFile,
+    found: Findings,
+    tie: Ties | None,
+    past: FileHistory | None,
+    ladder: list[int],
+    clones: Clones,
 ) -> Profile:
     return Profile(
         findings=found,

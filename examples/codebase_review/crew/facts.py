@@ -137,13 +137,15 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What means something only beside the other files: imports, and winnowed fingerprints.
+    """What means something only beside the other files.
 
-    A fingerprint is ``[hash, ordinal of its first line, first line, last line]``.
+    ``imports`` are the dotted names that a file imports or uses of its imports, ``defines`` the names of its top
+    level, ``prints`` its winnowed fingerprints: ``[hash, ordinal of the first line, first line, last line]``.
     """
 
     path: str
     imports: list[str]
+    defines: list[str]
     prints: list[list[int]]
 
 
@@ -183,7 +185,7 @@ class Ties:
 
     path: str
     tests: list[str]
-    """Test files that import it or are named after it."""
+    """Test files that import it, use a name that it defines, or are named after it."""
     used_by: int
     uses: int
 
@@ -257,18 +259,31 @@ class Opinion:
 class Round:
     """One round of the run-off: the votes of each candidate that still stood, and who left after it."""
 
+    number: int
     votes: dict[str, float]
     left: list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """What the vote decided: the final order, and the rounds that found its first place."""
+class Contest:
+    """How one place of the order was decided, round by round; ``score`` is the winner's share in the last one."""
 
-    order: list[str]
+    winner: str
     rounds: list[Round]
     score: float
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the vote decided: one contest for each place, the first place first."""
+
+    contests: list[Contest]
+
+    @property
+    def order(self) -> list[str]:
+        """The winners, the worst hotspot first."""
+        return [contest.winner for contest in self.contests]
 
 
 @dataclass(frozen=True, slots=True)

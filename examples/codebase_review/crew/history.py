@@ -110,5 +110,6 @@ def _periods(commits: list[_Commit], days: int) -> list[Period]:
         made[slot] += 1
         changed[slot] += len(commit.files)
     return [
-        Period(start + timedelta(days=days * slot), made[slot], changed[slot]) for slot in range(max(made) + 1)
+        Period(start + timedelta(days=days * slot), made[slot], changed[slot])
+        for slot in range(max(made) + 1)
     ]

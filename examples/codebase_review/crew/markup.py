@@ -9,7 +9,9 @@ from typing import TypeAlias
 _VOID = frozenset({"meta", "br", "hr", "link", "img"})
 # Control characters are shown as pictures of themselves; marks that turn the reading direction could make a name
 # look like another one (CVE-2021-42574), so they are shown by number.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufffe\uffff\ud800-\udfff]"
+)
 
 
 class Markup(str):
@@ -47,7 +49,9 @@ def el(tag: str, /, *children: Child, **attributes: str | int | float | None) ->
     '<a class="x" data-n="3">1 &lt; 2</a>'
     """
     given = "".join(
-        f' {key.strip("_").replace("_", "-")}="{text(_short(value))}"' for key, value in attributes.items() if value is not None
+        f' {key.strip("_").replace("_", "-")}="{text(_short(value))}"'
+        for key, value in attributes.items()
+        if value is not None
     )
     if tag in _VOID:
         return Markup(f"<{tag}{given}>")

@@ -32,6 +32,7 @@ class Outline:
 
     definitions: list[Definition] = field(default_factory=list[Definition])
     imports: set[str] = field(default_factory=set[str])
+    defines: set[str] = field(default_factory=set[str])
     public: int = 0
     documented: int = 0
     global_names: set[str] = field(default_factory=set[str])
@@ -74,7 +75,54 @@ def outline(tree: ast.Module) -> Outline:
                 case _:
                     pass
             waiting.append((child, name))
+    found.defines.update(_defined(tree))
+    found.imports.update(_used(tree))
     return found
+
+
+def bound_names(tree: ast.Module) -> dict[str, str]:
+    """Map the names that a file imports to the dotted names that they stand for; relative ones keep their dots."""
+    names: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:  # "import a.b" binds a, "import a.b as c" binds c to a.b
+                bound = alias.asname or alias.name.partition(".")[0]
+                names[bound] = alias.name if alias.asname else bound
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name: _source(node, alias.name) for alias in node.names}
+    return names
+
+
+def dotted(node: ast.expr, names: dict[str, str]) -> str:
+    """Return the full dotted name that an expression stands for; an attribute of a value has none."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return ""
+    return ".".join([names.get(node.id, node.id), *reversed(parts)])
+
+
+def _used(tree: ast.Module) -> Iterator[str]:
+    """Yield what a file uses of the modules it imports: ``a.b`` for ``import a; a.b()``."""
+    names = bound_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+            yield f"{names[node.value.id]}.{node.attr}"
+
+
+def _defined(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Assign():
+                yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+            case ast.AnnAssign(target=ast.Name() as target):
+                yield target.id
+            case _:
+                pass
 
 
 def _statements(node: ast.AST) -> Iterator[ast.AST]:
@@ -112,7 +160,9 @@ def _continues(node: ast.If, child: ast.AST) -> bool:
     return isinstance(child, ast.If) and node.orelse == [child] and child.col_offset == node.col_offset
 
 
-def _count_docstring(found: Outline, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, name: str) -> None:
+def _count_docstring(
+    found: Outline, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, name: str
+) -> None:
     if any(part.startswith("_") for part in name[:-1].split(".")):
         return  # private, or special and described by the language
     found.public += 1
@@ -123,6 +173,8 @@ def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
     """Dotted names, relative ones with their dots; what comes ``from`` a module may itself be a module."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
-    source = "." * node.level + (node.module or "")
-    joint = "" if source.endswith(".") else "."
-    return [source, *(source + joint + alias.name for alias in node.names if alias.name != "*")]
+    return ["." * node.level + (node.module or ""), *(_source(node, alias.name) for alias in node.names)]
+
+
+def _source(node: ast.ImportFrom, name: str) -> str:
+    return "." * node.level + (f"{node.module}." if node.module else "") + name

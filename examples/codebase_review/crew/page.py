@@ -26,7 +26,9 @@ def page(review: Review) -> str:
         _head(review, name),
         _verdict(review) if has_code else _nothing(),
         _tiles(review),
-        join(_ranking(review), _map(review), _hotspots(review), _timeline(review), _vote(review)) if has_code else None,
+        join(_ranking(review), _map(review), _hotspots(review), _timeline(review), _vote(review))
+        if has_code
+        else None,
         _functions(review),
         _risks(review),
         el("div", _untested(review), _clones(review), class_="two"),
@@ -50,13 +52,20 @@ def page(review: Review) -> str:
 
 
 def _card(title: str, lede: str, *children: Child, class_: str = "card") -> Markup:
-    return el("section", el("h2", title), el("p", lede, class_="lede") if lede else None, *children, class_=class_)
+    return el(
+        "section", el("h2", title), el("p", lede, class_="lede") if lede else None, *children, class_=class_
+    )
 
 
 def _path(path: str, line: int = 0) -> Markup:
     folder, slash, name = path.rpartition("/")
     where = f":{line}" if line else ""
-    return el("span", el("span", folder + slash, class_="folder-part") if slash else None, name + where, class_="path")
+    return el(
+        "span",
+        el("span", folder + slash, class_="folder-part") if slash else None,
+        name + where,
+        class_="path",
+    )
 
 
 def _table(heads: list[tuple[str, str]], rows: list[Markup]) -> Markup:
@@ -106,7 +115,9 @@ def _head(review: Review, name: str) -> Markup:
 
 
 def _nothing() -> Markup:
-    return _card("Nothing to review", "There is no code here that the reviewers could rank.", class_="card verdict")
+    return _card(
+        "Nothing to review", "There is no code here that the reviewers could rank.", class_="card verdict"
+    )
 
 
 def _verdict(review: Review) -> Markup:
@@ -138,8 +149,14 @@ def _tiles(review: Review) -> Markup:
         (f"{tested / max(1, len(review.coverage.ties)):.0%}", "of files tied to a test"),
     ]
     if review.history.commits:
-        tiles.append((f"{review.history.commits:,}", f"commits by {_plural(review.history.authors, 'author')}"))
-    return el("div", [el("div", el("b", value), el("span", what), class_="tile") for value, what in tiles], class_="tiles")
+        tiles.append(
+            (f"{review.history.commits:,}", f"commits by {_plural(review.history.authors, 'author')}")
+        )
+    return el(
+        "div",
+        [el("div", el("b", value), el("span", what), class_="tile") for value, what in tiles],
+        class_="tiles",
+    )
 
 
 def _ranking(review: Review) -> Markup:
@@ -147,7 +164,8 @@ def _ranking(review: Review) -> Markup:
     places = {o.reviewer: {p.path: at for at, p in enumerate(o.ranking, 1)} for o in review.opinions}
     heads = [("", ""), ("file, and why", ""), ("risk", "n"), *((r.name, "cell") for r in REVIEWERS)]
     rows = [
-        _ranked(review, path, at, concerns[path], places) for at, path in enumerate(review.settlement.order, 1)
+        _ranked(review, path, at, concerns[path], places)
+        for at, path in enumerate(review.settlement.order, 1)
     ]
     return _card(
         "The ranking",
@@ -157,7 +175,9 @@ def _ranking(review: Review) -> Markup:
     )
 
 
-def _ranked(review: Review, path: str, at: int, concern: Concern, places: dict[str, dict[str, int]]) -> Markup:
+def _ranked(
+    review: Review, path: str, at: int, concern: Concern, places: dict[str, dict[str, int]]
+) -> Markup:
     most = len(review.dossier.candidates)
     keenest = min(review.opinions, key=lambda opinion: places[opinion.reviewer].get(path, most))
     why = next(place.reason for place in keenest.ranking if place.path == path)
@@ -176,9 +196,8 @@ def _ranked(review: Review, path: str, at: int, concern: Concern, places: dict[s
 
 
 def _legend() -> Markup:
-    bounds = [0, *STEPS]
-    steps = [el("i", class_=f"k{at}", title=f"from {bounds[at]}") for at in range(len(bounds))]
-    return el("div", el("span", "risk 0 ", steps, f" {STEPS[-1]} and more"), class_="legend")
+    steps = [el("span", el("i", class_=f"k{at}"), f"from {low}") for at, low in enumerate((0, *STEPS))]
+    return el("div", el("span", "risk"), steps, class_="legend")
 
 
 def _map(review: Review) -> Markup:
@@ -216,20 +235,17 @@ def _languages(review: Review) -> Markup:
         counts[label] += 1
     most = max(sizes.values(), default=0) or 1
     bars = [
-        join(
-            el("span", label),
-            el("span", el("i", style=f"width:{100 * size / most:.1f}%"), class_="track"),
-            el("span", f"{_plural(counts[label], 'file')}, {_bytes(size)}", class_="n"),
-        )
+        _bar(label, size / most, f"{_plural(counts[label], 'file')}, {_bytes(size)}")
         for label, size in sizes.most_common(9)
     ]
     encodings = Counter(file.encoding for file in review.inventory.files if file.encoding)
     chips = [el("span", f"{name} {count:,}", class_="chip") for name, count in encodings.most_common(6)]
     return join(
-        el("div", bars, class_="bars", style="margin:12px 0 18px"),
+        el("div", bars, class_="bars"),
         el("h3", "Encodings"),
         el("div", chips),
         _riskiest_folders(review),
+        _leaned_on(review),
     )
 
 
@@ -241,8 +257,28 @@ def _riskiest_folders(review: Review) -> Markup | None:
     if len(worst) < 2:
         return _spread(review)
     means = sorted(((sum(r) / len(r), len(r), name) for name, r in worst.items()), reverse=True)[:6]
-    rows = [el("tr", el("td", _path(name)), _number(count), el("td", _badge(round(mean)), class_="n")) for mean, count, name in means]
-    return join(el("h3", "Folders by mean risk"), _table([("folder", ""), ("files", "n"), ("risk", "n")], rows))
+    rows = [
+        el("tr", el("td", _path(name)), _number(count), el("td", _badge(round(mean)), class_="n"))
+        for mean, count, name in means
+    ]
+    return join(
+        el("h3", "Folders by mean risk"), _table([("folder", ""), ("files", "n"), ("risk", "n")], rows)
+    )
+
+
+def _leaned_on(review: Review) -> Markup | None:
+    ties = sorted(
+        (tie for tie in review.coverage.ties if tie.used_by), key=lambda tie: (-tie.used_by, tie.path)
+    )[:6]
+    bars = [
+        _bar(_path(tie.path), tie.used_by / ties[0].used_by, _plural(tie.used_by, "file")) for tie in ties
+    ]
+    return join(el("h3", "Most depended on"), el("div", bars, class_="bars")) if bars else None
+
+
+def _bar(label: Child, share: float, note: str, class_: str | None = None) -> Markup:
+    track = el("span", el("i", class_=class_, style=f"width:{100 * share:.1f}%"), class_="track")
+    return join(el("span", label), track, el("span", note, class_="n"))
 
 
 def _spread(review: Review) -> Markup:
@@ -251,10 +287,11 @@ def _spread(review: Review) -> Markup:
     most = max(counts.values(), default=1)
     bounds = [0, *STEPS, 101]
     rows = [
-        join(
-            el("span", f"{bounds[at]}–{bounds[at + 1] - 1}"),
-            el("span", el("i", class_=f"k{at}", style=f"width:{100 * counts[f'k{at}'] / most:.1f}%"), class_="track"),
-            el("span", _plural(counts[f"k{at}"], "file"), class_="n"),
+        _bar(
+            f"{bounds[at]}–{bounds[at + 1] - 1}",  # noqa: RUF001 (a range of numbers takes an en dash)
+            counts[f"k{at}"] / most,
+            _plural(counts[f"k{at}"], "file"),
+            f"k{at}",
         )
         for at in range(len(STEPS), -1, -1)
         if counts[f"k{at}"]
@@ -268,46 +305,89 @@ def _timeline(review: Review) -> Markup | None:
         return None
     span = f"{past.first.day} {past.first:%b %Y} to {past.last.day} {past.last:%b %Y}"
     per = "day" if past.period_days == 1 else f"{past.period_days} days"
-    lede = f"{_plural(past.commits, 'commit')} by {_plural(past.authors, 'author')}, {span}; one bar per {per}. "
-    return _card("The timeline", lede + "Commits above the line, changed files below. " + past.note, timeline(past))
+    lede = (
+        f"{_plural(past.commits, 'commit')} by {_plural(past.authors, 'author')}, {span}; one bar per {per}. "
+    )
+    return _card(
+        "The timeline", lede + "Commits above the line, changed files below. " + past.note, timeline(past)
+    )
 
 
 def _vote(review: Review) -> Markup:
-    tally = [
-        el("tr", _number(at), el("td", ", ".join(f"{path} {votes:g}" for path, votes in _standing(each.votes))),
-           el("td", ", ".join(each.left) or "nobody"))
-        for at, each in enumerate(review.settlement.rounds, 1)
-    ]  # fmt: skip
+    contests = review.settlement.contests
+    hardest = max(range(len(contests)), key=lambda at: (len(contests[at].rounds), -at))
+    pictures = [_contest(review, at) for at in sorted({0, hardest})]
     cards = [
         el(
             "div",
             el("h3", opinion.reviewer),
             el("div", next(r.asks for r in REVIEWERS if r.name == opinion.reviewer), class_="why"),
             el("div", f"confidence {opinion.confidence:.0%}", class_="mute"),
-            el("ol", [el("li", _path(p.path), el("div", p.reason, class_="why")) for p in opinion.ranking[:5]]),
+            el(
+                "ol",
+                [el("li", _path(p.path), el("div", p.reason, class_="why")) for p in opinion.ranking[:5]],
+            ),
             class_=f"reviewer b{number}",
         )
         for number, opinion in enumerate(review.opinions)
     ]
-    heads = [("round", "n"), ("votes", ""), ("leaves", "")]
     return _card(
         "The vote",
-        "Each ribbon is one reviewer. In every round a vote counts for the best ranked file still standing; the weakest "
-        f"leaves and its votes move on. {review.settlement.reason}",
-        flow(review.opinions, review.settlement),
-        el("details", el("summary", "The rounds as a table"), _table(heads, tally)),
+        "Each ribbon is one reviewer. In every round a vote counts for the best ranked file still standing; without a "
+        "majority the weakest leaves and its votes move on. The winner takes the place, and the next place is voted for.",
+        pictures,
+        el("details", el("summary", "All places, round by round"), _rounds(review)),
         el("div", cards, class_="reviewers"),
     )
 
 
-def _standing(votes: dict[str, float]) -> list[tuple[str, float]]:
-    return sorted(((path, count) for path, count in votes.items() if count), key=lambda item: (-item[1], item[0]))
+def _contest(review: Review, at: int) -> Markup:
+    contest = review.settlement.contests[at]
+    prize = "first place" if not at else f"place {at + 1}"
+    note = "" if not at else ", the most contested"
+    title = f"The vote for the {prize}" if not at else f"The vote for {prize}"
+    return el(
+        "div",
+        el("h3", title, el("span", note, class_="mute")),
+        el("div", contest.reason, class_="why"),
+        flow(review.opinions, contest, prize),
+        class_="contest",
+    )
+
+
+def _rounds(review: Review) -> Markup:
+    rows = [
+        el(
+            "tr",
+            el("td", place, class_="n"),
+            _number(each.number),
+            el("td", _standing(each.votes)),
+            el("td", ", ".join(each.left)),
+        )
+        for place, contest in enumerate(review.settlement.contests, 1)
+        for each in contest.rounds
+    ]
+    return _table([("place", "n"), ("round", "n"), ("votes", ""), ("leaves", "")], rows)
+
+
+def _standing(votes: dict[str, float]) -> str:
+    ranked = sorted(
+        ((path, count) for path, count in votes.items() if count), key=lambda item: (-item[1], item[0])
+    )
+    return ", ".join(f"{path} {count:g}" for path, count in ranked)
 
 
 def _functions(review: Review) -> Markup | None:
     found = [(f, file.path) for file in _code_findings(review) for f in file.functions]
     found.sort(key=lambda item: (-item[0].complexity, -item[0].lines, item[1], item[0].line))
-    heads = [("function", ""), ("where", ""), ("paths", "n"), ("lines", "n"), ("nesting", "n"), ("parameters", "n")]
+    heads = [
+        ("function", ""),
+        ("where", ""),
+        ("paths", "n"),
+        ("lines", "n"),
+        ("nesting", "n"),
+        ("parameters", "n"),
+    ]
     rows = [
         el("tr", el("td", el("code", f.name)), el("td", _path(path, f.line)), _number(f.complexity), _number(f.lines),
            _number(f.nesting), _number(f.parameters))
@@ -329,8 +409,15 @@ def _risks(review: Review) -> Markup:
     ]
     heads = [("", ""), ("construct", ""), ("where", ""), ("code", "")]
     rows = [_risk(risk, path) for risk, path in found[: 10 * LISTED]]
-    lede = "Places to look at, not verdicts; what looks like a secret is never copied here. Tests are left out."
-    return _card("Risky constructs", lede if rows else "None found.", el("p", chips), _folded(rows, heads, "More of them") if rows else None)
+    lede = (
+        "Places to look at, not verdicts; what looks like a secret is never copied here. Tests are left out."
+    )
+    return _card(
+        "Risky constructs",
+        lede if rows else "None found.",
+        el("p", chips),
+        _folded(rows, heads, "More of them") if rows else None,
+    )
 
 
 def _risk(risk: Risk, path: str) -> Markup:
@@ -369,7 +456,11 @@ def _clones(review: Review) -> Markup:
         for c in review.clones.clones
     ]
     lede = "Runs of equal lines, blanks, comments and spacing apart." if rows else "No repeated lines found."
-    return _card("Standing twice", lede, _folded(rows, [("where", ""), ("lines", "n")], "More of them") if rows else None)
+    return _card(
+        "Standing twice",
+        lede,
+        _folded(rows, [("where", ""), ("lines", "n")], "More of them") if rows else None,
+    )
 
 
 def _notes(review: Review) -> Markup | None:
@@ -383,4 +474,6 @@ def _notes(review: Review) -> Markup | None:
 
 
 def _foot() -> Markup:
-    return el("footer", "Written by the codebase review, an example of Reprise. The same facts are in report.json.")
+    return el(
+        "footer", "Written by the codebase review, an example of Reprise. The same facts are in report.json."
+    )

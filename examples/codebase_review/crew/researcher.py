@@ -50,7 +50,9 @@ def take_inventory(places: Places, tell: Tell = lambda *_: None) -> Inventory:
     files: list[SourceFile] = []
     folders = [places.root, *([places.tests] if places.tests else [])]
     for folder in folders:
-        prefix = "" if folder == places.root else os.path.relpath(folder, places.root).replace(os.sep, "/") + "/"
+        prefix = (
+            "" if folder == places.root else os.path.relpath(folder, places.root).replace(os.sep, "/") + "/"
+        )
         for name in _names(folder, notes):
             if len(files) == MAX_FILES:
                 notes.append(f"Only the first {MAX_FILES:,} files were looked at.")
@@ -149,7 +151,9 @@ def sniff(head: bytes, *, whole: bool) -> str:
     if cookie := _COOKIE.search(b"\n".join(head.split(b"\n", 2)[:2])):
         name = cookie[1].decode("ascii")
         try:
-            b"x".decode(name)  # refuses names that Python does not know, and codecs that are no text encodings
+            b"x".decode(
+                name
+            )  # refuses names that Python does not know, and codecs that are no text encodings
         except (LookupError, UnicodeError):
             pass  # guess as if nothing were said
         else:

@@ -14,7 +14,7 @@ from statistics import median
 from .facts import Function, Opinion, Place, Profile
 
 Term = tuple[float, str]
-_WEIGHT = {3: 4.0, 2: 1.5, 1: 0.25}
+_WEIGHT = {3: 4.0, 2: 1.5, 1: 0.1}
 _NO_FUNCTION = Function("", 0, 0, 0, 0, 0)
 
 
@@ -41,7 +41,9 @@ def rank(name: str, candidates: list[Profile]) -> Opinion:
     reviewer = next(reviewer for reviewer in REVIEWERS if reviewer.name == name)
     worries = {profile.findings.path: reviewer.worry(profile) for profile in candidates}
     profiles = sorted(candidates, key=lambda p: (-worries[p.findings.path], p.findings.path))
-    places = [Place(p.findings.path, round(worries[p.findings.path], 4), reviewer.reason(p)) for p in profiles]
+    places = [
+        Place(p.findings.path, round(worries[p.findings.path], 4), reviewer.reason(p)) for p in profiles
+    ]
     return Opinion(name, _confidence(list(worries.values())), places)
 
 
@@ -88,7 +90,9 @@ def _security(profile: Profile) -> Iterator[Term]:
     risks = [risk for risk in found.risks if risk.severity > 1]
     points = sum(_WEIGHT[risk.severity] for risk in found.risks)
     if risks:
-        words = f"{risks[0].rule} in line {risks[0].line}" + (f" and {len(risks) - 1} more" if risks[1:] else "")
+        words = f"{risks[0].rule} in line {risks[0].line}" + (
+            f" and {len(risks) - 1} more" if risks[1:] else ""
+        )
     else:
         words = _most(len(found.risks), "minor finding")
     yield 0.64 * _rises(points, 8), words
@@ -121,8 +125,14 @@ def _testability(profile: Profile) -> Iterator[Term]:
         yield 0.24 * _rises(per_test, 120), f"{_paths(profile)}, {_most(len(profile.tests), 'test file')}"
     yield 0.26 * _rises(hardest.complexity, 20), f"{hardest.name} has {_most(hardest.complexity, 'path')}"
     parameters = max(found.functions, key=lambda f: f.parameters, default=_NO_FUNCTION)
-    yield 0.16 * _rises(parameters.parameters, 10), f"{parameters.name} takes {parameters.parameters} parameters"
-    yield 0.14 * _rises(found.global_names, 3), f"{_most(found.global_names, 'global name')} written by functions"
+    yield (
+        0.16 * _rises(parameters.parameters, 10),
+        f"{parameters.name} takes {parameters.parameters} parameters",
+    )
+    yield (
+        0.14 * _rises(found.global_names, 3),
+        f"{_most(found.global_names, 'global name')} written by functions",
+    )
 
 
 def _onboarding(profile: Profile) -> Iterator[Term]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .facts import Risk
+from .outline import bound_names, dotted
 
 HIGH, MEDIUM, LOW = 3, 2, 1
 MOST = 60
@@ -38,9 +39,15 @@ _CALLS: dict[str, tuple[str, int, str]] = {
     "hashlib.md5": ("weak hash", LOW, "no protection against forgery"),
     "hashlib.sha1": ("weak hash", LOW, "no protection against forgery"),
 }
-_UNTIMED = frozenset(f"requests.{verb}" for verb in ("get", "post", "put", "patch", "delete", "head", "request"))
-_SECRET = re.compile(r"(?i)(^|_)(password|passwd|pwd|secret|token|api_?key|access_?key|private_?key|credentials?)$")
-_HARMLESS_VALUE = re.compile(r"(?i)^$|\s|^[<{$%*.x-]|^(none|null|true|false|test|example|change_?me|your|dummy|fake)")
+_UNTIMED = frozenset(
+    f"requests.{verb}" for verb in ("get", "post", "put", "patch", "delete", "head", "request")
+)
+_SECRET = re.compile(
+    r"(?i)(^|_)(password|passwd|pwd|secret|token|api_?key|access_?key|private_?key|credentials?)$"
+)
+_HARMLESS_VALUE = re.compile(
+    r"(?i)^$|\s|^[<{$%*.x-]|^(none|null|true|false|test|example|change_?me|your|dummy|fake)"
+)
 _KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----|\bAKIA[0-9A-Z]{16}\b|\bghp_[A-Za-z0-9]{36}\b")
 _MASKED = "… (masked)"
 
@@ -56,7 +63,7 @@ class _Hit:
 
 def python_risks(tree: ast.Module, lines: list[str], *, is_test: bool) -> list[Risk]:
     """Return the risky constructs of a Python file, the gravest first."""
-    names = _imported_names(tree)
+    names = bound_names(tree)
     hits: list[_Hit] = list(_key_blocks(lines))
     for node in ast.walk(tree):
         for look in _LOOKS.get(type(node), ()):
@@ -68,7 +75,9 @@ def python_risks(tree: ast.Module, lines: list[str], *, is_test: bool) -> list[R
 
 def text_risks(lines: list[str], language: str) -> list[Risk]:
     """Return the risky calls that a line by line look finds in another language."""
-    patterns = [(re.compile(p), *rest) for languages, p, *rest in _PATTERNS if language in languages.split("|")]
+    patterns = [
+        (re.compile(p), *rest) for languages, p, *rest in _PATTERNS if language in languages.split("|")
+    ]
     hits = list(_key_blocks(lines))
     for number, line in enumerate(lines, 1):
         if not line.lstrip().startswith(("//", "#", "*", "/*", "--")):
@@ -95,7 +104,8 @@ _PATTERNS: tuple[tuple[str, str, str, int, str], ...] = (
 def _report(hits: list[_Hit], lines: list[str]) -> list[Risk]:
     hits.sort(key=lambda hit: (-hit.severity, hit.line, hit.rule))
     return [
-        Risk(hit.rule, hit.severity, hit.line, hit.says, _snippet(lines, hit)) for hit in dict.fromkeys(hits[:MOST])
+        Risk(hit.rule, hit.severity, hit.line, hit.says, _snippet(lines, hit))
+        for hit in dict.fromkeys(hits[:MOST])
     ]
 
 
@@ -115,30 +125,6 @@ def _key_blocks(lines: list[str]) -> Iterator[_Hit]:
             yield _Hit("secret", HIGH, number, "looks like a private key", masked=True)
 
 
-def _imported_names(tree: ast.Module) -> dict[str, str]:
-    """Map the names of this file to the dotted names that they stand for."""
-    names: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:  # "import a.b" binds a, "import a.b as c" binds c to a.b
-                bound = alias.asname or alias.name.partition(".")[0]
-                names[bound] = alias.name if alias.asname else bound
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def _dotted(node: ast.expr, names: dict[str, str]) -> str:
-    """Return the full dotted name of what is called; an attribute of a value has none."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return ""
-    return ".".join([names.get(node.id, node.id), *reversed(parts)])
-
-
 def _keyword(call: ast.Call, name: str) -> ast.expr | None:
     return next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
 
@@ -152,7 +138,7 @@ def _is(node: ast.expr | None, value: object) -> bool:
 
 
 def _call(node: ast.Call, names: dict[str, str]) -> Iterator[_Hit]:
-    name = _dotted(node.func, names).removeprefix("builtins.")
+    name = dotted(node.func, names).removeprefix("builtins.")
     if name in _CALLS and not _is(_keyword(node, "usedforsecurity"), value=False):
         rule, severity, says = _CALLS[name]
         yield _Hit(rule, severity, node.lineno, f"{name.rpartition('.')[2]}: {says}")
@@ -162,7 +148,11 @@ def _call(node: ast.Call, names: dict[str, str]) -> Iterator[_Hit]:
         yield _Hit("tls", HIGH, node.lineno, "verify=False: accepts any certificate")
     if name == "yaml.load" and not any("Safe" in ast.unparse(given) for given in _given(node)):
         yield _Hit("yaml", HIGH, node.lineno, "yaml.load without a safe loader can build any object")
-    if name in _UNTIMED and _keyword(node, "timeout") is None and not any(k.arg is None for k in node.keywords):
+    if (
+        name in _UNTIMED
+        and _keyword(node, "timeout") is None
+        and not any(k.arg is None for k in node.keywords)
+    ):
         yield _Hit("no timeout", LOW, node.lineno, "waits for ever on a silent server")
     method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
     if method == "extractall" and _keyword(node, "filter") is None and "tarfile" in names.values():
@@ -179,9 +169,9 @@ def _is_built(node: ast.expr) -> bool:
     if isinstance(node, ast.JoinedStr):
         return any(isinstance(part, ast.FormattedValue) for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod | ast.Add):
-        return any(isinstance(side, ast.Constant | ast.JoinedStr) for side in (node.left, node.right)) and not (
-            isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant)
-        )
+        return any(
+            isinstance(side, ast.Constant | ast.JoinedStr) for side in (node.left, node.right)
+        ) and not (isinstance(node.left, ast.Constant) and isinstance(node.right, ast.Constant))
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format"
 
 
@@ -195,7 +185,13 @@ def _assignment(node: ast.Assign | ast.AnnAssign, names: dict[str, str]) -> Iter
     del names
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     for target in targets:
-        name = target.id if isinstance(target, ast.Name) else target.attr if isinstance(target, ast.Attribute) else ""
+        name = (
+            target.id
+            if isinstance(target, ast.Name)
+            else target.attr
+            if isinstance(target, ast.Attribute)
+            else ""
+        )
         if node.value and _looks_secret(name, node.value):
             yield _Hit("secret", HIGH, node.lineno, f"a literal in {name}", masked=True)
 
@@ -205,7 +201,7 @@ def _handler(node: ast.ExceptHandler, names: dict[str, str]) -> Iterator[_Hit]:
     raises = any(isinstance(part, ast.Raise) for line in node.body for part in ast.walk(line))
     if node.type is None and not raises:
         yield _Hit("bare except", MEDIUM, node.lineno, "catches even the wish to stop")
-    elif silent and node.type and _dotted(node.type, names) in {"Exception", "BaseException"}:
+    elif silent and node.type and dotted(node.type, names) in {"Exception", "BaseException"}:
         yield _Hit("swallowed", MEDIUM, node.lineno, "every error is dropped in silence")
 
 
@@ -213,9 +209,11 @@ def _is_ellipsis(line: ast.stmt) -> bool:
     return isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant) and line.value.value is ...
 
 
-def _function(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, names: dict[str, str]) -> Iterator[_Hit]:
+def _function(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, names: dict[str, str]
+) -> Iterator[_Hit]:
     for default in [*node.args.defaults, *(value for value in node.args.kw_defaults if value)]:
-        made = isinstance(default, ast.Call) and _dotted(default.func, names) in {"list", "dict", "set"}
+        made = isinstance(default, ast.Call) and dotted(default.func, names) in {"list", "dict", "set"}
         if made or isinstance(default, ast.List | ast.Dict | ast.Set):
             yield _Hit("mutable default", MEDIUM, default.lineno, "one value shared by all calls")
 

@@ -1,4 +1,4 @@
-"""The tester: which tests belong to which code, by what they import and what they are named after.
+"""The tester: which tests belong to which code, by what they import and use and what they are named after.
 
 This is a map and no measurement: nothing is executed. A file without any tie to a test is surely not tested on
 purpose; a file with ties may still be tested badly.
@@ -17,7 +17,7 @@ def map_tests(folder: str, files: list[SourceFile], traces: list[Traces]) -> Cov
     """Tie tests to code and code to code; ``folder`` is the name of the reviewed folder, which may be a package."""
     kinds = {file.path: file.kind for file in files}
     package = folder if "__init__.py" in kinds else ""
-    modules = _Modules([file.path for file in files if file.language == "Python"], package)
+    modules = _Modules(traces, {file.path for file in files if file.language == "Python"}, package)
     by_stem: defaultdict[str, list[str]] = defaultdict(list)
     for path, kind in kinds.items():
         if kind == CODE:
@@ -26,7 +26,7 @@ def map_tests(folder: str, files: list[SourceFile], traces: list[Traces]) -> Cov
     uses: defaultdict[str, set[str]] = defaultdict(set)
     adrift: list[str] = []
     for found in traces:
-        targets = modules.imported_by(found) - {found.path}
+        targets = modules.needed_by(found.path) - {found.path}
         if kinds.get(found.path) == TEST:
             subject = subject_of(found.path)
             targets |= set(_nearest(found.path, by_stem.get(subject) or by_stem.get(f"_{subject}") or []))
@@ -61,21 +61,39 @@ def _nearest(test: str, paths: list[str]) -> list[str]:
 
 
 class _Modules:
-    """The Python modules of the project by dotted name."""
+    """The Python modules of the project, and which of them a dotted name leads to."""
 
-    def __init__(self, paths: list[str], package: str) -> None:
-        known = set(paths)
-        self._name_of = {path: _module_name(path, known, package) for path in paths}
+    def __init__(self, traces: list[Traces], python: set[str], package: str) -> None:
+        self._name_of = {path: _module_name(path, python, package) for path in python}
         self._path_of = {name: path for path, name in self._name_of.items()}
+        self._imports = {each.path: self._absolute(each) for each in traces if each.path in python}
+        self._defines = {each.path: set(each.defines) for each in traces}
 
-    def imported_by(self, found: Traces) -> set[str]:
-        """Paths of the project's modules that a file imports."""
-        here = self._name_of.get(found.path)
-        if here is None:
-            return set()
-        is_package = PurePosixPath(found.path).stem == "__init__"
-        names = (_absolute(name, here, is_package=is_package) for name in found.imports)
-        return {self._path_of[name] for name in names if name in self._path_of}
+    def needed_by(self, path: str) -> set[str]:
+        """Paths of the project's modules whose names a file imports or uses."""
+        found = (self._lead(name) for name in self._imports.get(path, ()))
+        return {target for target in found if target}
+
+    def _lead(self, name: str, depth: int = 4) -> str:
+        """Follow a dotted name to the file that defines it, through packages that only pass it on."""
+        if name in self._path_of:
+            return self._path_of[name]
+        module, _, attribute = name.rpartition(".")
+        path = self._path_of.get(module, "")
+        if not path or attribute in self._defines.get(path, ()) or not depth:
+            return path
+        for passed in self._imports.get(path, ()):
+            source, _, last = passed.rpartition(".")
+            if source != module and last == attribute:
+                return self._lead(passed, depth - 1)
+            if last == "*" and attribute in self._defines.get(self._path_of.get(source, ""), ()):
+                return self._path_of[source]
+        return path
+
+    def _absolute(self, traces: Traces) -> list[str]:
+        here = self._name_of[traces.path]
+        is_package = PurePosixPath(traces.path).stem == "__init__"
+        return [_absolute(name, here, is_package=is_package) for name in traces.imports]
 
 
 def _module_name(path: str, known: set[str], package: str) -> str:

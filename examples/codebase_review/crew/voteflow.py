@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .charts import short, svg
-from .facts import Opinion, Settlement
+from .facts import Contest, Opinion
 from .markup import Markup, el
 
 COLUMN = 13.0
@@ -12,10 +12,10 @@ ROOM = 17.0
 BETWEEN = 30.0
 
 
-def choices(opinions: list[Opinion], settlement: Settlement) -> list[dict[str, str]]:
+def choices(opinions: list[Opinion], contest: Contest) -> list[dict[str, str]]:
     """Return for each round whom each reviewer's vote counted for: the best ranked that still stood."""
     rounds: list[dict[str, str]] = []
-    for each in settlement.rounds:
+    for each in contest.rounds:
         standing = set(each.votes)
         rounds.append(
             {
@@ -27,16 +27,18 @@ def choices(opinions: list[Opinion], settlement: Settlement) -> list[dict[str, s
     return rounds
 
 
-def flow(opinions: list[Opinion], settlement: Settlement, width: float = 1120) -> Markup:
+def flow(opinions: list[Opinion], contest: Contest, prize: str, width: float = 1120) -> Markup:
     """Draw the rounds of the run-off from left to right; who leaves passes the votes on."""
-    rounds = choices(opinions, settlement)
-    order = [path for path in settlement.order if any(path in each.values() for each in rounds)]
-    order += sorted({path for each in rounds for path in each.values()} - set(order))
+    rounds = choices(opinions, contest)
+    named = {path for each in rounds for path in each.values()}
+    order = sorted(
+        named, key=lambda path: (-sum(path in each.values() for each in rounds), path != contest.winner, path)
+    )
     left, right = 150.0, width - 190.0
     gap = (right - left) / max(1, len(rounds))
     columns = [_stack([o.reviewer for o in opinions], {o.reviewer: o.reviewer for o in opinions})]
     columns += [_stack(order, each) for each in rounds]
-    height = max(_height(column) for column in columns) + 50
+    height = max(_height(column) for column in columns) + 42
     parts: list[Markup] = []
     for at, (before, after) in enumerate(zip(columns, columns[1:], strict=False)):
         for number, opinion in enumerate(opinions):
@@ -46,16 +48,18 @@ def flow(opinions: list[Opinion], settlement: Settlement, width: float = 1120) -
                 parts.append(_ribbon(x1, start, x2, end, number, opinion.reviewer))
     for number, opinion in enumerate(opinions):
         y = columns[0][opinion.reviewer] + ROOM / 2 + 4
-        parts.append(el("text", opinion.reviewer, x=left - 10, y=y, class_=f"voter v{number}", text_anchor="end"))
+        parts.append(
+            el("text", opinion.reviewer, x=left - 10, y=y, class_=f"voter v{number}", text_anchor="end")
+        )
     for at, each in enumerate(rounds, 1):
-        parts += _candidates(each, columns[at], left + at * gap, settlement, at, gap)
-    return svg(width, height, parts, label="The rounds of the vote")
+        parts += _candidates(each, columns[at], left + at * gap, contest, prize, at, gap)
+    return svg(width, height, parts, label=f"The rounds of the vote for the {prize}")
 
 
 def _stack(order: list[str], votes: dict[str, str]) -> dict[str, float]:
     """Return where each voter's ribbon begins in a column in which candidates stand one below the other."""
     tops: dict[str, float] = {}
-    y = 34.0
+    y = 42.0
     for candidate in order:
         voters = [voter for voter, choice in votes.items() if choice == candidate]
         for voter in voters:
@@ -80,24 +84,32 @@ def _ribbon(x1: float, y1: float, x2: float, y2: float, number: int, voter: str)
 
 
 def _candidates(
-    votes: dict[str, str], tops: dict[str, float], x: float, settlement: Settlement, at: int, gap: float
+    votes: dict[str, str], tops: dict[str, float], x: float, contest: Contest, prize: str, at: int, gap: float
 ) -> list[Markup]:
-    is_last = at == len(settlement.rounds)
-    left = settlement.rounds[at - 1].left
-    drawn = [el("text", f"Round {at}", x=x, y=16, class_="tick")]
+    is_last = at == len(contest.rounds)
+    left = contest.rounds[at - 1].left
+    drawn = [el("text", f"Round {contest.rounds[at - 1].number}", x=x, y=16, class_="tick")]
     for candidate in dict.fromkeys(votes.values()):
         own = [tops[voter] for voter, choice in votes.items() if choice == candidate]
-        wins = is_last and candidate == settlement.order[0]
+        wins = is_last and candidate == contest.winner
         state = "wins" if wins else "leaves" if candidate in left else "stays"
         top, high = min(own), max(own) + ROOM - min(own)
         count = f"{len(own)} {'vote' if len(own) == 1 else 'votes'}"
-        note = f"{count}, first place" if wins else f"{count}, leaves" if state == "leaves" else count
+        note = f"{count}: {prize}" if wins else f"{count}, leaves" if state == "leaves" else count
         room = int((gap - COLUMN - 14) / 6.6) if not is_last else 28
         name = short(candidate)
         drawn += [
             el("rect", x=x, y=top, width=COLUMN, height=high, rx=3, class_=f"node {state}"),
-            el("text", name if len(name) <= room else name[: room - 1] + "…", x=x, y=top - 5, class_=f"stand {state}"),
-            el("text", note, x=x + COLUMN + 6, y=top + high / 2 + 4, class_="count") if is_last else _tip(note, x, top),
+            el(
+                "text",
+                name if len(name) <= room else name[: room - 1] + "…",
+                x=x,
+                y=top - 5,
+                class_=f"stand {state}",
+            ),
+            el("text", note, x=x + COLUMN + 6, y=top + high / 2 + 4, class_="count")
+            if is_last
+            else _tip(note, x, top),
         ]
     return drawn
 
