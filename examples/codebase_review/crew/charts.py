@@ -111,7 +111,7 @@ def _fit(name: str, room: float, letter: float) -> str:
 
 
 class _Scale:
-    """A logarithmic axis around the values, with ticks at 1, 2, 5, 10, 20, 50 …"""
+    """A logarithmic axis around the values, with ticks at 1, 2 and 5 times the powers of ten."""
 
     def __init__(self, values: list[float], start: float, end: float) -> None:
         self._start, self._end = start, end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import stat
+from itertools import pairwise
 from pathlib import Path
 
 import lizard
@@ -110,5 +111,5 @@ def _indents(lines: list[str]) -> int:
     )
     if len(depths) < 3:  # the head and the body: no block inside
         return 0
-    step = max(2, min(after - before for before, after in zip(depths, depths[1:], strict=False)))
+    step = max(2, min(after - before for before, after in pairwise(depths)))
     return max(0, (depths[-1] - depths[0]) // step - 1)

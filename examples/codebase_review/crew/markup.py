@@ -20,14 +20,14 @@ class Markup(str):
     __slots__ = ()
 
 
-Child: TypeAlias = "Markup | str | int | float | None | list[Markup]"
+Child: TypeAlias = "Markup | str | int | float | list[Markup] | None"
 
 
-def text(value: str | int | float) -> Markup:
-    """Escape a value for use between tags and inside quoted attributes.
+def text(value: str | float) -> Markup:
+    r"""Escape a value for use between tags and inside quoted attributes.
 
-    >>> text('<b a="1">&'), text("a\\nb"), text("x\\u202ey")
-    ('&lt;b a=&quot;1&quot;&gt;&amp;', 'a␊b', 'x‹202e›y')
+    >>> text('<b a="1">&'), text("a\nb"), text("x\u202ey")
+    ('&lt;b a=&quot;1&quot;&gt;&amp;', 'a␊b', 'x[202e]y')
     """
     if isinstance(value, Markup):
         return value
@@ -39,10 +39,10 @@ def _visible(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
         return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\u2039{code:x}\u203a"
+    return "\u2421" if code == 0x7F else f"[{code:x}]"
 
 
-def el(tag: str, /, *children: Child, **attributes: str | int | float | None) -> Markup:
+def el(tag: str, /, *children: Child, **attributes: str | float | None) -> Markup:
     """Make an element; ``class_`` and ``stroke_width`` stand for ``class`` and ``stroke-width``, None is left out.
 
     >>> el("a", "1 < 2", class_="x", data_n=3, title=None)
@@ -76,5 +76,5 @@ def style(css: str) -> Markup:
     return Markup(f"<style>{css}</style>")
 
 
-def _short(value: str | int | float) -> str | int | float:
+def _short(value: str | float) -> str | int | float:
     return round(value, 2) if isinstance(value, float) else value

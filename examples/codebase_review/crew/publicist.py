@@ -32,15 +32,16 @@ def publish(review: Review) -> Summary:
 
 def _write(target: Path, text: str) -> Path:
     """Write beside the target and rename, so that no reader, and no crash, ever meets half a file."""
-    handle, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    draft = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode("utf-8", "backslashreplace"))
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(draft, 0o644)
-        os.replace(draft, target)
+        draft.chmod(0o644)
+        draft.replace(target)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
     return target

@@ -17,7 +17,21 @@ from .names import is_test, language_of, spell
 MAX_FILES = 20_000
 SNIFFED_BYTES = 65_536
 _LEFT_OUT = frozenset(
-    "__pycache__ node_modules site-packages venv env .venv .tox .nox dist build target vendor third_party".split()
+    [
+        "__pycache__",
+        "node_modules",
+        "site-packages",
+        "venv",
+        "env",
+        ".venv",
+        ".tox",
+        ".nox",
+        "dist",
+        "build",
+        "target",
+        "vendor",
+        "third_party",
+    ]
 )
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -41,7 +55,7 @@ def locate(path: Path, out: Path, tests: Path | None, now: datetime) -> Places:
     beside = tests.resolve() if tests else None
     if beside and beside.is_relative_to(root):
         beside = None  # the inventory meets it anyway
-    return Places(root=root, out=Path(os.path.abspath(out)), tests=beside, opened=now)
+    return Places(root=root, out=out.absolute(), tests=beside, opened=now)
 
 
 def take_inventory(places: Places, tell: Tell = lambda *_: None) -> Inventory:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from .charts import short, svg
 from .facts import Contest, Opinion
 from .markup import Markup, el
@@ -40,7 +42,7 @@ def flow(opinions: list[Opinion], contest: Contest, prize: str, width: float = 1
     columns += [_stack(order, each) for each in rounds]
     height = max(_height(column) for column in columns) + 42
     parts: list[Markup] = []
-    for at, (before, after) in enumerate(zip(columns, columns[1:], strict=False)):
+    for at, (before, after) in enumerate(pairwise(columns)):
         for number, opinion in enumerate(opinions):
             start, end = before.get(opinion.reviewer), after.get(opinion.reviewer)
             if start is not None and end is not None:
