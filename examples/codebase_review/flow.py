@@ -33,6 +33,9 @@ from crew.facts import (
 )
 from reprise import progress, step, workflow
 
+CODERS = 4
+"""Files measured at the same time. Measuring is work for the processor: more would only finish together, later."""
+
 
 @step
 def locate(path: Path, out: Path, tests: Path | None) -> Places:
@@ -108,7 +111,13 @@ async def review(
     inventory, past = await asyncio.gather(take_inventory(places), read_history(places.root))
 
     files = [file for file in inventory.files if file.kind in {CODE, TEST}]
-    measured = await asyncio.gather(*(measure(places.root, file) for file in files))
+    coders = asyncio.Semaphore(CODERS)  # plain asyncio: the run remembers who went first
+
+    async def code(file: SourceFile) -> Measured:
+        async with coders:
+            return await measure(places.root, file)
+
+    measured = await asyncio.gather(*map(code, files))
     findings = [each.findings for each in measured]
     traces = [each.traces for each in measured]
 

@@ -42,8 +42,8 @@ _BOMS = (
 )
 _COOKIE = re.compile(rb"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", re.MULTILINE)
 
-Tell = Callable[[int, int, str], object]
-"""Hears how far a long job is: done, total (0 when not known), note."""
+Tell = Callable[[int, int | None, str], object]
+"""Hears how far a long job is: done, total (None when not known), note."""
 
 
 def locate(path: Path, out: Path, tests: Path | None, now: datetime) -> Places:
@@ -74,7 +74,7 @@ def take_inventory(places: Places, tell: Tell = lambda *_: None) -> Inventory:
             if found := _look_at(folder / name, prefix + PurePosixPath(name).as_posix()):
                 files.append(found)
             if len(files) % 500 == 0:
-                tell(len(files), 0, "files found")
+                tell(len(files), None, "files found")
     tell(len(files), len(files), "files found")
     files.sort(key=lambda file: file.path)
     return Inventory(files=files, notes=notes)
