@@ -12,18 +12,7 @@ TYPE_CHECKING = False
 __version__ = "0.1.0"
 
 _EXPORTS: dict[str, str] = {
-    "Reprise": "reprise.app",
-    "Retry": "reprise.kernel.policy",
-    "RunHandle": "reprise.runtime.client",
-    "Call": "reprise.runtime.middleware",
-    "Step": "reprise.runtime.step",
-    "Workflow": "reprise.runtime.workflow",
-    "current_run": "reprise.runtime.face",
-    "current_step": "reprise.runtime.face",
-    "progress": "reprise.runtime.face",
-    "step": "reprise.runtime.step",
-    "wait_for_signal": "reprise.runtime.face",
-    "workflow": "reprise.runtime.workflow",
+    "Reprise": "reprise.app.reprise",
     "Clock": "reprise.kernel.clock",
     "SystemClock": "reprise.kernel.clock",
     "VirtualClock": "reprise.kernel.clock",
@@ -51,6 +40,7 @@ _EXPORTS: dict[str, str] = {
     "RunFailed": "reprise.kernel.errors",
     "RunNeedsAttention": "reprise.kernel.errors",
     "RunNotFound": "reprise.kernel.errors",
+    "RunPaused": "reprise.kernel.errors",
     "RunStranded": "reprise.kernel.errors",
     "SchemaTooNew": "reprise.kernel.errors",
     "SignalTypeError": "reprise.kernel.errors",
@@ -80,6 +70,7 @@ _EXPORTS: dict[str, str] = {
     "RunStatus": "reprise.kernel.machine",
     "Message": "reprise.kernel.message",
     "Fault": "reprise.kernel.policy",
+    "Retry": "reprise.kernel.policy",
     "Timeout": "reprise.kernel.policy",
     "days": "reprise.kernel.policy",
     "hours": "reprise.kernel.policy",
@@ -96,6 +87,19 @@ _EXPORTS: dict[str, str] = {
     "weighted": "reprise.kernel.rules",
     "Secret": "reprise.kernel.settings",
     "Settings": "reprise.kernel.settings",
+    "RunHandle": "reprise.runtime.client",
+    "CurrentRun": "reprise.runtime.face",
+    "CurrentStep": "reprise.runtime.face",
+    "current_run": "reprise.runtime.face",
+    "current_step": "reprise.runtime.face",
+    "progress": "reprise.runtime.face",
+    "wait_for_signal": "reprise.runtime.face",
+    "Call": "reprise.runtime.middleware",
+    "Step": "reprise.runtime.step",
+    "step": "reprise.runtime.step",
+    "Workflow": "reprise.runtime.workflow",
+    "workflow": "reprise.runtime.workflow",
+    "open_store": "reprise.stores",
 }
 """Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
 
@@ -108,6 +112,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from reprise.app.reprise import Reprise as Reprise
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
     from reprise.kernel.errors import (
         AmbiguousId as AmbiguousId,
@@ -134,6 +139,7 @@ if TYPE_CHECKING:
         RunFailed as RunFailed,
         RunNeedsAttention as RunNeedsAttention,
         RunNotFound as RunNotFound,
+        RunPaused as RunPaused,
         RunStranded as RunStranded,
         SchemaTooNew as SchemaTooNew,
         SignalTypeError as SignalTypeError,
@@ -162,6 +168,7 @@ if TYPE_CHECKING:
     from reprise.kernel.message import Message as Message
     from reprise.kernel.policy import (
         Fault as Fault,
+        Retry as Retry,
         Timeout as Timeout,
         days as days,
         hours as hours,
@@ -182,6 +189,19 @@ if TYPE_CHECKING:
         weighted as weighted,
     )
     from reprise.kernel.settings import Secret as Secret, Settings as Settings
+    from reprise.runtime.client import RunHandle as RunHandle
+    from reprise.runtime.face import (
+        CurrentRun as CurrentRun,
+        CurrentStep as CurrentStep,
+        current_run as current_run,
+        current_step as current_step,
+        progress as progress,
+        wait_for_signal as wait_for_signal,
+    )
+    from reprise.runtime.middleware import Call as Call
+    from reprise.runtime.step import Step as Step, step as step
+    from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
+    from reprise.stores import open_store as open_store
 
 else:  # out of a type checker's sight: to it, any name would exist
 

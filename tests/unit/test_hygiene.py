@@ -21,6 +21,10 @@ FORBIDDEN = {
 }
 
 
+SUBJECT = {"something left to do": "examples/codebase_review/"}
+"""Whose subject such words are: the main job counts them."""
+
+
 def tracked() -> list[str]:
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -48,7 +52,7 @@ def test_no_file_holds(what, texts):
         f"{name}:{number}: {line.strip()[:120]}"
         for name, text in texts.items()
         for number, line in enumerate(text.splitlines(), 1)
-        if re.search(FORBIDDEN[what], line)
+        if re.search(FORBIDDEN[what], line) and not name.startswith(SUBJECT.get(what, "\0"))
     ]
     assert not hits
 
@@ -100,13 +104,18 @@ def test_locks_of_one_environment_agree(name):
     }.items()
 
 
+def named(group: list[object]) -> list[str]:
+    """Return the packages of a dependency group without those of the groups it includes."""
+    return [entry for entry in group if isinstance(entry, str)]
+
+
 def test_locks_hold_what_the_project_asks_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     groups = project["dependency-groups"]
     asked = {
-        "run": project["project"]["dependencies"] + groups["build"],
-        "test": groups["test"] + extras(project),
-        "dev": [entry for entry in groups["dev"] if isinstance(entry, str)],
+        "run": project["project"]["dependencies"] + groups["build"] + groups["review"],
+        "test": named(groups["test"]) + extras(project),
+        "dev": named(groups["dev"]),
         "peers": groups["peers"],
     }
     for name, requirements in asked.items():
