@@ -75,7 +75,7 @@ def is_about_one_value(error: BaseException) -> bool:
     code = code_of(error)
     if code:
         return code in _ABOUT_ONE_VALUE
-    return not isinstance(error, (StoreError, OSError, MemoryError))
+    return isinstance(error, StoreCorrupt) or not isinstance(error, (StoreError, OSError, MemoryError))
 
 
 def is_io(error: BaseException) -> bool:

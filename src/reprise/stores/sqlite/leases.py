@@ -31,6 +31,8 @@ TICKET_TTL = 30.0
 """Seconds after which the ticket of a process that lives but does not look (it is stopped) is void."""
 LOOK_AGAIN = 10.0
 """Seconds after which a waiter looks again, whatever happens, and renews its ticket."""
+KEPT_ENDED = 3600
+"""Seconds for which a grant that ended is kept when its name is not asked for."""
 _LAST_TICKET = 2**63 - 1
 
 
@@ -121,6 +123,15 @@ class SQLiteLease:
             return [grant for grant, _ in _grants(connection, name) if grant.expires_at > now]
 
         return await self._readers.read(look)
+
+    async def forget_ended(self) -> None:
+        """Delete grants that ended long ago and whose names nobody asked for since."""
+
+        def work(transaction: Transaction) -> None:
+            long_ago = stored(transaction.connection, "clock") - KEPT_ENDED * MICROSECONDS
+            transaction.connection.execute(SQL["delete_ended"], (long_ago,))
+
+        await self._writer.submit(work)
 
     async def waiting(self, name: str) -> int:
         """Return how many tickets there are for a name, of all processes."""

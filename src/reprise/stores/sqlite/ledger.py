@@ -12,7 +12,7 @@ from typing import Any
 
 from reprise.kernel.errors import AppendRefused, CodecError, StoreCorrupt, StoreError
 from reprise.stores.conditions import NO_STREAM, admit, streams_of
-from reprise.stores.log import Append, Head
+from reprise.stores.log import ANY, Append, Group, Head
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.rows import broken_row, checksum, is_sealed, missing_records, sealed
 from reprise.stores.sqlite.run_rows import RunRows
@@ -23,6 +23,8 @@ SQL = Statements("log.sql")
 RECORD_WIDTH = 11
 KNOWN_STREAMS = 100_000
 """Heads kept in memory; beyond it all are forgotten and read again."""
+RECORDS_PER_DROP = 1000
+"""Records that one job deletes, so that nobody waits long for a turn."""
 VERSIONS_PER_HEAD_ROW = 64
 """A stream's row is written again at least this often, so that lost records at its end are noticed."""
 
@@ -71,20 +73,14 @@ class Ledger:
             self._position, self._last_stream = self._connection.execute(SQL["ends"]).fetchone()
         self.rows = self.bytes = 0
         self._broken.clear()
-        heads = self._heads
-        streams: dict[str, None] = {}
-        runs: dict[str, None] = {}
-        for append in appends:
-            for name in streams_of(append):
-                if name not in heads:
-                    streams[name] = None
-            for group in append.groups:
-                if group.run is not None:
-                    runs[group.run.id] = None
-        if streams:
-            self._load(list(streams))
-        if runs:
-            self.runs.load(runs)
+        self._learn(appends)
+
+    def look_again(self, appends: Iterable[Append]) -> None:
+        """Begin anew within the transaction, after some of what was written was undone."""
+        rows, size = self.rows, self.bytes
+        self.forget()
+        self.begin(appends)
+        self.rows, self.bytes = rows, size
 
     def forget(self) -> None:
         """Know nothing any more: another process has written, or the transaction was undone."""
@@ -97,7 +93,15 @@ class Ledger:
 
     def stage(self, append: Append) -> None:
         """Check an append and collect its rows, or set its ``error``; nothing of a refused one is kept."""
+        groups = append.groups
         try:
+            if (
+                len(groups) == 1
+                and (head := self._heads.get(groups[0].stream))
+                and _is_plain(groups[0], head)
+            ):
+                self._collect_plain(append, groups[0], head)
+                return
             if self._broken:
                 self._check_broken(append)
             changed = admit(append, self._heads)
@@ -108,20 +112,11 @@ class Ledger:
         except (TypeError, ValueError, OverflowError) as error:
             append.error = CodecError(f"An event of the append {append.id} cannot be written ({error}).")
             return
-        if changed:
-            self._heads.update(changed)
-            for name, head in changed.items():
-                stream = self._streams[name]
-                if (
-                    head.closed
-                    or head.token != stream.token
-                    or head.version - stream.kept >= VERSIONS_PER_HEAD_ROW
-                ):
-                    self._changed[name] = None
-        for group in append.groups:
-            run = group.run
-            if run is not None:
-                self.runs.apply(run)
+        for name, head in changed.items():
+            self._set_head(name, head)
+        for group in groups:
+            if group.run is not None:
+                self.runs.apply(group.run)
             if group.closes and group.stream.startswith("run/"):
                 self.runs.end(group.stream[4:])
 
@@ -134,48 +129,91 @@ class Ledger:
             self._flat.clear()
         self.runs.flush()
 
-    def drop(self, stream: str) -> int:
-        """Delete a stream and its run's row; return how many records went."""
+    def hide(self, name: str) -> tuple[int, int]:
+        """Begin to drop a stream: nobody finds it or its run's row any more; return its number and its version."""
+        if name not in self._heads:
+            self._load([name])
+            if name in self._broken:
+                raise self._broken[name]
+        head, stream = self._heads.pop(name, NO_STREAM), self._streams.pop(name, None)
+        if stream is None:
+            return 0, 0
+        self._changed.pop(name, None)
         self._connection.execute(SQL["keep_position"], (self._position,))
-        gone = self._connection.execute(SQL["drop_records"], (stream,)).rowcount
-        self._connection.execute(SQL["drop_stream"], (stream,))
-        if stream.startswith("run/"):
-            self.runs.drop(stream[4:])
-        self._heads.pop(stream, None)
-        self._streams.pop(stream, None)
-        return gone
+        self._connection.execute(SQL["hide_stream"], (f"~dropped/{stream.id}", stream.id))
+        if name.startswith("run/"):
+            self.runs.drop(name[4:])
+        return stream.id, head.version
+
+    def clear_hidden(self, id: int) -> bool:
+        """Delete some records of a hidden stream, at last itself; return whether there are more."""
+        gone = self._connection.execute(SQL["drop_records"], (id, RECORDS_PER_DROP)).rowcount
+        if gone < RECORDS_PER_DROP:
+            self._connection.execute(SQL["drop_stream"], (id,))
+        return gone == RECORDS_PER_DROP
+
+    def _collect_plain(self, append: Append, group: Group, head: Head) -> None:
+        """Collect the rows of an append that needs no more than its place: most of all appends."""
+        version = head.version
+        flat, size = self._rows(self._streams[group.stream].id, version, self._position, group, append.id)
+        version += len(group.events)
+        append.versions = (version,)
+        self._take(append, flat, len(group.events), size)
+        self._set_head(group.stream, Head(version, head.token))
 
     def _collect(self, append: Append) -> None:
-        groups, position, mark = append.groups, self._position, append.id
+        position = self._position
         flat: list[Any] = []
         versions: dict[str, int] = {}
         size = 0
-        for group in groups:
+        for group in append.groups:
             name = group.stream
             version = versions.get(name)
             if version is None:
                 version = self._heads.get(name, NO_STREAM).version
             if group.events:
                 stream = self._streams.get(name) or self._add_stream(name)
-                for event in group.events:
-                    version += 1
-                    position += 1
-                    data = event.data
-                    size += len(data)
-                    # int(): the driver binds a member of an enum half as fast as a plain number.
-                    row = (position, stream.id, version, int(event.kind), event.at, event.key, data,
-                           event.print, event.took, mark)  # fmt: skip
-                    flat += row
-                    flat.append(checksum(row))
-                    mark = 0
-                mark = append.id
+                rows, more = self._rows(stream.id, version, position, group, append.id)
+                flat += rows
+                size += more
+                version += len(group.events)
+                position += len(group.events)
             versions[name] = version
-        append.versions = tuple([versions[group.stream] for group in groups])
+        append.versions = tuple([versions[group.stream] for group in append.groups])
         if flat:
-            self._flat += flat
-            self.rows += position - self._position
-            self.bytes += size
-            append.position = self._position = position
+            self._take(append, flat, position - self._position, size)
+
+    def _rows(
+        self, stream: int, version: int, position: int, group: Group, mark: int
+    ) -> tuple[list[Any], int]:
+        """Return the columns of a group's records, one after the other, and the bytes of their data."""
+        flat: list[Any] = []
+        size = 0
+        for event in group.events:
+            version += 1
+            position += 1
+            data = event.data
+            size += len(data)
+            # int(): the driver binds a member of an enum half as fast as a plain number.
+            row = (position, stream, version, int(event.kind), event.at, event.key, data,
+                   event.print, event.took, mark)  # fmt: skip
+            flat += row
+            flat.append(checksum(row))
+            mark = 0
+        return flat, size
+
+    def _take(self, append: Append, flat: list[Any], rows: int, size: int) -> None:
+        self._flat += flat
+        self.rows += rows
+        self.bytes += size
+        self._position += rows
+        append.position = self._position
+
+    def _set_head(self, name: str, head: Head) -> None:
+        stream = self._streams[name]
+        self._heads[name] = head
+        if head.version - stream.kept >= VERSIONS_PER_HEAD_ROW or head.token != stream.token or head.closed:
+            self._changed[name] = None
 
     def _add_stream(self, name: str) -> _Stream:
         self._last_stream += 1
@@ -193,6 +231,23 @@ class Ledger:
         SQL.write(self._connection, "insert_streams", new, 6)
         SQL.write(self._connection, "update_streams", old, 6)
         self._changed.clear()
+
+    def _learn(self, appends: Iterable[Append]) -> None:
+        heads = self._heads
+        streams: dict[str, None] = {}
+        runs: dict[str, None] = {}
+        for append in appends:
+            for group in append.groups:
+                if group.stream not in heads:
+                    streams[group.stream] = None
+                if group.guard and group.guard not in heads:
+                    streams[group.guard] = None
+                if group.run is not None:
+                    runs[group.run.id] = None
+        if streams:
+            self._load(list(streams))
+        if runs:
+            self.runs.load(runs)
 
     def _load(self, names: Sequence[str]) -> None:
         for text, first, last in SQL.many("heads", len(names)):
@@ -212,6 +267,17 @@ class Ledger:
         for name in streams_of(append):
             if name in self._broken:
                 raise self._broken[name]
+
+
+def _is_plain(group: Group, head: Head) -> bool:
+    """Return whether ``admit`` would surely let the group in and change nothing but the version."""
+    return (
+        not (head.closed or group.takes or group.closes or group.guard)
+        and group.run is None
+        and group.token == head.token
+        and (group.expected in (head.version, ANY))
+        and len(group.events) > 0
+    )
 
 
 def clear(append: Append, error: StoreError) -> None:

@@ -55,12 +55,32 @@ class SQLiteLog:
         return await self._readers.read(lambda connection: _lookup(connection, stream, append))
 
     async def drop(self, stream: str) -> int:
-        """Delete a stream and its entry in the run index; return how many records went. Positions stay used up."""
+        """Delete a stream and its entry in the run index; return how many records went. Positions stay used up.
 
-        def work(transaction: Transaction) -> int:
-            return transaction.ledger.drop(stream)
+        The stream is gone at once; its records are deleted by a thousand per commit. Should the process die before
+        the last of them, the next start deletes the rest.
+        """
 
-        return await self._writer.submit(work)
+        def begin(transaction: Transaction) -> tuple[int, int, bool]:
+            id, version = transaction.ledger.hide(stream)
+            return id, version, bool(id) and transaction.ledger.clear_hidden(id)
+
+        id, version, more = await self._writer.submit(begin)
+        if more:
+            await self._clear(id)
+        return version
+
+    async def clear_dropped(self) -> None:
+        """Delete what is left of streams whose drop was interrupted."""
+        rows = await self._readers.read(
+            lambda connection: connection.execute(SQL["hidden_streams"]).fetchall()
+        )
+        for (id,) in rows:
+            await self._clear(id)
+
+    async def _clear(self, id: int) -> None:
+        while await self._writer.submit(lambda transaction: transaction.ledger.clear_hidden(id)):
+            pass
 
 
 def _read(connection: Connection, stream: str, after: int, limit: int | None) -> list[Record]:

@@ -22,6 +22,8 @@ from reprise.stores.sqlite.readers import Readers
 from reprise.stores.sqlite.runs import SQLiteRuns
 from reprise.stores.sqlite.signal import SQLiteSignal
 from reprise.stores.sqlite.turnstile import Turnstile
+from reprise.stores.sqlite.verify import find_problems
+from reprise.stores.sqlite.watch import Watch
 from reprise.stores.sqlite.writer import Writer
 
 SYNCHRONOUS = ("FULL", "NORMAL", "OFF")
@@ -63,11 +65,13 @@ class SQLiteStore:
         self.path = Path(path).absolute()
         self._synchronous, self._busy, self._unsafe_fs, self._connect = synchronous, busy, unsafe_fs, connect
         self._turnstile: Turnstile | None = None
+        self._changing = asyncio.Lock()
         clock = clock or SystemClock()
         keeper_clock = KeeperClock(clock)
         self._writer = Writer(self.path, busy, keeper_clock, self._open_writer)
         self._readers = Readers(self.path, self._open_reader, readers)
         self.signal = SQLiteSignal(_beside(self.path, ".wake"), clock)
+        self._watch = Watch(self._open_reader, self.signal.tap_all)
         self.log = SQLiteLog(self._writer, self._readers)
         self.runs = SQLiteRuns(self._writer, self._readers)
         self.lease = SQLiteLease(self._writer, self._readers, self.signal, keeper_clock)
@@ -91,25 +95,39 @@ class SQLiteStore:
         Raises ``StoreUnreachable``, ``StoreReadOnly``, ``StoreLocked``, ``StoreCorrupt``, ``SchemaTooNew`` or
         ``UnsupportedFileSystem``.
         """
-        if self._turnstile is not None:
-            return
-        turnstile, connection = await asyncio.to_thread(self._prepare)
-        loop = asyncio.get_running_loop()
-        self._turnstile = turnstile
-        self._writer.start(connection, turnstile, loop)
-        self._readers.start()
-        self.signal.start(loop)
+        async with self._changing:
+            if self._turnstile is not None:
+                return
+            turnstile, connection = await asyncio.to_thread(self._prepare)
+            loop = asyncio.get_running_loop()
+            self._turnstile = turnstile
+            self._writer.start(connection, turnstile, loop)
+            self._readers.start()
+            self.signal.start(loop)
+            if not self.signal.address:
+                self._watch.start()
+        await self.log.clear_dropped()
+        await self.lease.forget_ended()
 
     async def stop(self) -> None:
         """Write what was handed over, then close; idempotent, safe before start."""
-        turnstile, self._turnstile = self._turnstile, None
-        if turnstile is None:
-            return
-        self.signal.stop()
-        self._writer.close()
-        await asyncio.to_thread(self._writer.join)
-        await asyncio.to_thread(self._readers.close())
-        turnstile.close()
+        async with self._changing:
+            turnstile, self._turnstile = self._turnstile, None
+            if turnstile is None:
+                return
+            await self._watch.stop()
+            self.signal.stop()
+            self._writer.close()
+            await asyncio.to_thread(self._writer.join)
+            await asyncio.to_thread(self._readers.close())
+            turnstile.close()
+
+    async def verify(self) -> list[str]:
+        """Check the whole file and return what is wrong with it, in words; empty = sound.
+
+        Reads everything, at about 200,000 records a second, beside whatever else goes on.
+        """
+        return await self._readers.read(find_problems)
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters: appends, commits, records, refused, bytes, jobs, waits for a turn, size of the file."""

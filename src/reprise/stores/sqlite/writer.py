@@ -10,8 +10,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -29,6 +31,9 @@ MOST_ITEMS = 1000
 MOST_ROWS = 1000
 """Records in one commit, about 5 ms of work: another process waits no longer for its turn."""
 MOST_BYTES = 4 << 20
+"""Bytes of their data."""
+TURN_SECONDS = 0.005
+"""After so long no further job is begun."""
 
 
 class Transaction:
@@ -67,7 +72,7 @@ class Writer:
         self._turnstile, self._loop = turnstile, loop
         self._queue: SimpleQueue[Sequence[Item] | None] = SimpleQueue()
         self._backlog: deque[Item] = deque()
-        self._stopping = False
+        self._stopping = self._is_broken = False
         self._thread = threading.Thread(target=self._run, name="reprise-writer", daemon=True)
         self._thread.start()
         self.put = self._queue.put
@@ -125,15 +130,16 @@ class Writer:
             if self._stopping and queue.empty():
                 return False
             self._receive(queue.get())
-        while not queue.empty() and len(backlog) < MOST_ITEMS:
-            self._receive(queue.get())
+        while len(backlog) < MOST_ITEMS and (waiting := queue.qsize()):
+            for _ in range(waiting):
+                self._receive(queue.get())
         return True
 
     def _receive(self, items: Sequence[Item] | None) -> None:
         if items is None:
             self._stopping = True
         else:
-            self._backlog.extend(items)
+            self._backlog += items
 
     def _commit(self) -> list[Item]:
         backlog = self._backlog
@@ -151,7 +157,7 @@ class Writer:
     def _one_by_one(self, batch: list[Item]) -> list[Item]:
         """Find the item whose value SQLite does not take by giving each a transaction of its own."""
         for item in batch:
-            _reset(item)
+            item.error = None
             try:
                 self._turn([item])
             except Exception as error:  # noqa: BLE001 - as in _commit
@@ -167,6 +173,8 @@ class Writer:
             self._turnstile.leave()
 
     def _transact(self, batch: list[Item]) -> list[Item]:
+        if self._is_broken:
+            self._renew_connection()
         connection, ledger = self._transaction.connection, self._transaction.ledger
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -186,41 +194,54 @@ class Writer:
         return batch[taken:]
 
     def _stage(self, batch: list[Item]) -> int:
-        """Write the batch into the open transaction; return how many items fitted."""
+        """Write the batch into the open transaction; return how many items fitted in one turn."""
         ledger, counters = self._transaction.ledger, self._transaction.counters
         counters.begin()
-        ledger.begin([item for item in batch if type(item) is Append])
+        ledger.begin(_appends(batch))
+        turn_ends = perf_counter() + TURN_SECONDS
         taken = 0
         for item in batch:
+            taken += 1
             if type(item) is Append:
                 ledger.stage(item)
+                if ledger.rows >= MOST_ROWS or ledger.bytes >= MOST_BYTES:
+                    break
             else:
                 ledger.flush()
-                self._work(item)
-            taken += 1
-            if ledger.rows >= MOST_ROWS or ledger.bytes >= MOST_BYTES:
-                break
+                self._work(item, batch[taken:])
+                if perf_counter() > turn_ends:
+                    break
         ledger.flush()
         counters.flush()
         return taken
 
-    def _work(self, job: Any) -> None:
-        connection = self._transaction.connection
-        connection.execute("SAVEPOINT job")
+    def _work(self, job: Any, others: list[Item]) -> None:
+        transaction = self._transaction
+        transaction.connection.execute("SAVEPOINT job")
         try:
-            job.result = job.work(self._transaction)
-            self._transaction.ledger.flush()
+            job.result = job.work(transaction)
+            transaction.ledger.flush()
         except Exception as error:
-            if not connection.in_transaction:
+            if not transaction.connection.in_transaction:
                 raise  # SQLite undid everything: the batch has failed, not the job
             job.error = error if isinstance(error, RepriseError) else faults.translate(error, self._path)
-            connection.execute("ROLLBACK TO job")
-        connection.execute("RELEASE job")
+            transaction.connection.execute("ROLLBACK TO job")
+            transaction.ledger.look_again(_appends(others))
+        transaction.connection.execute("RELEASE job")
 
     def _undo(self) -> None:
         self._transaction.ledger.forget()
-        if self._transaction.connection.in_transaction:
-            self._transaction.connection.execute("ROLLBACK")
+        try:
+            if self._transaction.connection.in_transaction:
+                self._transaction.connection.execute("ROLLBACK")
+        except Exception:  # noqa: BLE001 - the error that led here is the one to tell
+            self._is_broken = True
+
+    def _renew_connection(self) -> None:
+        with suppress(Exception):
+            self._transaction.connection.close()
+        self._transaction = Transaction(self._reopen(), self._clock)
+        self._is_broken = False
 
     def _settle(self, batch: list[Item], error: Exception) -> None:
         """Find out what became of a commit during which the disk failed.
@@ -228,22 +249,23 @@ class Writer:
         Its frames may be in the write-ahead log although nobody sees them, and come to light after a crash. So look;
         when the batch is not there, write it again, which overwrites those frames.
         """
+        self._is_broken = True
         try:
-            self._transaction.connection.close()
-            connection = self._reopen()
-            self._transaction = Transaction(connection, self._clock)
-            if not self._is_there(batch):
-                for item in batch:
-                    _reset(item)
-                connection.execute("BEGIN IMMEDIATE")
-                self._stage(batch)
-                connection.execute("COMMIT")
-        except Exception as second:  # noqa: BLE001 - as in _commit
-            unknown = OutcomeUnknown(
+            self._renew_connection()
+            if self._is_there(batch):
+                return
+            for item in batch:
+                item.error = None
+            connection = self._transaction.connection
+            connection.execute("BEGIN IMMEDIATE")
+            self._stage(batch)
+            connection.execute("COMMIT")
+        except Exception as second:
+            self._is_broken = True
+            raise OutcomeUnknown(
                 f"The disk failed while {self._path} was written ({error}; then {second}).",
                 hint="Ask lookup() when the disk works again.",
-            )
-            raise unknown from error
+            ) from second
 
     def _is_there(self, batch: list[Item]) -> bool:
         for item in batch:
@@ -294,5 +316,5 @@ class Writer:
                 )
 
 
-def _reset(item: Item) -> None:
-    item.error = None
+def _appends(items: Sequence[Item]) -> list[Append]:
+    return [item for item in items if type(item) is Append]

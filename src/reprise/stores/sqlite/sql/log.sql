@@ -31,11 +31,18 @@ SELECT
 -- Remember the highest position before its record is dropped.
 INSERT INTO meta (name, value) VALUES ('position', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 
+-- name: hide_stream
+-- A dropped stream loses its name at once and its records little by little; `closed` = 2 marks it.
+UPDATE streams SET name = ?, closed = 2 WHERE id = ?
+
+-- name: hidden_streams
+SELECT id FROM streams WHERE closed = 2 AND name >= '~dropped/' AND name < '~dropped0'
+
 -- name: drop_records
-DELETE FROM records WHERE stream = (SELECT id FROM streams WHERE name = ?)
+DELETE FROM records WHERE position IN (SELECT position FROM records WHERE stream = ? LIMIT ?)
 
 -- name: drop_stream
-DELETE FROM streams WHERE name = ?
+DELETE FROM streams WHERE id = ?
 
 -- name: read
 -- A stream's row beside each of its records; one row with NULLs where it has none.
@@ -50,7 +57,8 @@ LIMIT :limit
 -- Records in the order of the log with the name of their stream (NULL = the stream's row is gone: damage).
 SELECT s.name, r.position, r.stream, r.version, r.kind, r.at, r.key, r.data, r.print, r.took, r.append, r.crc
 FROM records r LEFT JOIN streams s ON s.id = r.stream
-WHERE r.position > :after AND (:prefix = '' OR s.name IS NULL OR substr(s.name, 1, length(:prefix)) = :prefix)
+WHERE r.position > :after AND ifnull(s.closed, 0) < 2
+    AND (:prefix = '' OR s.name IS NULL OR substr(s.name, 1, length(:prefix)) = :prefix)
 ORDER BY r.position
 LIMIT :limit
 

@@ -1,0 +1,32 @@
+-- Statements that look at everything.
+
+-- name: records
+SELECT s.name, r.position, r.stream, r.version, r.kind, r.at, r.key, r.data, r.print, r.took, r.append, r.crc
+FROM records r LEFT JOIN streams s ON s.id = r.stream
+WHERE r.position > ? ORDER BY r.position LIMIT ?
+
+-- name: streams
+SELECT id, name, version, token, closed, crc FROM streams WHERE closed < 2
+
+-- name: runs
+SELECT id, workflow, status, created_at, updated_at, parent, owner, due_at, build, tags, error, ended, crc FROM runs
+
+-- name: leases
+SELECT name, holder, token, expires_at, shared, crc FROM leases
+
+-- name: tasks
+SELECT number, queue, id, data, rank, due_at, state, claims, token, worker, until, note, offered_at, place, later_at,
+    crc
+FROM tasks
+
+-- name: holes
+-- Streams whose versions are not 1, 2, 3 … up to at least what their row says. A closed one has no more either.
+SELECT s.name, s.version, count(r.version), max(r.version)
+FROM streams s LEFT JOIN records r ON r.stream = s.id
+WHERE s.closed < 2
+GROUP BY s.id
+HAVING count(r.version) <> ifnull(max(r.version), 0) OR ifnull(max(r.version), 0) < s.version
+    OR (s.closed = 1 AND max(r.version) <> s.version)
+
+-- name: tags_without_run
+SELECT DISTINCT t.run FROM run_tags t LEFT JOIN runs r ON r.id = t.run WHERE r.id IS NULL

@@ -1,0 +1,63 @@
+"""Check a whole file: every row against its checksum, every stream against its head, and SQLite's own structures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from reprise.stores.sqlite.database import Connection
+from reprise.stores.sqlite.rows import is_sealed
+from reprise.stores.sqlite.statements import Statements
+
+SQL = Statements("verify.sql")
+
+MOST_PROBLEMS = 1000
+"""A file that is worse is not described further."""
+_PAGE = 1000
+
+_TABLES = {"streams": 1, "runs": 0, "leases": 0, "tasks": 2}
+"""Tables and the column by which a person knows a row."""
+
+
+def find_problems(connection: Connection) -> list[str]:
+    """Return what is wrong with a file, in words; empty = sound.
+
+    Reads page by page, so that no long transaction keeps the write-ahead log from being used again; what other
+    processes write meanwhile is checked or not, and is no problem.
+    """
+    problems: list[str] = []
+    for problem in _problems(connection):
+        problems.append(problem)
+        if len(problems) == MOST_PROBLEMS:
+            problems.append("… and more")
+            break
+    return problems
+
+
+def _problems(connection: Connection) -> Iterator[str]:
+    for (line,) in connection.execute("PRAGMA quick_check").fetchall():
+        if line != "ok":
+            yield f"SQLite: {line}"
+    yield from _check_records(connection)
+    for table, name in _TABLES.items():
+        for row in connection.execute(SQL[table]).fetchall():
+            if not is_sealed(row):
+                yield f"The row of {row[name]} in the table {table} does not match its checksum."
+    for stream, version, count, last in connection.execute(SQL["holes"]).fetchall():
+        yield f"The stream {stream} has {count} records up to version {last} and should have {max(version, last or 0)}."
+    for (run,) in connection.execute(SQL["tags_without_run"]).fetchall():
+        yield f"A tag names the run {run}, which has no row."
+
+
+def _check_records(connection: Connection) -> Iterator[str]:
+    position = 0
+    while True:
+        rows: list[tuple[Any, ...]] = connection.execute(SQL["records"], (position, _PAGE)).fetchall()
+        if not rows:
+            return
+        for name, *columns in rows:
+            if not is_sealed(tuple(columns)):
+                yield f"The record at position {columns[0]} (stream {name}) does not match its checksum."
+            elif name is None:
+                yield f"The record at position {columns[0]} belongs to no stream."
+        position = rows[-1][1]
