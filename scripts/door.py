@@ -35,7 +35,7 @@ def main() -> None:
     start, end = source.index("if TYPE_CHECKING:\n"), source.index("else:  # out of a type checker's sight")
     DOOR.write_text(source[:start] + "".join(lines) + "\n" + source[end:])
     SURFACE.write_text("".join(f"{name}\n" for name in sorted(exports)))
-    subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(DOOR)], check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(DOOR)], check=True)
 
 
 if __name__ == "__main__":
