@@ -321,6 +321,8 @@ class Engine:
         if history.started.deadline:
             delay = max(0, history.started.deadline - self.now()) / 1_000_000
             self._deadlines[id] = self.outer.call_later(delay, self._deadline, execution)
+        if execution.live:
+            self.went_live(execution)
         execution.wake()
         return execution
 

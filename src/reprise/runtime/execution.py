@@ -79,7 +79,7 @@ class Execution:
         self.inbox_version = 0
         self.had_mail = False
         self.idle_since = 0.0
-        self.live = False
+        self.live = not history.records
         self.done = False
         self.ending = False
         self.finishing = False

@@ -36,6 +36,8 @@ def unwind(loop: RunLoop, tasks: Iterable[RunTask], context: Context) -> None:
         for task in reversed(list(tasks)):
             if not task.done():
                 _close_task(loop, task)
+            elif not task.cancelled():
+                task.exception()  # looked at, so that nobody is told that nobody did
         for generator in [*loop.lost_generators, *(loop.generators or ())]:
             _close_generator(generator, context)
     finally:
