@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -26,6 +26,8 @@ class Target:
             "search_path": f'"{schema}"',
             "application_name": "reprise",
             "default_transaction_isolation": "read committed",
+            # A process that is stopped inside a transaction must not keep the others from the log.
+            "idle_in_transaction_session_timeout": "5s",
         }
 
     async def connect(self) -> Connection:
@@ -85,7 +87,7 @@ class Pool:
                 await attempts.pause(error)
 
     @asynccontextmanager
-    async def _lend(self) -> AsyncIterator[Connection]:
+    async def _lend(self) -> AsyncGenerator[Connection]:
         async with self._room:
             if self.closed:
                 raise closed(self._target)

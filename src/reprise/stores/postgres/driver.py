@@ -115,9 +115,8 @@ _AGAIN: tuple[type[BaseException], ...] = (
 
 _VALUE: tuple[type[BaseException], ...] = (
     _ERRORS.DataError,
-    _ERRORS.exceptions.DataError if hasattr(_ERRORS, "exceptions") else _ERRORS.DataError,
     _ERRORS.ProgramLimitExceededError,
-    ValueError,
+    ValueError,  # asyncpg's own DataError is one: a value that does not fit its type is not sent
     OverflowError,
 )
 

@@ -14,6 +14,8 @@ from reprise.stores.postgres.schema import upgrade
 from reprise.stores.postgres.taps import Taps
 from reprise.stores.postgres.writer import Writer
 
+DEFAULT_SCHEMA = "reprise"
+
 CONNECTIONS = 4
 """Connections for reads and leases; one more writes the log, and one listens while somebody waits for a lease."""
 
@@ -30,14 +32,14 @@ class PostgresStore:
         that was already sent.
     """
 
-    def __init__(self, dsn: str, *, schema: str = "reprise", patience: float = 30.0) -> None:
+    def __init__(self, dsn: str, *, schema: str = DEFAULT_SCHEMA, patience: float = 30.0) -> None:
         if not re.fullmatch("[a-z_][a-z0-9_]{0,49}", schema):
             raise ConfigurationError(
                 f"{schema!r} cannot be the name of a schema.", hint="Use up to 50 of a-z, 0-9 and _."
             )
         if patience <= 0:
             raise ConfigurationError(f"patience={patience} must be positive.", hint="Give it in seconds.")
-        self._target = Target(dsn, schema, _without_password(dsn), patience)
+        self._target = Target(dsn, schema, _public_url(dsn, schema), patience)
         self._pool = Pool(self._target, CONNECTIONS)
         self._taps = Taps(self._target)
         self._writer = Writer(self._target)
@@ -119,7 +121,7 @@ def open_postgres(url: str) -> PostgresStore:
             f"{parts.scheme!r} is not PostgreSQL.", hint="Write postgresql://user@host/database."
         )
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    schema = query.pop("schema", "reprise")
+    schema = query.pop("schema", DEFAULT_SCHEMA)
     try:
         patience = float(query.pop("patience", "30"))
     except ValueError:
@@ -127,9 +129,11 @@ def open_postgres(url: str) -> PostgresStore:
     return PostgresStore(urlunsplit(parts._replace(query=urlencode(query))), schema=schema, patience=patience)
 
 
-def _without_password(dsn: str) -> str:
+def _public_url(dsn: str, schema: str) -> str:
     parts = urlsplit(dsn)
     user, at, host = parts.netloc.rpartition("@")
-    query = [(name, value) for name, value in parse_qsl(parts.query) if name != "password"]
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in ("password", "passfile")]
+    if schema != DEFAULT_SCHEMA:
+        query.append(("schema", schema))
     netloc = f"{user.partition(':')[0]}{at}{host}"
-    return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query)))
+    return urlunsplit(parts._replace(netloc=netloc, query=urlencode(query, safe="/")))

@@ -6,7 +6,7 @@ A tap may be lost. Whoever waits looks again after a while anyway.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ class Taps:
         self._connecting = asyncio.Lock()
 
     @contextmanager
-    def expect(self, ticket: int) -> Iterator[asyncio.Event]:
+    def expect(self, ticket: int) -> Generator[asyncio.Event]:
         """Give an event that is set at each tap for a ticket."""
         event = self._events[str(ticket)] = asyncio.Event()
         try:

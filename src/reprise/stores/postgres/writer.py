@@ -1,12 +1,13 @@
 """The writer: one task per store that commits everything handed over since its last commit.
 
-The usual way is one statement per batch. The appends are judged here, by the heads that the last commits left; the
-server compares these heads with the truth under the log's lock and writes all or nothing. When somebody else wrote to
-one of the streams the batch is judged again inside a transaction that holds the lock, so that it cannot happen twice.
+A batch is one statement. The appends are judged here, by the heads that the last commits left; the server compares
+these heads with the truth under the log's lock and writes all or nothing. When somebody else wrote to one of the
+streams meanwhile, the batch is judged again by fresh heads. So nobody holds the lock while a client thinks; only after
+several collisions in a row does a batch wait its turn inside a transaction.
 
-A connection that breaks after a batch was sent leaves its outcome unknown. Then the batch is looked for by the ids of
-its appends, under the lock: what was sent before is either there or can no longer come, because the heads that it was
-judged by are compared once more when it gets the lock.
+A connection that breaks after a batch was sent leaves its outcome unknown. Then fresh heads are read, and *after* that
+the batch is looked for by the ids of its appends. It is there; or it comes while it is sent again, and then the heads
+have changed and the second one is refused, and it is looked for again; or it never comes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ SQL = statements("log.sql")
 MOST_APPENDS, MOST_BYTES = 1000, 8_000_000
 """When a batch is full."""
 
+COLLISIONS = 3
+"""After so many batches in a row that somebody else was faster than, others are kept out for one."""
+
 KNOWN_HEADS = 20_000
 """Heads that are remembered."""
 
@@ -37,7 +41,17 @@ class Writer:
 
     def __init__(self, target: Target) -> None:
         self.counters = dict.fromkeys(
-            ("appends", "commits", "records", "refused", "bytes", "judged_again", "connections_lost"), 0
+            (
+                "appends",
+                "commits",
+                "records",
+                "refused",
+                "bytes",
+                "judged_again",
+                "connections_lost",
+                "outcomes_found",
+            ),
+            0,
         )
         self._target = target
         self._queue: deque[Append] = deque()
@@ -117,48 +131,49 @@ class Writer:
     async def _commit(self, commit: _Commit) -> None:
         while True:
             try:
-                connection = await self._connected()
-                if commit.locked:
-                    await self._write_under_lock(connection, commit)
-                    return
-                if await self._write(connection, commit):
-                    return
-                self.counters["judged_again"] += 1
-                commit.locked = True
+                batch, base = await self._write(await self._connected(), commit)
             except Exception as error:  # noqa: BLE001  told apart by what it means
-                commit.locked = True
                 self._drop_connection()
                 if driver.is_lost(error):
                     self.counters["connections_lost"] += 1
                 await commit.attempts.pause(error)
+                continue
+            if base is not None:
+                self._finish(batch, base)
+                return
+            commit.collisions += 1
+            self.counters["judged_again"] += 1
+            for name in batch.believed:
+                self._heads.pop(name, None)
 
-    async def _write(self, connection: Connection, commit: _Commit) -> bool:
-        """Write by what is known; False when somebody else wrote to one of the streams."""
+    async def _write(self, connection: Connection, commit: _Commit) -> tuple[Batch, int | None]:
+        """Return what was written and the position before its first record, None if somebody else was there first."""
+        if commit.collisions < COLLISIONS:
+            return await self._look_or_send(connection, commit)
+        async with connection.transaction():
+            await connection.execute(SQL["lock"])
+            return await self._look_or_send(connection, commit)
+
+    async def _look_or_send(self, connection: Connection, commit: _Commit) -> tuple[Batch, int | None]:
         names = names_of(commit.appends)
-        unknown = names - self._heads.keys() - new_streams(commit.appends)
+        unknown = names - self._heads.keys()
+        if not commit.sent and not commit.collisions:
+            unknown -= new_streams(commit.appends)
         if unknown:
             self._remember(await _read_heads(connection, unknown))
+        # Looked for after the heads were read: a batch that arrives later than this look changes a head, and then the
+        # one sent below is refused.
+        for batch in commit.sent:
+            base = await _find(connection, batch, self._heads)
+            if base is not None:
+                self.counters["outcomes_found"] += 1
+                return batch, base
         batch = Batch(commit.appends, self._heads)
         commit.sent.append(batch)
         base = await connection.fetchval(SQL["write"], *batch.arguments())
-        commit.sent.remove(batch)
         if base is None:
-            return False
-        self._finish(batch, base)
-        return True
-
-    async def _write_under_lock(self, connection: Connection, commit: _Commit) -> None:
-        """Look for what may have been written, else write, with everybody else kept out."""
-        async with connection.transaction():
-            await connection.execute(SQL["lock"])
-            heads = await _read_heads(connection, names_of(commit.appends))
-            batch, base = await _find(connection, commit.sent, heads)
-            if batch is None:
-                batch = Batch(commit.appends, heads)
-                commit.sent.append(batch)
-                base = await connection.fetchval(SQL["write"], *batch.arguments())
-        self._heads.update(heads)
-        self._finish(batch, base)
+            commit.sent.remove(batch)
+        return batch, base
 
     def _finish(self, batch: Batch, base: int) -> None:
         self._remember(batch.changed)
@@ -196,7 +211,7 @@ class _Commit:
         self.appends = appends
         self.attempts = attempts
         self.sent: list[Batch] = []
-        self.locked = False
+        self.collisions = 0
 
 
 async def _read_heads(connection: Connection, names: set[str]) -> dict[str, Head]:
@@ -205,16 +220,10 @@ async def _read_heads(connection: Connection, names: set[str]) -> dict[str, Head
     return {row["name"]: Head(row["version"], row["token"], row["closed"]) for row in rows}
 
 
-async def _find(
-    connection: Connection, sent: Sequence[Batch], heads: Mapping[str, Head]
-) -> tuple[Batch | None, int]:
-    """Return the batch that was written after all, with the position before its first record."""
-    for batch in sent:
-        if batch.has_records:
-            base = await connection.fetchval(SQL["find"], *batch.markers())
-            if base is not None:
-                return batch, base
-        elif batch.changed and all(heads.get(name) == head for name, head in batch.changed.items()):
-            # Without a record there is only the state to go by: tokens taken and streams closed as it wanted.
-            return batch, 0
-    return None, 0
+async def _find(connection: Connection, batch: Batch, heads: Mapping[str, Head]) -> int | None:
+    """Return the position before a batch's first record if it was written, None if it was not."""
+    if batch.has_records:
+        return await connection.fetchval(SQL["find"], *batch.markers())
+    # Without a record there is only the state to go by: tokens taken and streams closed as the batch wanted.
+    done = batch.changed and all(heads.get(name) == head for name, head in batch.changed.items())
+    return 0 if done else None
