@@ -65,7 +65,7 @@ def head_after(head: Head, group: Group) -> Head:
         )
     if not writes:
         return head
-    return Head(version + count, group.token if group.takes else head.token, group.closes or head.closed)
+    return Head(version + count, group.token if group.takes else head.token, group.closes)
 
 
 def _stale_token(head: Head, group: Group) -> StaleToken:

@@ -19,7 +19,7 @@ Guarantees (proved by ``reprise.testing.LogSuite`` over every keeper)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -145,6 +145,22 @@ def enlist(log: Log, appends: Sequence[Append]) -> asyncio.Future[Append]:
     appends[-1].done = done
     log.submit(appends)
     return waiter
+
+
+def answer(appends: Iterable[Append]) -> None:
+    """Call ``done`` of each, in order; for keepers.
+
+    One caller's broken callback must not keep the others from their answers, so its error goes to the loop's handler.
+    """
+    for append in appends:
+        if append.done is None:
+            continue
+        try:
+            append.done(append)
+        except Exception as error:  # noqa: BLE001  whatever it is, the others are still to be told
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": f"done of append {append.id} failed", "exception": error}
+            )
 
 
 async def append(log: Log, id: int, *groups: Group) -> Append:

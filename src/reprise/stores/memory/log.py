@@ -10,7 +10,7 @@ from operator import attrgetter
 from reprise.kernel.errors import AppendRefused, StoreClosed
 from reprise.kernel.events import Record, run_stream
 from reprise.stores.conditions import NO_STREAM, admit
-from reprise.stores.log import Append, Head
+from reprise.stores.log import Append, Head, answer
 from reprise.stores.memory.runs import MemoryRuns
 
 _position = attrgetter("position")
@@ -75,15 +75,7 @@ class MemoryLog:
     def _answer(self) -> None:
         answers, self._answers = self._answers, []
         self.counters["commits"] += 1
-        for append in answers:
-            if append.done is None:
-                continue
-            try:
-                append.done(append)
-            except Exception as error:  # noqa: BLE001  one caller's broken callback must not silence the others
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": f"done of append {append.id} failed", "exception": error}
-                )
+        answer(answers)
 
     async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
         """Return a stream's records with version > ``after``, in order."""

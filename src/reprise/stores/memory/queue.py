@@ -38,11 +38,13 @@ class _Line:
         self.later: list[tuple[int, int, str]] = []
         """Not ready before a time: due in the future, or claimed until then."""
         self.done: deque[str] = deque()
+        self._stamps = 0
 
     def file(self, entry: _Entry, now: int) -> None:
         """Put an entry where its state says, and outdate the places where it was."""
         task = entry.task
-        entry.stamp += 1
+        self._stamps += 1
+        entry.stamp = self._stamps
         if task.state == "ready" and task.due_at <= now:
             heappush(self.ready, ((task.order, entry.number), entry.stamp, task.id))
         elif task.state in ("ready", "claimed"):
@@ -93,8 +95,6 @@ class MemoryQueue:
             fresh = replace(task, state="ready", claims=0, token=0, worker="", until=0)
             line.entries[task.id] = entry = _Entry(fresh, self._offers, now)
             if known is not None:
-                # Places of the finished task must not be taken for those of the new one.
-                entry.stamp = known.stamp
                 line.done.remove(task.id)
             line.file(entry, now)
             new += 1

@@ -31,6 +31,9 @@ class Keeper(ABC):
     short = 10.0
     """A time to live, in seconds, that a test lets pass. Keepers with a clock of their own want it short."""
 
+    exact_time = True
+    """Whether the keeper's clock stands still but for ``pass_time``. Else random histories let no time run out unasked."""
+
     factory: Callable[[], Store] | None = None
     """Make one more store over the same data; can be pickled and called in another process. None = one process."""
 

@@ -333,6 +333,7 @@ class LogSuite(KeeperSuite):
         done = await put(
             store.log, Group("run/a", [fact(), fact()]), Group("run/b", [fact()]), Group("run/c")
         )
+        await write(store.log, "run/a", b"after")
         found = [await store.log.lookup(f"run/{name}", done.id) for name in "abc"]
         assert found == [2, 1, None]
         refused = Append(IDS.new(), (Group("run/a", [fact()], 0),))

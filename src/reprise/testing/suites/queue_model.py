@@ -62,6 +62,7 @@ class QueueMachine(RuleBasedStateMachine):
     def claim(self, limit: int, short: bool) -> None:
         """Claim some."""
         free = [item for item in self._ordered() if item.ended or (item.state == "ready" and not item.far)]
+        short = short and self.keeper.exact_time
         ttl = self.keeper.short if short else LONG
         tasks = self.runner.run(self.store.queue.claim("q", "w", limit, ttl))
         assert [task.id for task in tasks] == [item.id for item in free[:limit]]
@@ -96,6 +97,7 @@ class QueueMachine(RuleBasedStateMachine):
         if item is not None and item.ended:
             return
         live = item is not None and item.state == "claimed" and item.token == task.token
+        short = short and self.keeper.exact_time
         ttl = self.keeper.short if short else LONG
         [extended] = self.runner.run(self.store.queue.extend([task], ttl))
         assert (extended is not None) is live
@@ -124,6 +126,10 @@ class QueueMachine(RuleBasedStateMachine):
     @rule()
     def pass_time(self) -> None:
         """Let every short claim end."""
+        if not self.keeper.exact_time:
+            self.runner.run(self.store.queue.extend(self.past, self.keeper.short))
+            for item in self.items:
+                item.short = True
         self.runner.run(self.keeper.pass_time(self.keeper.short))
         for item in self.items:
             if item.state == "claimed" and item.short:

@@ -71,10 +71,11 @@ class SignalSuite(KeeperSuite):
 
     async def test_waking_nobody_is_no_error(self, store: Store) -> None:
         """Nor is an empty list, nor a stopped store."""
-        store.signal.wake([])
-        store.signal.wake(["nobody"])
+        signal = store.signal
+        signal.wake([])
+        signal.wake(["nobody"])
         await store.stop()
-        store.signal.wake(["x"])
+        signal.wake(["x"])
 
     async def test_a_cancelled_waiter_does_not_hurt_the_others(self, store: Store) -> None:
         """It is forgotten."""

@@ -1,0 +1,9 @@
+"""The PostgreSQL keeper: many processes on many machines.
+
+Needs the extra ``postgres``; importing this package without it raises ``MissingExtra``. So far it keeps the log and the
+leases.
+"""
+
+from reprise.stores.postgres.store import PostgresStore, open_postgres
+
+__all__ = ["PostgresStore", "open_postgres"]

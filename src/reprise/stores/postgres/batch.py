@@ -1,0 +1,143 @@
+"""A batch: appends that travel together, judged by the heads that the writer believes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from reprise.kernel.errors import AppendRefused
+from reprise.kernel.events import Event
+from reprise.stores.conditions import NO_STREAM, admit, streams_of
+from reprise.stores.log import Append, Head, RunChange
+from reprise.stores.postgres.rows import event_checksum
+
+
+class Written(msgspec.Struct, gc=False):
+    """One record to be written: its event and its place."""
+
+    owner: int
+    """Number of its stream among the changed ones, counted from 1."""
+    version: int
+    event: Event
+    append: int
+    checksum: int
+
+
+class Verdict(msgspec.Struct, gc=False):
+    """What becomes of one append when the batch is written."""
+
+    append: Append
+    error: AppendRefused | None
+    versions: tuple[int, ...] = ()
+    last: int = 0
+    """Number of its last record in the batch, counted from 1; 0 if it has none."""
+
+
+class Batch:
+    """What is written, and what each append will be answered."""
+
+    def __init__(self, appends: Sequence[Append], heads: Mapping[str, Head]) -> None:
+        self.believed = {name: heads.get(name, NO_STREAM) for name in names_of(appends)}
+        self.changed: dict[str, Head] = {}
+        self.verdicts: list[Verdict] = []
+        self._owners: dict[str, int] = {}
+        self._records: list[Written] = []
+        self._markers: list[tuple[str, int, int, int]] = []
+        self._runs: list[RunChange] = []
+        now = dict(self.believed)
+        for append in appends:
+            self._judge(append, now)
+
+    def _judge(self, append: Append, now: dict[str, Head]) -> None:
+        try:
+            changed = admit(append, now)
+        except AppendRefused as error:
+            self.verdicts.append(Verdict(append, error))
+            return
+        before = len(self._records)
+        reached: dict[str, int] = {}
+        for group in append.groups:
+            version = reached.get(group.stream, now[group.stream].version)
+            self._place(group.stream, group.events, version, append.id)
+            reached[group.stream] = version + len(group.events)
+            if group.run is not None:
+                self._runs.append(group.run)
+        now.update(changed)
+        self.changed.update(changed)
+        versions = tuple([now[group.stream].version for group in append.groups])
+        last = len(self._records) if len(self._records) > before else 0
+        self.verdicts.append(Verdict(append, None, versions, last))
+
+    def _place(self, stream: str, events: Sequence[Event], version: int, append: int) -> None:
+        if not events:
+            return
+        owner = self._owners.setdefault(stream, len(self._owners) + 1)
+        self._markers.append((stream, version + 1, append, len(self._records) + 1))
+        for event in events:
+            version += 1
+            crc = event_checksum(stream, version, event, append)
+            self._records.append(Written(owner, version, event, append, crc))
+            append = 0
+
+    @property
+    def has_records(self) -> bool:
+        """Whether anything is written by which the batch could be found."""
+        return bool(self._records)
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of ``write_batch``."""
+        # Streams that get records come first, in the order of their numbers.
+        changed = {**dict.fromkeys(self._owners, NO_STREAM), **self.changed}
+        rows = self._records
+        events = [row.event for row in rows]
+        return (
+            *_columns(self.believed),
+            *_columns(changed),
+            [row.owner for row in rows],
+            [row.version for row in rows],
+            [event.kind for event in events],
+            [event.at for event in events],
+            [event.key for event in events],
+            [event.data for event in events],
+            [event.print for event in events],
+            [event.took for event in events],
+            [row.append for row in rows],
+            [row.checksum for row in rows],
+            msgspec.json.encode(self._runs).decode(),
+        )
+
+    def markers(self) -> tuple[list[Any], ...]:
+        """Return the arguments of ``find``: stream, version, append and number of the first record of each group."""
+        return tuple(map(list, zip(*self._markers, strict=True)))
+
+    def size(self) -> tuple[int, int]:
+        """Return how many records it writes, and how many bytes of data they have."""
+        return len(self._records), sum(len(row.event.data) for row in self._records)
+
+    def answer(self, base: int) -> None:
+        """Fill in the answers; ``base`` is the position before the first record."""
+        for verdict in self.verdicts:
+            append = verdict.append
+            append.error, append.versions = verdict.error, verdict.versions
+            append.position = base + verdict.last if verdict.last else 0
+
+
+def names_of(appends: Sequence[Append]) -> set[str]:
+    """Return the streams by whose heads appends are judged."""
+    return {name for append in appends for name in streams_of(append)}
+
+
+def new_streams(appends: Sequence[Append]) -> set[str]:
+    """Return the streams that must not exist yet, as their appends say: these need not be looked up to be believed."""
+    return {group.stream for append in appends for group in append.groups if group.expected == 0}
+
+
+def _columns(heads: Mapping[str, Head]) -> tuple[list[Any], ...]:
+    return (
+        list(heads),
+        [head.version for head in heads.values()],
+        [head.token for head in heads.values()],
+        [head.closed for head in heads.values()],
+    )

@@ -1,0 +1,178 @@
+"""The only door to asyncpg: what we use of it, with types, and what its errors mean.
+
+asyncpg has no types of its own; the protocols here are as much of it as this keeper uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from reprise.kernel.errors import (
+    MissingExtra,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnreachable,
+)
+
+try:
+    import asyncpg  # pyright: ignore[reportMissingTypeStubs]
+except ImportError as error:
+    raise MissingExtra(
+        "PostgreSQL needs the driver asyncpg, which is not installed.",
+        hint="Run: pip install 'reprise-agents[postgres]'",
+    ) from error
+
+_asyncpg: Any = asyncpg
+
+Row = Mapping[str, Any]
+
+
+class Connection(Protocol):
+    """A connection, as far as it is used here."""
+
+    async def fetch(self, query: str, *args: Any) -> Sequence[Row]:
+        """Return rows."""
+        ...
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """Return the first column of the first row."""
+        ...
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """Run one statement, or a script without arguments."""
+        ...
+
+    def transaction(self) -> AbstractAsyncContextManager[Any]:
+        """Return a transaction."""
+        ...
+
+    async def add_listener(self, channel: str, callback: Callable[[Any, int, str, str], None]) -> None:
+        """Listen to a channel: callback(connection, process, channel, payload)."""
+        ...
+
+    def add_termination_listener(self, callback: Callable[[Any], None]) -> None:
+        """Call back when the connection has ended."""
+        ...
+
+    def is_closed(self) -> bool:
+        """Return whether it has ended."""
+        ...
+
+    async def close(self) -> None:
+        """End it in order."""
+        ...
+
+    def terminate(self) -> None:
+        """End it now."""
+        ...
+
+
+async def connect(dsn: str, settings: Mapping[str, str], timeout: float) -> Connection:
+    """Connect; ``timeout`` seconds are the limit of this and of every later statement.
+
+    Commits are durable whatever the server's default is, for that is what the log promises; a stricter default stays.
+    """
+    connection: Connection = await _asyncpg.connect(
+        dsn, server_settings=dict(settings), timeout=timeout, command_timeout=timeout
+    )
+    try:
+        await connection.execute(
+            "SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+        )
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+_ERRORS: Any = _asyncpg.exceptions
+
+_LOST: tuple[type[BaseException], ...] = (
+    OSError,
+    asyncio.IncompleteReadError,
+    TimeoutError,
+    _ERRORS.PostgresConnectionError,
+    _ERRORS.AdminShutdownError,
+    _ERRORS.CrashShutdownError,
+    _ERRORS.CannotConnectNowError,
+    _ERRORS.TooManyConnectionsError,
+    _ERRORS.IdleInTransactionSessionTimeoutError,
+    _ERRORS.ProtocolError,
+)
+
+_AGAIN: tuple[type[BaseException], ...] = (
+    _ERRORS.TransactionRollbackError,
+    _ERRORS.QueryCanceledError,
+    _ERRORS.LockNotAvailableError,
+    _ERRORS.InvalidCachedStatementError,
+)
+
+_VALUE: tuple[type[BaseException], ...] = (
+    _ERRORS.DataError,
+    _ERRORS.ProgramLimitExceededError,
+    ValueError,  # asyncpg's own DataError is one: a value that does not fit its type is not sent
+    OverflowError,
+)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether the connection broke, so that nobody said what became of the statement."""
+    if isinstance(error, _ERRORS.InterfaceError) and not isinstance(error, ValueError):
+        return "closed" in str(error) or "connection" in str(error)
+    return isinstance(error, _LOST)
+
+
+def is_worth_another_try(error: BaseException) -> bool:
+    """Return whether the statement was rolled back for a reason that passes."""
+    return isinstance(error, _AGAIN)
+
+
+def is_about_one_value(error: BaseException) -> bool:
+    """Return whether one value caused the error, so that the rest of a batch is worth a try without it."""
+    return isinstance(error, _VALUE)
+
+
+def translate(error: BaseException, where: str) -> StoreError:
+    """Return the error of ours that says what happened; ``where`` is the store's URL without a password."""
+    if isinstance(error, StoreError):
+        return error
+    for kinds, meaning, what, hint in _MEANINGS:
+        if isinstance(error, kinds):
+            return _because(meaning(f"The store {where} {what} ({error}).", hint=hint), error)
+    if is_lost(error):
+        return _because(StoreUnreachable(f"The store {where} cannot be reached ({error!r})."), error)
+    return _because(StoreError(f"The store {where} refused a statement ({error})."), error)
+
+
+def _because(translated: StoreError, error: BaseException) -> StoreError:
+    translated.__cause__ = error
+    return translated
+
+
+_MEANINGS: tuple[tuple[Any, type[StoreError], str, str], ...] = (
+    (_ERRORS.DiskFullError, StoreFull, "has no room left", "Make room on the server's disk; then try again."),
+    (
+        (_ERRORS.ReadOnlySQLTransactionError, _ERRORS.InsufficientPrivilegeError),
+        StoreReadOnly,
+        "may not be written",
+        "Connect to the primary, as a role that owns the schema.",
+    ),
+    (
+        (_ERRORS.DataCorruptedError, _ERRORS.IndexCorruptedError),
+        StoreCorrupt,
+        "is damaged",
+        "Restore a backup.",
+    ),
+    (
+        (_ERRORS.InvalidAuthorizationSpecificationError, _ERRORS.InvalidCatalogNameError),
+        StoreUnreachable,
+        "does not let us in",
+        "Check user, password and database in the URL.",
+    ),
+)

@@ -1,0 +1,34 @@
+"""Create the schema, or bring an older one up to date."""
+
+from __future__ import annotations
+
+from reprise.kernel.errors import SchemaTooNew
+from reprise.stores.postgres.driver import Connection
+from reprise.stores.postgres.statements import migrations, statements
+
+SQL = statements("schema.sql")
+
+
+async def upgrade(connection: Connection, schema: str) -> None:
+    """Run the migrations that a schema has not seen, in one transaction; several processes may start at once.
+
+    Raises ``SchemaTooNew`` when it was written by a newer Reprise.
+    """
+    scripts = migrations()
+    newest = scripts[-1][0]
+    async with connection.transaction():
+        await connection.execute(SQL["lock"], schema)
+        # Asked for first: to create needs a right that a role may lack where the schema was made for it.
+        if not await connection.fetchval(SQL["exists"], schema):
+            await connection.execute(f'CREATE SCHEMA "{schema}"')
+        empty = await connection.fetchval(SQL["empty"], schema)
+        version = 0 if empty else await connection.fetchval(SQL["version"])
+        if version > newest:
+            raise SchemaTooNew(
+                f"The schema {schema} has version {version}; this Reprise knows {newest}.",
+                hint="Install the newer Reprise.",
+            )
+        for number, script in scripts:
+            if number > version:
+                await connection.execute(script)
+                await connection.execute(SQL["set_version"], number)

@@ -1,0 +1,18 @@
+-- name: take
+SELECT token, expires_at, look_again_us FROM take_lease($1, $2, $3, $4, $5, $6, $7)
+
+-- name: renew
+UPDATE leases SET expires_at = now_us() + $4
+FROM unnest($1::text[], $2::text[], $3::bigint[]) AS g (name, holder, token)
+WHERE leases.name = g.name AND leases.holder = g.holder AND leases.token = g.token
+    AND leases.expires_at > now_us()
+RETURNING leases.name, leases.holder, leases.token, leases.expires_at
+
+-- name: drop
+SELECT drop_leases($1, $2, $3)
+
+-- name: leave
+SELECT leave_line($1, $2)
+
+-- name: holder
+SELECT name, holder, token, expires_at FROM leases WHERE name = $1 AND expires_at > now_us() ORDER BY token

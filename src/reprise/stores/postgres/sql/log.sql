@@ -1,0 +1,53 @@
+-- name: write
+SELECT write_batch(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19::text::jsonb
+)
+
+-- name: lock
+SELECT lock_log()
+
+-- Where in the log a batch begins, if any of its appends is there: each is looked for at the version it was to have.
+-- name: find
+SELECT records.position - m.number
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS m (stream, version, append, number)
+JOIN streams ON streams.name = m.stream
+JOIN records ON records.stream = streams.id AND records.version = m.version AND records.append = m.append
+LIMIT 1
+
+-- name: heads
+SELECT name, version, token, closed FROM streams WHERE name = ANY($1::text[])
+
+-- The head comes with every record, in one snapshot, so that a lost end is noticed.
+-- name: read
+SELECT streams.version AS head, position, records.version, kind, at, key, data, print, took, append, checksum
+FROM streams
+LEFT JOIN LATERAL (
+    SELECT * FROM records WHERE stream = streams.id AND records.version > $2 ORDER BY records.version LIMIT $3
+) AS records ON true
+WHERE name = $1
+ORDER BY records.version
+
+-- name: scan
+SELECT name, position, records.version, kind, at, key, data, print, took, append, checksum
+FROM records JOIN streams ON streams.id = stream
+WHERE position > $1
+ORDER BY position LIMIT $2
+
+-- name: scan_prefix
+SELECT name, position, records.version, kind, at, key, data, print, took, append, checksum
+FROM records JOIN streams ON streams.id = stream
+WHERE position > $1 AND starts_with(name, $3)
+ORDER BY position LIMIT $2
+
+-- name: end
+SELECT greatest(
+    (SELECT max(position) FROM records), (SELECT value FROM meta WHERE name = 'dropped')
+)
+
+-- name: lookup
+SELECT records.version FROM records JOIN streams ON streams.id = stream
+WHERE name = $1 AND append = $2
+ORDER BY records.version LIMIT 1
+
+-- name: drop
+SELECT drop_stream($1)

@@ -1,0 +1,23 @@
+"""Statements by name: SQL stands in commented ``.sql`` files, Python only says which one."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+_SQL = resources.files("reprise.stores.postgres").joinpath("sql")
+
+
+def statements(file: str) -> dict[str, str]:
+    """Return the statements of a file, each of which stands after a line ``-- name: <name>``."""
+    found: dict[str, str] = {}
+    for part in _SQL.joinpath(file).read_text("utf-8").split("-- name: ")[1:]:
+        name, _, body = part.partition("\n")
+        lines = [line for line in body.splitlines() if not line.startswith("--")]
+        found[name.strip()] = "\n".join(lines).strip()
+    return found
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Return (number, script) of every migration, in order."""
+    files = [file for file in _SQL.joinpath("migrations").iterdir() if file.name.endswith(".sql")]
+    return sorted((int(file.name.split("_", 1)[0]), file.read_text("utf-8")) for file in files)

