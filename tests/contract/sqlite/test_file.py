@@ -114,6 +114,14 @@ async def test_many_starts_at_once_make_one_store(path: Path) -> None:
     assert list(path.parent.glob("*.wake/*.sock")) == []
 
 
+async def test_stop_leaves_one_file_that_holds_everything(store: SQLiteStore, path: Path) -> None:
+    for _ in range(5):
+        await store.stop()
+        await store.start()
+    await store.stop()
+    assert [p.name for p in path.parent.iterdir() if p.is_file()] == ["test.db"]
+
+
 async def test_without_sockets_the_file_is_watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals.Post, "_address", lambda *_: "/dev/null/none")
     monkeypatch.setattr(watch, "INTERVAL", 0.01)

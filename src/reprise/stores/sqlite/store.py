@@ -117,9 +117,10 @@ class SQLiteStore:
                 return
             await self._watch.stop()
             self.signal.stop()
+            # The writer last: only it can move what is left of the write-ahead log into the file.
+            await asyncio.to_thread(self._readers.close())
             self._writer.close()
             await asyncio.to_thread(self._writer.join)
-            await asyncio.to_thread(self._readers.close())
             turnstile.close()
 
     async def verify(self) -> list[str]:

@@ -29,14 +29,14 @@ class Turnstile:
         self.waits = 0
         """How often the turn was not free at once."""
 
-    def enter(self, seconds: float) -> None:
-        """Take the turn; raises ``StoreLocked`` when others keep it for ``seconds``."""
+    def enter(self, seconds: float) -> bool:
+        """Take the turn and return whether others wanted it too; ``StoreLocked`` when they keep it for ``seconds``."""
         waiter = self._waiter
         if waiter is None or not waiter.waiting:
             if _try(self._gate):
                 if _try(self._turn):
                     fcntl.flock(self._gate, fcntl.LOCK_UN)
-                    return
+                    return False
                 fcntl.flock(self._gate, fcntl.LOCK_UN)
             waiter = self._waiter = waiter or _Waiter(self._gate, self._turn)
         self.waits += 1
@@ -45,6 +45,7 @@ class Turnstile:
                 f"Another process has kept its turn at {self._folder} for {seconds:g} s.",
                 hint="Look for a process that is stopped (state T) and uses this database; end or continue it.",
             )
+        return True
 
     def leave(self) -> None:
         """Give the turn to whoever is next."""

@@ -29,11 +29,13 @@ from reprise.stores.sqlite.turnstile import Turnstile
 MOST_ITEMS = 1000
 """Appends and jobs in one commit."""
 MOST_ROWS = 1000
-"""Records in one commit, about 5 ms of work: another process waits no longer for its turn."""
+"""Records in one commit."""
 MOST_BYTES = 4 << 20
 """Bytes of their data."""
 TURN_SECONDS = 0.005
-"""After so long no further job is begun."""
+"""How long a turn may last while other processes want theirs; no job is begun after it."""
+LEAST_SHARE = 0.05
+"""Share of those limits that a commit has at least, however slow the machine: the disk's flush costs the same for all."""
 
 
 class Transaction:
@@ -73,6 +75,7 @@ class Writer:
         self._queue: SimpleQueue[Sequence[Item] | None] = SimpleQueue()
         self._backlog: deque[Item] = deque()
         self._stopping = self._is_broken = False
+        self._share = 1.0
         self._thread = threading.Thread(target=self._run, name="reprise-writer", daemon=True)
         self._thread.start()
         self.put = self._queue.put
@@ -166,11 +169,21 @@ class Writer:
 
     def _turn(self, batch: list[Item]) -> list[Item]:
         """Commit a batch in one turn; return the items that did not fit any more."""
-        self._turnstile.enter(self._busy)
+        is_wanted = self._turnstile.enter(self._busy)
+        began = perf_counter()
         try:
-            return self._transact(batch)
+            rest = self._transact(batch)
         finally:
             self._turnstile.leave()
+        self._set_share(perf_counter() - began, is_wanted=is_wanted)
+        return rest
+
+    def _set_share(self, seconds: float, *, is_wanted: bool) -> None:
+        """Let the next turn last about ``TURN_SECONDS`` while others want theirs; take all there is when alone."""
+        if is_wanted:
+            self._share = min(1.0, max(LEAST_SHARE, self._share * TURN_SECONDS / seconds))
+        else:
+            self._share = min(1.0, self._share * 2)
 
     def _transact(self, batch: list[Item]) -> list[Item]:
         if self._is_broken:
@@ -199,12 +212,13 @@ class Writer:
         counters.begin()
         ledger.begin(_appends(batch))
         turn_ends = perf_counter() + TURN_SECONDS
+        most_rows, most_bytes = MOST_ROWS * self._share, MOST_BYTES * self._share
         taken = 0
         for item in batch:
             taken += 1
             if type(item) is Append:
                 ledger.stage(item)
-                if ledger.rows >= MOST_ROWS or ledger.bytes >= MOST_BYTES:
+                if ledger.rows >= most_rows or ledger.bytes >= most_bytes:
                     break
             else:
                 ledger.flush()
