@@ -44,8 +44,8 @@ T = TypeVar("T")
 
 LOOK_AGAIN = 1.0
 """Seconds after which a waiter looks again although nobody tapped it."""
-SETTLED = frozenset({"completed", "failed", "cancelled", "stranded", "needs_attention", "paused"})
-"""States in which waiting any longer is pointless without somebody's doing."""
+RESTING = frozenset({"stranded", "needs_attention", "paused"})
+"""States without an end in which waiting any longer is pointless without somebody's doing."""
 
 
 class Client:
@@ -178,7 +178,7 @@ class Client:
                 if finished is not None:
                     return finished
                 row = await self.row(run)
-                if settled and row.status in SETTLED:
+                if settled and row.status in RESTING:
                     return Finished(row.status, error=encode_error(RunCancelled(row.error)))
                 left = LOOK_AGAIN if until is None else min(LOOK_AGAIN, until - self._clock.monotonic())
                 if left <= 0:

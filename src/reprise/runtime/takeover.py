@@ -50,8 +50,8 @@ async def take_over(engine: Engine, row: RunRow) -> Execution | None:
 async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Execution | None:
     log, stream = engine.store.log, run_stream(row.id)
     head = await log.head(stream)
-    if head.closed or not head.version:
-        return None
+    if head.closed or not head.version or head.token != row.token:
+        return None  # it has ended, or another worker took it since the row was read
     history = read_history(row.id, await log.read(stream))
     mail = await log.read(inbox_stream(row.id))
     resumed = [m.key for m in mail if m.kind == Kind.RESUME_SENT and m.key not in history.seen]
