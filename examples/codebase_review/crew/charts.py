@@ -221,7 +221,7 @@ def _labels(
     for path in wanted:
         x, y, r = by_path[path]
         name = short(path)
-        long = 6.7 * len(name)
+        long = 7.3 * len(name)
         for left, middle in _spots(x, y, r, long):
             box = Box(left, middle - 7, long, 14)
             if left > 66 and left + long < width - 6 and 8 < middle < height - 58 and not _hits(box, taken):

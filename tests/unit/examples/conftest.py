@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from crew.researcher import locate
+from crew.clones import find_clones
+from crew.coder import measure
+from crew.dossier import compile_dossier
+from crew.facts import CODE, TEST, Review
+from crew.history import read_history
+from crew.researcher import locate, take_inventory
+from crew.reviewers import REVIEWERS, rank
+from crew.tester import map_tests
+from crew.vote import settle
 
 NOW = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
@@ -47,3 +55,21 @@ def made(tmp_path):
 def places(tmp_path):
     """Places for a folder of the test."""
     return lambda root, tests=None: locate(root, tmp_path / "out", tests, NOW)
+
+
+@pytest.fixture
+def review(places):
+    """Do a whole review of a folder with the agents alone, without any run."""
+
+    def review(root, tests=None):
+        where = places(root, tests)
+        inventory, past = take_inventory(where), read_history(root)
+        measured = [measure(where.root, file) for file in inventory.files if file.kind in {CODE, TEST}]
+        findings, traces = [each.findings for each in measured], [each.traces for each in measured]
+        clones, coverage = find_clones(traces), map_tests(root.name, inventory.files, traces)
+        dossier = compile_dossier(inventory.files, findings, past, clones, coverage)
+        chosen = [profile for profile in dossier.profiles if profile.findings.path in dossier.candidates]
+        opinions = [rank(reviewer.name, chosen) for reviewer in REVIEWERS]
+        return Review(where, inventory, past, findings, clones, coverage, dossier, opinions, settle(opinions))
+
+    return review
