@@ -14,6 +14,8 @@ STEPS = (12, 18, 24, 30, 36, 44)
 """Risks from which on the next warmer colour is used."""
 MOST_DOTS = 1_500
 MOST_SQUARES = 1_200
+CROWDED = 100
+"""Dots from which on they are drawn smaller, and labels may cover those that have no name."""
 
 
 def shade(risk: int) -> str:
@@ -132,7 +134,7 @@ def scatter(
     concerns: list[Concern],
     named: list[str],
     width: float = 700,
-    height: float = 460,
+    height: float = 540,
 ) -> Markup:
     """Draw how often files change (or, without history, their size) against their hardest function."""
     risks = {concern.path: concern.risk for concern in concerns}
@@ -142,7 +144,12 @@ def scatter(
     across = _Scale([_across(p, has_past) for p in dots], 64, width - 18)
     up = _Scale([float(p.findings.functions[0].complexity) for p in dots], height - 56, 14)
     placed = [
-        (p, across.at(_across(p, has_past)), up.at(p.findings.functions[0].complexity), _radius(p, has_past))
+        (
+            p,
+            across.at(_across(p, has_past)),
+            up.at(p.findings.functions[0].complexity),
+            _radius(p, has_past, len(dots)),
+        )
         for p in dots
     ]
     return svg(
@@ -163,9 +170,9 @@ def _across(profile: Profile, has_past: bool) -> float:
     )
 
 
-def _radius(profile: Profile, has_past: bool) -> float:
+def _radius(profile: Profile, has_past: bool, crowd: int) -> float:
     size = profile.findings.code if has_past else 14 * profile.used_by
-    return 4.0 + min(16.0, math.sqrt(size) / 1.8)
+    return (4.0 + min(16.0, math.sqrt(size) / 1.8)) * (0.65 if crowd >= CROWDED else 1.0)
 
 
 def _frame(across: _Scale, up: _Scale, width: float, height: float, has_past: bool) -> Markup:
@@ -208,12 +215,13 @@ def _labels(
     by_path = {p.findings.path: (x, y, r) for p, x, y, r in placed}
     wanted = [path for path in named if path in by_path]
     taken = [Box(x - r, y - r, 2 * r, 2 * r) for x, y, r in (by_path[path] for path in wanted)]
-    taken += [Box(x - r, y - r, 2 * r, 2 * r) for _, x, y, r in placed[:60]]
+    if len(placed) < CROWDED:
+        taken += [Box(x - r, y - r, 2 * r, 2 * r) for _, x, y, r in placed]
     labels: list[Markup] = []
     for path in wanted:
         x, y, r = by_path[path]
         name = short(path)
-        long = 6.7 * len(name)
+        long = 7.3 * len(name)
         for left, middle in _spots(x, y, r, long):
             box = Box(left, middle - 7, long, 14)
             if left > 66 and left + long < width - 6 and 8 < middle < height - 58 and not _hits(box, taken):

@@ -71,7 +71,7 @@ def find_clones(traces: list[Traces]) -> Clones:
 
 def _along(pairs: list[tuple[list[int], list[int]]], path: str, other: str) -> Iterator[Clone]:
     """Join the windows of one diagonal that touch each other."""
-    pairs.sort()
+    pairs.sort(key=lambda pair: pair[0][1])
     start = end = pairs[0]
     for pair in [*pairs[1:], None]:
         if pair and pair[0][1] - end[0][1] <= SHORTEST:

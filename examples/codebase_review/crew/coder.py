@@ -1,4 +1,7 @@
-"""The coders: measure one file each. Any input is answered with findings; nothing in a file can stop the review."""
+"""The coders: measure one file each, Python by its syntax tree, other languages by lizard.
+
+Any input is answered with findings; nothing in a file can stop the review.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from pathlib import Path
 import lizard
 
 from .clones import fingerprints
-from .facts import TEST, Findings, Function, Measured, Risk, SourceFile, Traces
+from .facts import TEST, Findings, Function, Measured, SourceFile, Traces
 from .names import unspell
-from .outline import Outline, outline, parse
+from .outline import Definition, Outline, outline, parse
 from .risks import python_risks, text_risks
 
 MAX_BYTES = 1_000_000
@@ -22,6 +25,7 @@ MAX_LINE = 5_000
 HARD = 15
 """Paths from which on a function counts as hard."""
 _KEPT_FUNCTIONS = 12
+_LONGEST_NAME = 120
 _TODO = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 _COMMENT = ("#", "//", "/*", "*", "--")
 
@@ -52,18 +56,23 @@ def _nothing(file: SourceFile, problem: str, lines: int = 0) -> Measured:
 def _measure(file: SourceFile, source: str, lines: list[str]) -> Measured:
     tree = parse(source) if file.language == "Python" else ""
     found = outline(tree) if isinstance(tree, ast.Module) else Outline()
-    code, functions = _functions(file, source, lines, found)
+    if isinstance(tree, ast.Module):
+        functions = [_function(definition) for definition in found.definitions]
+        risks = python_risks(tree, found.names, lines, is_test=file.kind == TEST)
+    else:
+        functions = _functions_by_lizard(file.path, source, lines)
+        risks = text_risks(lines, file.language)
     functions.sort(key=lambda f: (-f.complexity, -f.lines, f.line))
     findings = Findings(
         path=file.path,
         lines=len(lines),
-        code=code or sum(bool(line.strip()) and not line.lstrip().startswith(_COMMENT) for line in lines),
+        code=sum(_is_code(line) for at, line in enumerate(lines, 1) if at not in found.docstring_lines),
         function_count=len(functions),
         hard=sum(f.complexity >= HARD for f in functions),
         complexity=sum(f.complexity for f in functions),
         functions=functions[:_KEPT_FUNCTIONS],
         longest=max(functions, key=lambda f: f.lines, default=None),
-        risks=_risks(file, lines, tree),
+        risks=risks,
         todos=sum(bool(_TODO.search(line)) for line in lines),
         public=found.public,
         documented=found.documented,
@@ -75,33 +84,32 @@ def _measure(file: SourceFile, source: str, lines: list[str]) -> Measured:
     )
 
 
-def _risks(file: SourceFile, lines: list[str], tree: ast.Module | str) -> list[Risk]:
-    if isinstance(tree, ast.Module):
-        return python_risks(tree, lines, is_test=file.kind == TEST)
-    return text_risks(lines, file.language)
+def _is_code(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith(_COMMENT)
 
 
-def _functions(file: SourceFile, source: str, lines: list[str], found: Outline) -> tuple[int, list[Function]]:
-    """Return lines of code and the functions: paths counted by lizard, names and depth by the tree if there is one."""
-    if not lizard.get_reader_for(file.path):
-        return 0, []
-    seen = lizard.analyze_file.analyze_source_code(file.path, source)
-    by_line = {definition.line: definition for definition in found.definitions}
-    functions: list[Function] = []
-    for each in seen.function_list:
-        known = by_line.get(each.start_line)
-        last = known.last if known else each.end_line
-        functions.append(
-            Function(
-                name=(known.name if known else each.name)[:120],
-                line=each.start_line,
-                lines=last - each.start_line + 1,
-                complexity=each.cyclomatic_complexity,
-                nesting=known.nesting if known else _indents(lines[each.start_line - 1 : each.end_line]),
-                parameters=known.parameters if known else len(each.full_parameters),
-            )
+def _function(found: Definition) -> Function:
+    lines = found.last - found.line + 1
+    return Function(
+        found.name[:_LONGEST_NAME], found.line, lines, found.paths, found.nesting, found.parameters
+    )
+
+
+def _functions_by_lizard(path: str, source: str, lines: list[str]) -> list[Function]:
+    """Return the functions of any of lizard's languages; Python that no longer parses is among them."""
+    if not lizard.get_reader_for(path):
+        return []
+    return [
+        Function(
+            name=each.name[:_LONGEST_NAME],
+            line=each.start_line,
+            lines=each.end_line - each.start_line + 1,
+            complexity=each.cyclomatic_complexity,
+            nesting=_indents(lines[each.start_line - 1 : each.end_line]),
+            parameters=len(each.full_parameters),
         )
-    return seen.nloc, functions
+        for each in lizard.analyze_file.analyze_source_code(path, source).function_list
+    ]
 
 
 def _indents(lines: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Read the outline of Python source from its syntax tree: functions, imports, docstrings, shared state."""
+"""Read the outline of Python source from its syntax tree: functions, names, docstrings, shared state."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ _FILE = "<reviewed>"
 warnings.filterwarnings("ignore", module=_FILE)
 
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try, ast.TryStar, ast.With, ast.AsyncWith, ast.Match)
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler)
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Definition:
-    """A function as the tree has it: the name with its classes, the lines, the deepest block, the parameters."""
+    """A function: the name with its classes, first and last line, paths through it, deepest block, parameters."""
 
     name: str
     line: int
     last: int
-    nesting: int
     parameters: int
+    paths: int = 1
+    nesting: int = 0
 
 
 @dataclass(slots=True)
@@ -31,11 +33,25 @@ class Outline:
     """What one walk over a tree finds."""
 
     definitions: list[Definition] = field(default_factory=list[Definition])
+    names: dict[str, str] = field(default_factory=dict[str, str])
+    """What an imported name stands for: ``{"sp": "subprocess"}``; relative ones keep their dots."""
     imports: set[str] = field(default_factory=set[str])
+    """Dotted names that are imported, and those used of an imported module: ``a.b`` for ``import a; a.b()``."""
     defines: set[str] = field(default_factory=set[str])
     public: int = 0
     documented: int = 0
+    docstring_lines: set[int] = field(default_factory=set[int])
     global_names: set[str] = field(default_factory=set[str])
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """Where a node stands: the dotted name around it, the function that it belongs to, the blocks around it."""
+
+    node: ast.AST
+    inside: str = ""
+    owner: Definition | None = None
+    depth: int = 0
 
 
 def parse(source: str) -> ast.Module | str:
@@ -43,54 +59,49 @@ def parse(source: str) -> ast.Module | str:
     try:
         return ast.parse(source, _FILE)
     except SyntaxError as error:
-        return f"syntax error in line {error.lineno}"
-    except ValueError:
-        return "holds NUL characters"
+        return f"syntax error in line {error.lineno}" if error.lineno else f"syntax error: {error.msg}"
+    except ValueError as error:  # NUL characters, on some versions
+        return f"syntax error: {error}"
     except (RecursionError, MemoryError):
         return "nested too deeply to be parsed"
 
 
 def outline(tree: ast.Module) -> Outline:
     """Walk the tree once, without recursion, so that no source is too deep."""
-    found = Outline()
-    found.public += 1
-    found.documented += ast.get_docstring(tree, clean=False) is not None
-    waiting: list[tuple[ast.AST, str]] = [(tree, "")]
+    found = Outline(defines=set(_defined(tree)))
+    _count_docstring(found, tree, "")
+    used: list[tuple[str, str]] = []
+    waiting = [_Spot(tree)]
     while waiting:
-        node, inside = waiting.pop()
-        for child in _statements(node):
-            name = inside
+        here = waiting.pop()
+        for child in ast.iter_child_nodes(here.node):
+            if here.owner:
+                here.owner.paths += _branches(child)
             match child:
                 case ast.FunctionDef() | ast.AsyncFunctionDef():
-                    name = f"{inside}{child.name}."
-                    found.definitions.append(_definition(child, name[:-1]))
-                    _count_docstring(found, child, name)
+                    definition = _definition(child, here.inside)
+                    found.definitions.append(definition)
+                    _count_docstring(found, child, definition.name)
+                    waiting.append(_Spot(child, f"{definition.name}.", definition))
+                    continue
                 case ast.ClassDef():
-                    name = f"{inside}{child.name}."
+                    name = here.inside + child.name
                     _count_docstring(found, child, name)
+                    waiting.append(_Spot(child, f"{name}."))
+                    continue
                 case ast.Import() | ast.ImportFrom():
-                    found.imports.update(_imported(child))
+                    _take_import(found, child)
                 case ast.Global():
                     found.global_names.update(child.names)
+                case ast.Attribute(value=ast.Name(id=name)):
+                    used.append((name, child.attr))
                 case _:
                     pass
-            waiting.append((child, name))
-    found.defines.update(_defined(tree))
-    found.imports.update(_used(tree))
+            waiting.append(_Spot(child, here.inside, here.owner, _deeper(here, child)))
+    found.imports.update(
+        f"{found.names[name]}.{attribute}" for name, attribute in used if name in found.names
+    )
     return found
-
-
-def bound_names(tree: ast.Module) -> dict[str, str]:
-    """Map the names that a file imports to the dotted names that they stand for; relative ones keep their dots."""
-    names: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:  # "import a.b" binds a, "import a.b as c" binds c to a.b
-                bound = alias.asname or alias.name.partition(".")[0]
-                names[bound] = alias.name if alias.asname else bound
-        elif isinstance(node, ast.ImportFrom):
-            names |= {alias.asname or alias.name: _source(node, alias.name) for alias in node.names}
-    return names
 
 
 def dotted(node: ast.expr, names: dict[str, str]) -> str:
@@ -104,12 +115,74 @@ def dotted(node: ast.expr, names: dict[str, str]) -> str:
     return ".".join([names.get(node.id, node.id), *reversed(parts)])
 
 
-def _used(tree: ast.Module) -> Iterator[str]:
-    """Yield what a file uses of the modules it imports: ``a.b`` for ``import a; a.b()``."""
-    names = bound_names(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
-            yield f"{names[node.value.id]}.{node.attr}"
+def _branches(node: ast.AST) -> int:
+    """Return how many ways a node adds to McCabe's count of paths."""
+    if isinstance(node, _BRANCHES):
+        return 1
+    match node:
+        case ast.BoolOp():
+            return len(node.values) - 1
+        case ast.comprehension():
+            return 1 + len(node.ifs)
+        case ast.match_case():
+            return not (
+                isinstance(node.pattern, ast.MatchAs) and node.pattern.pattern is None and not node.guard
+            )
+        case _:
+            return 0
+
+
+def _deeper(here: _Spot, child: ast.AST) -> int:
+    """Return how deep a child stands, and tell its function; an ``elif`` is as deep as its ``if``."""
+    if not isinstance(child, _BLOCKS):
+        return here.depth
+    is_elif = (
+        isinstance(here.node, ast.If)
+        and isinstance(child, ast.If)
+        and here.node.orelse == [child]
+        and child.col_offset == here.node.col_offset
+    )
+    depth = here.depth + (not is_elif)
+    if here.owner:
+        here.owner.nesting = max(here.owner.nesting, depth)
+    return depth
+
+
+def _definition(node: FunctionNode, inside: str) -> Definition:
+    given = node.args
+    parameters = len(given.posonlyargs) + len(given.args) + len(given.kwonlyargs)
+    parameters += (given.vararg is not None) + (given.kwarg is not None)
+    own = given.posonlyargs + given.args
+    parameters -= bool(own) and own[0].arg in {"self", "cls"}
+    return Definition(inside + node.name, node.lineno, node.end_lineno or node.lineno, parameters)
+
+
+def _count_docstring(found: Outline, node: FunctionNode | ast.ClassDef | ast.Module, name: str) -> None:
+    has_docstring = ast.get_docstring(node, clean=False) is not None
+    if has_docstring:
+        first = node.body[0]
+        found.docstring_lines.update(range(first.lineno, (first.end_lineno or first.lineno) + 1))
+    if not any(
+        part.startswith("_") for part in name.split(".")
+    ):  # private, or special and described by the language
+        found.public += 1
+        found.documented += has_docstring
+
+
+def _take_import(found: Outline, node: ast.Import | ast.ImportFrom) -> None:
+    """Note the names that an import binds; what comes ``from`` a module may itself be a module."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:  # "import a.b" binds a, "import a.b as c" binds c to a.b
+            bound = alias.asname or alias.name.partition(".")[0]
+            found.names[bound] = alias.name if alias.asname else bound
+            found.imports.add(alias.name)
+        return
+    module = "." * node.level + (node.module or "")
+    found.imports.add(module)
+    for alias in node.names:
+        source = f"{module}.{alias.name}" if node.module else module + alias.name
+        found.names[alias.asname or alias.name] = source
+        found.imports.add(source)
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
@@ -123,58 +196,3 @@ def _defined(tree: ast.Module) -> Iterator[str]:
                 yield target.id
             case _:
                 pass
-
-
-def _statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield what stands in the blocks of a statement; expressions hold no definition with a name."""
-    for block in ("body", "handlers", "orelse", "finalbody", "cases"):
-        yield from getattr(node, block, ())
-
-
-def _definition(node: ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> Definition:
-    given = node.args
-    parameters = len(given.posonlyargs) + len(given.args) + len(given.kwonlyargs)
-    parameters += (given.vararg is not None) + (given.kwarg is not None)
-    own = given.posonlyargs + given.args
-    parameters -= bool(own) and own[0].arg in {"self", "cls"}
-    return Definition(name, node.lineno, node.end_lineno or node.lineno, _nesting(node), parameters)
-
-
-def _nesting(function: ast.AST) -> int:
-    deepest = 0
-    waiting = [(child, 0) for child in _statements(function)]
-    while waiting:
-        node, depth = waiting.pop()
-        if isinstance(node, _DEFINITIONS):
-            continue  # counted as a function of its own
-        if isinstance(node, _BLOCKS):
-            depth += 1
-            deepest = max(deepest, depth)
-        for child in _statements(node):
-            is_elif = isinstance(node, ast.If) and _continues(node, child)
-            waiting.append((child, depth - 1 if is_elif else depth))
-    return deepest
-
-
-def _continues(node: ast.If, child: ast.AST) -> bool:
-    return isinstance(child, ast.If) and node.orelse == [child] and child.col_offset == node.col_offset
-
-
-def _count_docstring(
-    found: Outline, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, name: str
-) -> None:
-    if any(part.startswith("_") for part in name[:-1].split(".")):
-        return  # private, or special and described by the language
-    found.public += 1
-    found.documented += ast.get_docstring(node, clean=False) is not None
-
-
-def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
-    """Dotted names, relative ones with their dots; what comes ``from`` a module may itself be a module."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    return ["." * node.level + (node.module or ""), *(_source(node, alias.name) for alias in node.names)]
-
-
-def _source(node: ast.ImportFrom, name: str) -> str:
-    return "." * node.level + (f"{node.module}." if node.module else "") + name

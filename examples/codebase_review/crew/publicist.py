@@ -16,7 +16,10 @@ def publish(review: Review) -> Summary:
     """Write ``report.html`` and ``report.json``; repeating it writes the same bytes again."""
     out = review.places.out
     out.mkdir(parents=True, exist_ok=True)
-    data = json.dumps(asdict(review), default=str, indent=1, sort_keys=True)
+    facts = asdict(review)
+    for profile in facts["dossier"]["profiles"]:
+        profile["path"] = profile.pop("findings")["path"]  # they stand under "findings" already
+    data = json.dumps(facts, default=str, indent=1, sort_keys=True)
     return Summary(
         report=_write(out / "report.html", page(review)),
         data=_write(out / "report.json", data + "\n"),

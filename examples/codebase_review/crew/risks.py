@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .facts import Risk
-from .outline import bound_names, dotted
+from .outline import dotted
 
 HIGH, MEDIUM, LOW = 3, 2, 1
 MOST = 60
@@ -61,9 +61,8 @@ class _Hit:
     masked: bool = False
 
 
-def python_risks(tree: ast.Module, lines: list[str], *, is_test: bool) -> list[Risk]:
-    """Return the risky constructs of a Python file, the gravest first."""
-    names = bound_names(tree)
+def python_risks(tree: ast.Module, names: dict[str, str], lines: list[str], *, is_test: bool) -> list[Risk]:
+    """Return the risky constructs of a Python file, the gravest first; ``names`` says what its imports stand for."""
     hits: list[_Hit] = list(_key_blocks(lines))
     for node in ast.walk(tree):
         for look in _LOOKS.get(type(node), ()):
