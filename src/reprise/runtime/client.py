@@ -246,6 +246,8 @@ class RunHandle(Generic[T]):
         future = self._local(self.id) if self._local is not None else None
         if future is None:
             return await self._client.wait(self.id, timeout, settled=True)
+        if timeout is None:
+            return await future
         try:
             async with asyncio.timeout(timeout):
                 return await future

@@ -46,7 +46,7 @@ from reprise.runtime.side import Side
 from reprise.runtime.starting import check_same, opening
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
-from reprise.stores.log import Append, Group, RunChange, append, enlist
+from reprise.stores.log import Append, Group, RunChange, append, enlist, outcome
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
@@ -86,6 +86,7 @@ class Engine:
         self.on_parked: Callable[[int | None], None] = lambda due_at: None
         self.variables = dict(variables or {})
         self._dirty: list[Execution] = []
+        self._sending: list[Append] = []
         self._scheduled = False
         self._waiters: dict[str, list[asyncio.Future[Finished]]] = {}
         self._starting: set[str] = set()
@@ -114,6 +115,16 @@ class Engine:
     def dirty(self, execution: Execution) -> None:
         """Append what the execution has, with the next flush."""
         self._dirty.append(execution)
+        self._schedule()
+
+    def send(self, append: Append) -> asyncio.Future[Append]:
+        """Append something else with the next flush; the future has its outcome."""
+        future, append.done = outcome()
+        self._sending.append(append)
+        self._schedule()
+        return future
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self.outer.call_soon(self._tick)
@@ -125,7 +136,7 @@ class Engine:
     def flush(self) -> None:
         """Hand everything that is to be appended to the log, one append per run."""
         dirty, self._dirty = self._dirty, []
-        appends: list[Append] = []
+        appends, self._sending = self._sending, []
         for execution in dirty:
             append = execution.take(self.numbers.new())
             if append is not None:
@@ -275,7 +286,7 @@ class Engine:
             groups.append(Group(inbox_stream(id), mail))
         self._starting.add(id)
         try:
-            await enlist(self.store.log, [Append(self.numbers.new(), tuple(groups))])
+            await self.send(Append(self.numbers.new(), tuple(groups)))
             self.observe(id, group.events)
             if owned:
                 self.enter(

@@ -130,21 +130,26 @@ class Log(Protocol):
         ...
 
 
-def enlist(log: Log, appends: Sequence[Append]) -> asyncio.Future[Append]:
-    """Submit and return a future of the last append; cancelling the future cancels nothing else."""
-    waiter: asyncio.Future[Append] = asyncio.get_running_loop().create_future()
+def outcome() -> tuple[asyncio.Future[Append], Callable[[Append], None]]:
+    """Return a future of an append's outcome and the ``done`` that settles it."""
+    future: asyncio.Future[Append] = asyncio.get_running_loop().create_future()
 
     def done(append: Append) -> None:
-        if waiter.done():
+        if future.done():
             return
         if append.error is not None:
-            waiter.set_exception(append.error)
+            future.set_exception(append.error)
         else:
-            waiter.set_result(append)
+            future.set_result(append)
 
-    appends[-1].done = done
+    return future, done
+
+
+def enlist(log: Log, appends: Sequence[Append]) -> asyncio.Future[Append]:
+    """Submit and return a future of the last append; cancelling the future cancels nothing else."""
+    future, appends[-1].done = outcome()
     log.submit(appends)
-    return waiter
+    return future
 
 
 def answer(appends: Iterable[Append]) -> None:
