@@ -123,8 +123,9 @@ async def test_a_full_disk_refuses_and_recovers(store: SQLiteStore) -> None:
     with pytest.raises(StoreFull, match="Make room"):
         await append(store.log, 2, Group("a", [event(bytes(100_000))]))
     connection.execute("PRAGMA max_page_count = 1000000")
-    done = await append(store.log, 3, Group("a", [event(bytes(100_000))]))
-    assert done.versions == (2,)
+    again = Append(3, (Group("a", [event(bytes(100_000))]),), error=StoreFull())
+    await enlist(store.log, [again])
+    assert again.versions == (2,)
     assert [r.append for r in await store.log.read("a")] == [1, 3]
 
 

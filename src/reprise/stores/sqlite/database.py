@@ -40,11 +40,6 @@ _NETWORK = frozenset({
 class Cursor(Protocol):
     """What ``execute`` returns, as far as we use it."""
 
-    @property
-    def rowcount(self) -> int:
-        """Return how many rows the statement changed."""
-        ...
-
     def fetchone(self) -> Any:
         """Return the next row, or None."""
         ...
@@ -189,7 +184,12 @@ def upgrade(connection: Connection, path: Path) -> None:
     """
     version = _checked_version(connection, path)
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise UnsupportedFileSystem(
+                f"{path} lies on a file system without the shared memory that SQLite's write-ahead log needs.",
+                hint="Use a local disk, or a postgresql:// store.",
+            )
     for number, script in migrations():
         if number <= version:
             continue

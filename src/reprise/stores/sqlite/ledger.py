@@ -93,6 +93,7 @@ class Ledger:
 
     def stage(self, append: Append) -> None:
         """Check an append and collect its rows, or set its ``error``; nothing of a refused one is kept."""
+        append.error = None  # it may be another try
         groups = append.groups
         try:
             if (
@@ -147,7 +148,8 @@ class Ledger:
 
     def clear_hidden(self, id: int) -> bool:
         """Delete some records of a hidden stream, at last itself; return whether there are more."""
-        gone = self._connection.execute(SQL["drop_records"], (id, RECORDS_PER_DROP)).rowcount
+        self._connection.execute(SQL["drop_records"], (id, RECORDS_PER_DROP))
+        (gone,) = self._connection.execute(SQL["changes"]).fetchone()
         if gone < RECORDS_PER_DROP:
             self._connection.execute(SQL["drop_stream"], (id,))
         return gone == RECORDS_PER_DROP

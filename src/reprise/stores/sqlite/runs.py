@@ -57,7 +57,8 @@ def _find(
     parameters |= {"limit": limit, "before": before}
     if before:
         clauses.append(SQL["where_older" if newest_first else "where_newer"])
-    order = ("newest" if newest_first else "oldest") + "_first" + ("_tagged" if where.tags else "")
+    kind = "_tagged" if where.tags else "_prefix" if where.prefix else ""
+    order = ("newest" if newest_first else "oldest") + "_first" + kind
     select = SQL["select_tagged" if where.tags else "select"]
     # One status at a time: each is a walk of the index in the order asked for, where IN (…) would sort all.
     pages: list[list[RunRow]] = []

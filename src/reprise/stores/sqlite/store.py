@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import os
 import weakref
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from reprise.kernel.clock import Clock, SystemClock
-from reprise.kernel.errors import ConfigurationError, UnknownOption
+from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.stores.sqlite import database, faults
 from reprise.stores.sqlite.database import Connect, Connection
 from reprise.stores.sqlite.leases import SQLiteLease
@@ -202,10 +201,7 @@ def open_sqlite(url: str, clock: Clock | None = None) -> SQLiteStore:
     options: dict[str, Any] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in OPTIONS:
-            near = difflib.get_close_matches(name, OPTIONS, 1, 0) or OPTIONS
-            raise UnknownOption(
-                f"{url!r} has the unknown option {name!r}.", hint=f"Did you mean {near[0]!r}?"
-            )
+            raise unknown_option(name, OPTIONS, "The URL of an SQLite store")
         options[name] = _value(name, value)
     return SQLiteStore(path, clock=clock, **options)
 

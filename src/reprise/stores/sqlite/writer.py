@@ -160,7 +160,6 @@ class Writer:
     def _one_by_one(self, batch: list[Item]) -> list[Item]:
         """Find the item whose value SQLite does not take by giving each a transaction of its own."""
         for item in batch:
-            item.error = None
             try:
                 self._turn([item])
             except Exception as error:  # noqa: BLE001 - as in _commit
@@ -231,6 +230,7 @@ class Writer:
 
     def _work(self, job: Any, others: list[Item]) -> None:
         transaction = self._transaction
+        job.error = None  # it may be another try
         transaction.connection.execute("SAVEPOINT job")
         try:
             job.result = job.work(transaction)
@@ -268,8 +268,6 @@ class Writer:
             self._renew_connection()
             if self._is_there(batch):
                 return
-            for item in batch:
-                item.error = None
             connection = self._transaction.connection
             connection.execute("BEGIN IMMEDIATE")
             self._stage(batch)

@@ -41,6 +41,10 @@ SELECT id FROM streams WHERE closed = 2 AND name >= '~dropped/' AND name < '~dro
 -- name: drop_records
 DELETE FROM records WHERE position IN (SELECT position FROM records WHERE stream = ? LIMIT ?)
 
+-- name: changes
+-- Rows that the last statement changed.
+SELECT changes()
+
 -- name: drop_stream
 DELETE FROM streams WHERE id = ?
 

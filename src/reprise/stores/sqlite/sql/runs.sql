@@ -50,7 +50,8 @@ SELECT r.workflow, count(*) FROM runs r WHERE 1
 SELECT ifnull(r.owner, ''), count(*) FROM runs r WHERE 1
 
 -- name: where_prefix
-AND r.id >= :prefix AND substr(r.id, 1, length(:prefix)) = :prefix
+-- A range of the primary key: no character follows U+10FFFF.
+AND r.id >= :prefix AND r.id < :prefix || char(1114111)
 
 -- name: where_status
 AND r.status = :status
@@ -86,6 +87,13 @@ ORDER BY r.created_at DESC, r.id DESC LIMIT :limit
 
 -- name: oldest_first
 ORDER BY r.created_at, r.id LIMIT :limit
+
+-- name: newest_first_prefix
+-- `+`: find the few with the prefix and sort them, instead of walking all runs in order.
+ORDER BY +r.created_at DESC, +r.id DESC LIMIT :limit
+
+-- name: oldest_first_prefix
+ORDER BY +r.created_at, +r.id LIMIT :limit
 
 -- name: newest_first_tagged
 ORDER BY t.created_at DESC, t.run DESC LIMIT :limit
