@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 # What `make run` reviews; empty = the asyncio package of the interpreter in use.
 INPUT ?=
+# A folder of tests that lies outside of INPUT.
+TESTS ?=
 # The run's id. The same id again resumes the run if it has not ended, so `make run` after a kill goes on.
 ID ?= codebase-review
 
@@ -28,9 +30,12 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: install-run ## Review a codebase (INPUT=path) durably: kill it, run it again, it goes on
-	@input="$(INPUT)"; \
-	[ -n "$$input" ] || input=$$($(BIN)/python -c 'import asyncio; print(asyncio.__path__[0])'); \
-	exec $(BIN)/reprise run examples/codebase_review/flow.py -i path="$$input" --id "$(ID)" --again
+	@input="$(INPUT)" tests="$(TESTS)"; \
+	[ -n "$$input" ] || { \
+		input=$$($(BIN)/python -c 'import asyncio; print(asyncio.__path__[0])'); \
+		tests=$$(dirname "$$input")/test/test_asyncio; [ -d "$$tests" ] || tests=; }; \
+	exec $(BIN)/reprise run examples/codebase_review/flow.py -i path="$$input" $${tests:+-i tests="$$tests"} \
+		--id "$(ID)" --again
 
 test: install-test ## Run all tests
 	$(BIN)/python -m pytest $(ARGS)

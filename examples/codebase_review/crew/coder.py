@@ -27,7 +27,9 @@ HARD = 15
 _KEPT_FUNCTIONS = 12
 _LONGEST_NAME = 120
 _TODO = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
-_COMMENT = ("#", "//", "/*", "*", "--")
+_COMMENTS = dict.fromkeys(("Python", "Perl", "R", "Ruby", "Shell"), ("#",))
+_COMMENTS |= dict.fromkeys(("Lua", "SQL"), ("--",))
+_OTHER_COMMENTS = ("//", "/*", "*")
 
 
 def measure(root: Path, file: SourceFile) -> Measured:
@@ -66,7 +68,7 @@ def _measure(file: SourceFile, source: str, lines: list[str]) -> Measured:
     findings = Findings(
         path=file.path,
         lines=len(lines),
-        code=sum(_is_code(line) for at, line in enumerate(lines, 1) if at not in found.docstring_lines),
+        code=_lines_of_code(file.language, lines, found.docstring_lines),
         function_count=len(functions),
         hard=sum(f.complexity >= HARD for f in functions),
         complexity=sum(f.complexity for f in functions),
@@ -84,8 +86,11 @@ def _measure(file: SourceFile, source: str, lines: list[str]) -> Measured:
     )
 
 
-def _is_code(line: str) -> bool:
-    return bool(line.strip()) and not line.lstrip().startswith(_COMMENT)
+def _lines_of_code(language: str, lines: list[str], docstrings: set[int]) -> int:
+    """Count the lines that are not blank, no comment and no docstring."""
+    comments = _COMMENTS.get(language, _OTHER_COMMENTS)
+    stripped = (line.strip() for at, line in enumerate(lines, 1) if at not in docstrings)
+    return sum(bool(line) and not line.startswith(comments) for line in stripped)
 
 
 def _function(found: Definition) -> Function:

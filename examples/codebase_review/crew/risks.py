@@ -75,7 +75,9 @@ def python_risks(tree: ast.Module, names: dict[str, str], lines: list[str], *, i
 def text_risks(lines: list[str], language: str) -> list[Risk]:
     """Return the risky calls that a line by line look finds in another language."""
     patterns = [
-        (re.compile(p), *rest) for languages, p, *rest in _PATTERNS if language in languages.split("|")
+        (re.compile(pattern), rule, grade, says)
+        for languages, pattern, rule, grade, says in _PATTERNS
+        if language in languages.split("|")
     ]
     hits = list(_key_blocks(lines))
     for number, line in enumerate(lines, 1):

@@ -50,6 +50,30 @@ def test_functions_have_their_classes_paths_depth_and_parameters(look):
     assert (found.public, found.documented) == (4, 1)  # module, A, A.m, A.m.inner; A
 
 
+def test_an_elif_is_as_deep_as_its_if_and_an_if_in_an_else_is_deeper(look):
+    flat = "def f(a):\n if a: pass\n elif a: pass\n elif a: pass\n else: pass\n"
+    deep = "def f(a):\n if a: pass\n else:\n  if a: pass\n  else:\n   if a: pass\n"
+    assert [look(text).findings.functions[0].nesting for text in (flat, deep)] == [1, 3]
+    assert [look(text).findings.functions[0].complexity for text in (flat, deep)] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("body", "paths"),
+    [
+        ("pass", 1),
+        ("return a and b or c", 3),
+        ("return [x for x in a if x if y]", 4),
+        ("return b if a else c", 2),
+        ("match a:\n  case 1: pass\n  case 2 if b: pass\n  case _: pass", 3),
+        ("try: pass\n except A: pass\n except B: pass\n finally: pass", 3),
+        ("async with a: pass", 1),
+        ("f = lambda: a or b", 2),
+    ],
+)
+def test_paths_are_counted_by_the_tree(look, body, paths):
+    assert look(f"async def f():\n {body}\n").findings.functions[0].complexity == paths
+
+
 def test_other_languages_are_measured_by_lizard_and_indentation(look):
     found = look(
         """
@@ -71,6 +95,7 @@ def test_other_languages_are_measured_by_lizard_and_indentation(look):
 def test_lines_are_counted_as_the_parser_counts_them(look):
     found = look("# a\x0c\r\nx = 1\u2028\r\n\r\neval(x)\r\n".encode())
     assert found.findings.lines == 4
+    assert [(risk.line, risk.code) for risk in look(b"x = 1\reval(x)\r").findings.risks] == [(2, "eval(x)")]
     look_at = look("'\x0c'\neval(x)\n").findings.risks[0]
     assert (look_at.line, look_at.code) == (2, "eval(x)")
 
@@ -81,7 +106,6 @@ def test_lines_are_counted_as_the_parser_counts_them(look):
         ("def f(:\n", "syntax error in line 1"),
         ("x = 1\0\n", "null bytes"),
         ("(" * 5000, ""),
-        ("-" * 4000 + "1", "nested too deeply"),
         ("x = '" + "a" * 6000 + "'\n", "looks generated (a line of 6,006 characters)"),
     ],
 )
@@ -89,6 +113,17 @@ def test_no_text_stops_a_coder(look, text, problem):
     found = look(text).findings
     assert problem in found.problem
     assert found.problem
+
+
+def test_source_nested_too_deeply_is_measured_or_said_to_be(look):
+    found = look("-" * 4000 + "1").findings
+    assert found.problem in {"", "nested too deeply to be parsed"}  # newer parsers go deeper
+    assert found.code == 1
+
+
+def test_lines_of_code_are_neither_comments_nor_docstrings(look):
+    assert look('"""Doc\n\nmore."""\n\n# note\nf(\n  *a,\n)\n').findings.code == 3
+    assert look("#include <x.h>\n// note\n/* more\n * and */\nint x;\n", "x.c").findings.code == 2
 
 
 def test_a_file_that_changed_since_the_inventory_is_said_not_raised(look, tmp_path, monkeypatch):

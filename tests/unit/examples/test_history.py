@@ -67,6 +67,19 @@ def test_a_shallow_clone_is_said_to_be_one(made, tmp_path):
     assert "shallow" in past.note
 
 
+def sign(made):
+    """Give the last commit a signature, for which git would start a program."""
+    show = subprocess.run(
+        ["git", "cat-file", "commit", "HEAD"], cwd=made.root, check=True, capture_output=True
+    )
+    head, _, message = show.stdout.partition(b"\n\n")
+    signature = b"gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----"
+    make = ["git", "hash-object", "-t", "commit", "-w", "--stdin"]
+    signed = head + b"\n" + signature + b"\n\n" + message
+    done = subprocess.run(make, cwd=made.root, input=signed, check=True, capture_output=True)
+    made.git("update-ref", "HEAD", done.stdout.decode().strip())
+
+
 def test_a_repository_cannot_make_git_run_its_programs(made, tmp_path):
     made.commit({"a.py": "1"})
     trap = tmp_path / "trap"
@@ -75,11 +88,16 @@ def test_a_repository_cannot_make_git_run_its_programs(made, tmp_path):
     for key in ("core.fsmonitor", "core.pager", "gpg.program", "diff.external", "core.sshCommand"):
         made.git("config", key, str(trap))
     made.git("config", "log.showSignature", "true")
+    sign(made)
     assert read_history(made.root).commits == 1
     assert git.ask(made.root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").out == b"a.py\0"
     assert not (tmp_path / "sprung").exists()
-    subprocess.run(["git", "status"], cwd=made.root, check=True, capture_output=True)
-    assert (tmp_path / "sprung").exists(), "the trap must work, or this test proves nothing"
+    for way in (["status"], ["log"]):
+        (tmp_path / "sprung").unlink(missing_ok=True)
+        subprocess.run(["git", *way], cwd=made.root, check=True, capture_output=True)
+        assert (tmp_path / "sprung").exists(), (
+            f"git {way[0]} must step into the trap, or this test proves nothing"
+        )
 
 
 def test_a_slow_git_is_given_up(made, tmp_path, monkeypatch):
