@@ -227,7 +227,7 @@ class RunHandle(Generic[T]):
         client: Client,
         id: str,
         decode: Callable[[bytes], Any],
-        local: Callable[[str], asyncio.Future[Finished] | None] | None = None,
+        local: Callable[[str], asyncio.Future[Finished | None] | None] | None = None,
     ) -> None:
         self.id = id
         self._client = client
@@ -243,12 +243,13 @@ class RunHandle(Generic[T]):
         Raises:
             ResultTimeout: it had not ended in ``timeout`` seconds; it goes on.
         """
-        future = self._local(self.id) if self._local is not None else None
-        if future is None:
-            return await self._client.wait(self.id, timeout, settled=True)
+        finished: Finished | None = None
         try:
             async with asyncio.timeout(timeout):
-                return await future
+                if (future := self._local(self.id) if self._local is not None else None) is not None:
+                    finished = await future
+                # It is not in our memory, or left it: another worker may go on with it.
+                return finished or await self._client.wait(self.id, settled=True)
         except TimeoutError:
             raise ResultTimeout(
                 f"Run {self.id} is still going on after {timeout} s.", hint="Wait again."
