@@ -131,7 +131,7 @@ class Reprise:
         )
         self._engine.observers.extend(self._observers)
         if self._capture_logs:
-            self._handler = SideHandler(self._engine.side)
+            self._handler = SideHandler(self._engine.side, self._engine)
             logging.getLogger().addHandler(self._handler)
         if self._executes:
             self._worker = Worker(self.store, self._engine, self.clock, claims=self._claims, only=self._only)

@@ -227,7 +227,7 @@ class RunHandle(Generic[T]):
         client: Client,
         id: str,
         decode: Callable[[bytes], Any],
-        local: Callable[[str], asyncio.Future[Finished] | None] | None = None,
+        local: Callable[[str], asyncio.Future[Finished | None] | None] | None = None,
     ) -> None:
         self.id = id
         self._client = client
@@ -243,18 +243,21 @@ class RunHandle(Generic[T]):
         Raises:
             ResultTimeout: it had not ended in ``timeout`` seconds; it goes on.
         """
-        future = self._local(self.id) if self._local is not None else None
-        if future is None:
-            return await self._client.wait(self.id, timeout, settled=True)
         if timeout is None:
-            return await future
+            return await self._end()
         try:
             async with asyncio.timeout(timeout):
-                return await future
+                return await self._end()
         except TimeoutError:
             raise ResultTimeout(
                 f"Run {self.id} is still going on after {timeout} s.", hint="Wait again."
             ) from None
+
+    async def _end(self) -> Finished:
+        future = self._local(self.id) if self._local is not None else None
+        finished = await future if future is not None else None
+        # It is not in our memory, or left it: another worker may go on with it.
+        return finished or await self._client.wait(self.id, settled=True)
 
     async def result(self, timeout: float | None = None) -> T:
         """Wait for the end of the run and return its result.

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from reprise.kernel.errors import BodyError, DeadlineExceeded, RepriseError, RunCancelled, StuckBodyError
 from reprise.kernel.events import CancelRequest, ChildFinished, Event, Finished, Kind, inbox_stream
+from reprise.kernel.failures import encode_error
 from reprise.stores.log import Group, RunChange
 
 if TYPE_CHECKING:
@@ -42,6 +44,48 @@ def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
                 )
             )
     return groups
+
+
+def outcome_of(execution: Execution) -> Finished:
+    """Return how a body ended whose main task is done."""
+    main, request = execution.main, execution.cancel_request
+    if main.cancelled():
+        if request is not None and request.deadline:
+            return failed(DeadlineExceeded(f"Run {execution.id} did not end before its deadline."))
+        reason = request.reason if request is not None else "the body cancelled itself"
+        return Finished("cancelled", error=encode_error(RunCancelled(reason)))
+    error = main.exception()
+    if error is not None:
+        return failed(_explained(execution, error))
+    try:
+        return Finished("completed", msgspec.Raw(execution.encode_result(main.result())))
+    except RepriseError as unwritable:
+        return failed(unwritable)
+
+
+def failed(error: BaseException) -> Finished:
+    """Return the end by an error."""
+    return Finished("failed", error=encode_error(error))
+
+
+def _explained(execution: Execution, error: BaseException) -> BaseException:
+    """Say what to do where asyncio says only that a future is of another loop."""
+    if not isinstance(error, RuntimeError | ValueError) or "different loop" not in str(error):
+        return error
+    return BodyError(
+        f"The body of run {execution.id} waited for a task or future of another event loop. {error}",
+        hint="Await steps, timers, signals and child runs; put foreign work into a @step.",
+    )
+
+
+def stuck(execution: Execution) -> StuckBodyError:
+    """Return the error of a body that waits for what can never come."""
+    tasks = [task for task in [execution.main, *execution.loop.tasks] if not task.done()]
+    waits = "; ".join(f"{task.get_name()} at {line_of(task)}" for task in tasks)
+    return StuckBodyError(
+        f"The body of run {execution.id} waits for something that is no step, timer, signal or child: {waits}.",
+        hint="Put the threaded or foreign work into a @step; look for a lock that is never released.",
+    )
 
 
 def caller() -> str:

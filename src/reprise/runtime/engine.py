@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -43,7 +44,7 @@ from reprise.runtime.host import Job
 from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
-from reprise.runtime.starting import check_same, opening
+from reprise.runtime.starting import check_same, child_id, opening
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange, append, enlist, outcome
@@ -88,7 +89,7 @@ class Engine:
         self._dirty: list[Execution] = []
         self._sending: list[Append] = []
         self._scheduled = False
-        self._waiters: dict[str, list[asyncio.Future[Finished]]] = {}
+        self._waiters: dict[str, list[asyncio.Future[Finished | None]]] = {}
         self._starting: set[str] = set()
         self._tapped: set[str] = set()
         self._reading: set[str] = set()
@@ -138,6 +139,8 @@ class Engine:
         dirty, self._dirty = self._dirty, []
         appends, self._sending = self._sending, []
         for execution in dirty:
+            if execution.done:
+                continue  # it left memory; what it still wanted to say is said by whoever goes on
             append = execution.take(self.numbers.new())
             if append is not None:
                 if self.observers:
@@ -158,7 +161,12 @@ class Engine:
     def observe(self, run: str, events: Sequence[Event]) -> None:
         """Show observers what became durable."""
         for observe in self.observers:
-            observe(run, events)
+            try:
+                observe(run, events)
+            except Exception as error:
+                self.outer.call_exception_handler(
+                    {"message": f"observer {observe!r} failed; run {run} goes on", "exception": error}
+                )
 
     def start_jobs(self, jobs: Sequence[Job]) -> None:
         """Execute steps; start child runs."""
@@ -222,18 +230,19 @@ class Engine:
             self.counters["lost"] += 1
             if not isinstance(error, AppendRefused):
                 self.orphans.add(execution.id)
+            self.tell(execution.id, None)
 
-    def tell(self, run: str, finished: Finished) -> None:
-        """Tell whoever waits here how a run ended, or that it rests."""
+    def tell(self, run: str, finished: Finished | None) -> None:
+        """Tell whoever waits here how a run ended, or that it rests; None = it left memory, look elsewhere."""
         for waiter in self._waiters.pop(run, ()):
             if not waiter.done():
                 waiter.set_result(finished)
 
-    def waiter(self, run: str) -> asyncio.Future[Finished] | None:
-        """Return a future of the end of a run that is in memory here, None if it is not."""
+    def waiter(self, run: str) -> asyncio.Future[Finished | None] | None:
+        """Return a future of the end of a run that is in memory here, None if it is not; see :meth:`tell`."""
         if run not in self.executions and run not in self._starting:
             return None
-        waiter: asyncio.Future[Finished] = self.outer.create_future()
+        waiter: asyncio.Future[Finished | None] = self.outer.create_future()
         self._waiters.setdefault(run, []).append(waiter)
         return waiter
 
@@ -301,8 +310,11 @@ class Engine:
         except StaleVersion:
             await check_same(self.store.log, workflow, input, id)
             return False
+        except StoreError:
+            self.orphans.add(id)  # whether it was written may be unknown
+            raise
         finally:
-            self._starting.discard(id)
+            self._entered(id)
         self.counters["started"] += 1
         return True
 
@@ -310,22 +322,16 @@ class Engine:
         self, workflow: Workflow[..., Any], id: str, token: int, history: History, has_mail: bool = False
     ) -> Execution:
         """Bring a run that is owned here into memory and let it go on."""
+        variables = self._set_variables(history.started) if history.started.variables else None
         try:
             args, kwargs = workflow.arguments.decode(bytes(history.started.input))
-        except CodecError as error:
+            body = partial(workflow.function, *args, **kwargs)
+            execution = Execution(self, id, token, history, body, workflow.encode, variables)
+        except (CodecError, TypeError) as error:
             raise NonDeterminismError(
-                f"The input of run {id} does not fit {workflow.name!r} any more. {error.what}",
+                f"The input of run {id} does not fit {workflow.name!r} any more. {error}",
                 hint="Run it with the code that started it.",
             ) from error
-        execution = Execution(
-            self,
-            id,
-            token,
-            history,
-            lambda: workflow.function(*args, **kwargs),
-            workflow.encode,
-            self._set_variables(history.started) if history.started.variables else None,
-        )
         self.executions[id] = execution
         execution.had_mail = has_mail or id in self._tapped
         self._tapped.discard(id)
@@ -356,7 +362,7 @@ class Engine:
         parent, workflow = job.execution, job.step
         if job.key in parent.children:
             return
-        id = f"{parent.id}{job.key}"
+        id = child_id(parent.id, job.key)
         try:
             input = workflow.arguments.encode(job.args, job.kwargs)
         except CodecError as error:
@@ -364,7 +370,8 @@ class Engine:
             return
         parent.children[job.key] = id
         self.registry.add(workflow)
-        started, group = opening(
+        started, group = (job.context or parent.context).run(
+            opening,
             self,
             workflow,
             input,
@@ -385,16 +392,17 @@ class Engine:
                 job.print,
             ),
             group,
-            lambda: self._child_is_durable(workflow, id, history, group.events),
+            lambda durable: self._child_started(durable, workflow, id, history, group.events),
         )
 
-    def _child_is_durable(
-        self, workflow: Workflow[..., Any], id: str, history: History, events: Sequence[Event]
+    def _child_started(
+        self, durable: bool, workflow: Workflow[..., Any], id: str, history: History, events: Sequence[Event]
     ) -> None:
-        self._starting.discard(id)
-        self.observe(id, events)
-        self.counters["started"] += 1
-        self.enter(workflow, id, 1, history)
+        if durable:
+            self.observe(id, events)
+            self.counters["started"] += 1
+            self.enter(workflow, id, 1, history)
+        self._entered(id)
 
     async def take_over(self, row: RunRow) -> Execution | None:
         """Take a run over and let it go on here; None when that is not possible (see :mod:`takeover`)."""
@@ -403,8 +411,17 @@ class Engine:
         self._starting.add(row.id)
         try:
             return await take_over(self, row)
+        except StoreError:
+            self.orphans.add(row.id)  # it may be ours by now
+            raise
         finally:
-            self._starting.discard(row.id)
+            self._entered(row.id)
+
+    def _entered(self, run: str) -> None:
+        """Note that a run is in memory by now, or will not come."""
+        self._starting.discard(run)
+        if run not in self.executions:
+            self.tell(run, None)
 
     # ---------------------------------------------------------------- mail
 
@@ -464,28 +481,41 @@ class Engine:
         if execution.done or execution.finishing:
             return
         execution.record(Kind.RUN_PAUSED, mail)
-        execution.alter(status="paused", owner=None, due_at=None)
+        # Due once more: a wish to resume may have come while we settled.
+        execution.alter(status="paused", owner=None, due_at=self.now())
         final = execution.take(self.numbers.new())
+        assert final is not None
         execution.evict()
         self.ended_quietly(execution)
-        if final is not None:
+        try:
             await enlist(self.store.log, [final])
-        self.tell(execution.id, Finished("paused"))
-        self.store.signal.wake([run_stream(execution.id)])
+        except AppendRefused:
+            self.counters["lost"] += 1
+        except StoreError:
+            self.orphans.add(execution.id)
+            raise
+        self.store.signal.wake([run_stream(execution.id), "runs"])
 
     async def park(self, execution: Execution) -> bool:
         """Let a waiting run go from memory, if no mail came meanwhile. Its timers make it due again."""
         if execution.done or not execution.idle or not execution.live:
             return False
-        due = min((round(handle.due * 1_000_000) for handle in execution.loop.timers.values()), default=None)
-        now = self.now()
-        change = RunChange(execution.id, "waiting", owner=None, due_at=due, at=now)
-        rest = Group(execution.stream, (), execution.version, execution.token, run=change)
+        due, version = execution.due_at(), execution.version
+        change = RunChange(execution.id, execution.resting("waiting"), owner=None, due_at=due, at=self.now())
+        rest = Group(execution.stream, (), version, execution.token, run=change)
         inbox = Group(inbox_stream(execution.id), (), execution.inbox_version)
         try:
             await append(self.store.log, self.numbers.new(), rest, inbox)
         except StaleVersion:
             self.bring_mail(execution.id)
+            return False
+        except AppendRefused as error:
+            execution.lose(error)  # another worker owns it
+            return False
+        if execution.done:
+            return False
+        if not execution.idle or execution.version != version:
+            execution.alter(status="running", owner=self.worker, due_at=None)  # it went on meanwhile
             return False
         execution.evict()
         self.ended_quietly(execution)
@@ -500,6 +530,7 @@ class Engine:
         timer = self._deadlines.pop(execution.id, None)
         if timer is not None:
             timer.cancel()
+        self.tell(execution.id, None)
 
     def idle(self) -> list[Execution]:
         """Return the runs that only wait, longest first."""
@@ -518,15 +549,15 @@ class Engine:
         releases: list[Append] = []
         for execution in list(self.executions.values()):
             if not execution.finishing and not execution.done:
-                execution.alter(owner=None, due_at=self.now(), status="pending")
+                execution.alter(owner=None, due_at=self.now(), status=execution.resting("pending"))
             final = execution.take(self.numbers.new())
             if final is not None:
                 releases.append(final)
         if releases:
             try:
                 await enlist(self.store.log, releases)
-            except AppendRefused:
-                self.counters["lost"] += 1
+            except StoreError:
+                self.counters["lost"] += 1  # others take them when our lease ends
         for execution in list(self.executions.values()):
             execution.evict()
             self.ended_quietly(execution)
@@ -552,8 +583,11 @@ class Engine:
 
 
 def _pause_in(records: Sequence[Record], execution: Execution) -> str | None:
-    """Return the id of an unseen request to pause, None if there is none."""
+    """Return the id of an unseen request to pause that nobody took back, None if there is none."""
+    found: str | None = None
     for record in records:
         if record.kind == Kind.PAUSE_SENT and record.key not in execution.seen:
-            return record.key
-    return None
+            found = record.key
+        elif record.kind == Kind.RESUME_SENT:
+            found = None
+    return found

@@ -19,11 +19,9 @@ import msgspec
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.errors import (
     BodyError,
-    DeadlineExceeded,
     NonDeterminismError,
     RepriseError,
     RunCancelled,
-    StuckBodyError,
 )
 from reprise.kernel.events import (
     CancelRequest,
@@ -37,7 +35,7 @@ from reprise.kernel.events import (
 )
 from reprise.kernel.failures import decode_error, encode_error
 from reprise.runtime.branch import BRANCH, RUN, Branch
-from reprise.runtime.ending import caller, ends_elsewhere, line_of, where_it_waits
+from reprise.runtime.ending import caller, ends_elsewhere, failed, outcome_of, stuck, where_it_waits
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
 from reprise.runtime.history import History
 from reprise.runtime.host import Host, Job
@@ -48,7 +46,8 @@ from reprise.runtime.unwind import unwind
 from reprise.stores.log import Append, Group, RunChange
 
 _OWN_VARIABLES = 2
-"""Context variables that the runtime itself puts into a body: the run and the branch."""
+"""Context variables that the runtime itself puts into a body: the run and the branch. A step of a body that has more
+is executed in a context of its own."""
 _LOOK_AT_CLOCK = 16
 """Deliveries between two looks at the clock."""
 
@@ -100,9 +99,9 @@ class Execution:
         self.out: list[Event] = []
         self.extra: list[Group] = []
         self.change: RunChange | None = None
-        self.after: list[Callable[[], None]] = []
-        self.acks: deque[list[Callable[[], None]]] = deque()
-        """One entry for each append on its way: what to call when it is durable."""
+        self.after: list[Callable[[bool], None]] = []
+        self.acks: deque[list[Callable[[bool], None]]] = deque()
+        """One entry for each append on its way: whom to tell whether it was written."""
         self.holding = False
         self.settled: asyncio.Future[None] | None = None
         self.scheduled = False
@@ -122,7 +121,6 @@ class Execution:
         self.context.run(RUN.set, self)
         if variables is not None:
             self.context.run(variables)
-        self._empty = len(self.context)
         self.main = RunTask.make(self.context.run(body), self.loop, self.id, self.context, self.loop.number())
 
     # ---------------------------------------------------------------- what the body asks for
@@ -144,7 +142,7 @@ class Execution:
         )
         self.waiting[key] = future
         self.to_start[key] = Job(
-            self, key, step, args, kwargs, print, context if len(context) > self._empty else None
+            self, key, step, args, kwargs, print, context if len(context) > _OWN_VARIABLES else None
         )
         return future
 
@@ -202,11 +200,11 @@ class Execution:
         self.recorded.add(job.key)
         self.record(kind, job.key, data, job.print, took)
 
-    def spawn(self, note: Event, opening: Group, durable: Callable[[], None]) -> None:
-        """Append the note of a child run together with the first events of the child."""
+    def spawn(self, note: Event, opening: Group, settled: Callable[[bool], None]) -> None:
+        """Append the note of a child run together with the first events of the child; say whether that was done."""
         self.out.append(note)
         self.extra.append(opening)
-        self.after.append(durable)
+        self.after.append(settled)
         self._mark()
 
     def alter(self, **fields: Any) -> RunChange:
@@ -238,14 +236,13 @@ class Execution:
 
     def committed(self, append: Append) -> None:
         """Receive an append that is durable, or was refused."""
-        after = self.acks.popleft()
+        for settled in self.acks.popleft():
+            settled(append.error is None)
         if self.done:
             return
         if append.error is not None:
             self.lose(append.error)
             return
-        for durable in after:
-            durable()
         events = append.groups[0].events
         if events and events[-1].kind == Kind.RUN_FINISHED:
             self._finished(msgspec.json.decode(events[-1].data, type=Finished))
@@ -288,7 +285,7 @@ class Execution:
         elif self.live:
             if self.settled is not None and not self.settled.done():
                 self.settled.set_result(None)
-            if not self.ending and not self.holding:
+            if not self.holding:
                 self._look_if_stuck()
 
     def _advance(self) -> bool:
@@ -306,7 +303,7 @@ class Execution:
                     self._begin_end()
                     continue
                 if self._at_end():
-                    self._finish(self._outcome())
+                    self._finish(outcome_of(self))
                     return False
             if self.history:
                 self.deliver(self.history.popleft())
@@ -427,6 +424,17 @@ class Execution:
         """Tell whether nothing of the run executes or is on its way: it only waits."""
         return not (self.in_flight or self.out or self.acks or self.scheduled or self.pending or self.marked)
 
+    def due_at(self) -> int | None:
+        """Return when somebody must look at the run although no mail came, microseconds."""
+        due = [round(handle.due * MICROSECONDS) for handle in self.loop.timers.values()]
+        if self.started.deadline and "deadline" not in self.seen:
+            due.append(self.started.deadline)
+        return min(due, default=None)
+
+    def resting(self, status: str) -> str:
+        """Return the state of the run when it leaves memory: ``status``, unless it is about to be cancelled."""
+        return status if self.cancel_request is None else "cancelling"
+
     async def settle(self) -> None:
         """Start nothing more and wait until what executes is recorded."""
         self.holding = True
@@ -438,15 +446,7 @@ class Execution:
         if not self.idle:
             return
         if not self.armed and not self.mail.waiting and not self.child_jobs:
-            waits = "; ".join(
-                f"{task.get_name()} at {line_of(task)}" for task in [self.main, *self.loop.tasks]
-            )
-            self.fail(
-                StuckBodyError(
-                    f"The body of run {self.id} waits for something that is no step, timer, signal or child: {waits}.",
-                    hint="Put the threaded or foreign work into a @step; look for a lock that is never released.",
-                )
-            )
+            self.fail(stuck(self))
             return
         self.host.quiet(self)
 
@@ -489,7 +489,7 @@ class Execution:
         for task in list(self.loop.tasks):
             task.cancel()
         for future in list(self.waiting.values()):
-            if future.step.on_end == "cancel":
+            if future.step.on_end != "wait":
                 future.cancel()
         self.loop.close_generators(self.context)
 
@@ -507,25 +507,6 @@ class Execution:
             if record.kind <= Kind.TIMER_FIRED and record.key not in known:
                 raise self._unreached("timer" if record.kind == Kind.TIMER_FIRED else "step", record.key)
         return True
-
-    def _outcome(self) -> Finished:
-        main = self.main
-        request = self.cancel_request
-        if main.cancelled():
-            if request is not None and request.deadline:
-                return self._failed(DeadlineExceeded(f"Run {self.id} did not end before its deadline."))
-            reason = request.reason if request is not None else "the body cancelled itself"
-            return Finished("cancelled", error=encode_error(RunCancelled(reason)))
-        error = main.exception()
-        if error is not None:
-            return self._failed(error)
-        try:
-            return Finished("completed", msgspec.Raw(self.encode_result(main.result())))
-        except RepriseError as unwritable:
-            return self._failed(unwritable)
-
-    def _failed(self, error: BaseException) -> Finished:
-        return Finished("failed", error=encode_error(error))
 
     def _finish(self, finished: Finished) -> None:
         """Append the end. What of the run still executes is abandoned; its results would be refused."""
@@ -551,14 +532,15 @@ class Execution:
             self.host.stop_job(job)
 
     def fail(self, error: BodyError) -> None:
-        """End a run whose body broke the rules: failed if it was live, else stranded with its history untouched."""
+        """End a run whose body broke the rules: failed, or stranded with its history untouched if that was replayed."""
         if self.done or self.failing is not None:
             return
         self.failing = error
-        live = self.live and not isinstance(error, NonDeterminismError)
+        # With all its history delivered, what the body does is news: this code would have failed at first, too.
+        news = not self.history and not isinstance(error, NonDeterminismError)
         self._unwind()
-        if live:
-            self._finish(self._failed(error))
+        if news:
+            self._finish(failed(error))
             return
         self.done = True
         self.host.ended(self, None, error)

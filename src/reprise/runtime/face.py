@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
+from asyncio import events
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, overload
 
@@ -126,6 +127,8 @@ async def wait_for_signal(name: str, type: Any = Any, timeout: float | timedelta
     execution = RUN.get()
     if execution is None:
         raise BodyError(f"A signal ({name!r}) can be awaited only in the body of a workflow.")
+    if events._get_running_loop() is not execution.loop:
+        raise execution.loop.elsewhere(f"wait_for_signal({name!r})")
     async with asyncio.timeout(None if timeout is None else seconds(timeout, "timeout")):
         value = await execution.mail.take(name)
     try:

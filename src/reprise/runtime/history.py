@@ -38,7 +38,8 @@ class History(msgspec.Struct):
     owned: int = 0
     """Take-overs since the run last made progress."""
     cancelling: bool = False
-    paused: bool = False
+    paused: str = ""
+    """Id of the request because of which the run rests, '' if it does not."""
     finished: Finished | None = None
 
 
@@ -91,10 +92,26 @@ def _noted(history: History, record: Record) -> None:
         history.children[record.key] = msgspec.json.decode(record.data, type=ChildStarted).run
         history.prints[record.key] = record.print
     elif kind == Kind.RUN_PAUSED:
-        history.paused = True
+        history.paused = record.key
         history.seen.add(record.key)
     elif kind == Kind.RUN_RESUMED:
-        history.paused = False
+        history.paused = ""
         history.seen.add(record.key)
     elif kind == Kind.RUN_FINISHED:
         history.finished = msgspec.json.decode(record.data, type=Finished)
+
+
+def wishes(history: History, mail: Sequence[Record]) -> list[str]:
+    """Return keys of the mail that wants a resting run to go on, and that no RUN_RESUMED answered yet.
+
+    To resume and to cancel are such wishes; of a paused run, only those that were sent after the request to pause.
+    """
+    found: list[str] = []
+    for record in mail:
+        if history.paused and record.key == history.paused:
+            found.clear()
+        elif record.kind == Kind.RESUME_SENT:
+            found.append(record.key)
+        elif record.kind == Kind.CANCEL_SENT and record.key not in history.seen:
+            found.append(f"for {record.key}")  # the key itself is that of the CANCEL_REQUESTED to come
+    return [key for key in found if key not in history.seen]

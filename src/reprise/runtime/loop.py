@@ -16,6 +16,7 @@ import weakref
 from asyncio import events
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, cast
 
@@ -241,6 +242,17 @@ class RunLoop(asyncio.AbstractEventLoop):
         self.poison = self.poison or error
         raise error
 
+    def elsewhere(self, what: str) -> BodyError:
+        """Return the error for a call from a thread or another loop; the run fails with it, whoever catches it."""
+        error = BodyError(
+            f"{what} was called from outside of the loop of run {self.run} (a thread, a task of another event loop).",
+            hint="Await it in the body itself; threaded work belongs into a @step.",
+        )
+        self.poison = self.poison or error
+        with suppress(RuntimeError):  # the outer loop has ended: nobody is left to be told
+            self.outer.call_soon_threadsafe(self._fail, error)
+        return error
+
     # ---------------------------------------------------------------- draining
 
     def drain(self) -> bool:
@@ -364,6 +376,11 @@ class RefusingLoop(RunLoop):
         self.refusals += 1
         if self.refusals < REFUSALS:
             raise Evicted("the body is being unwound from memory")
+
+    def number(self) -> int:
+        """Raise Evicted: a step is called."""
+        self._refuse()
+        return super().number()
 
     def call_soon(
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None

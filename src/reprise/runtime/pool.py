@@ -111,7 +111,7 @@ class Pool:
         timer = self._backing_off.pop(job, None)
         if timer is not None:
             timer.cancel()
-            job.execution.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
+        job.execution.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
 
     async def close(self, grace: float) -> None:
         """Let running steps end within ``grace`` seconds, cancel the others, and release everything."""

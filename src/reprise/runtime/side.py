@@ -15,6 +15,7 @@ import msgspec
 from reprise.kernel.clock import Clock
 from reprise.kernel.events import Event, Kind, LogLine, Progress, log_stream, progress_stream
 from reprise.runtime.branch import RUN
+from reprise.runtime.host import Host
 from reprise.runtime.pool import STEP
 from reprise.stores.log import Append, Group
 from reprise.stores.store import Store
@@ -90,22 +91,22 @@ class Side:
 class SideHandler(logging.Handler):
     """Copy what steps log to the run's side stream."""
 
-    def __init__(self, side: Side, level: int = logging.INFO) -> None:
+    def __init__(self, side: Side, host: Host, level: int = logging.INFO) -> None:
         super().__init__(level)
         self._side = side
+        self._host = host
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record if it belongs to a step, or to a body that is not replaying."""
         job = STEP.get(None)
-        run, key = (job.execution.id, job.key) if job is not None else ("", "")
-        if job is None:
-            execution = RUN.get()
-            if execution is None or not execution.live:
-                return
-            run = execution.id
+        execution = job.execution if job is not None else RUN.get()
+        # Of several engines in a process, each has its handler; a line belongs to one of them.
+        if execution is None or execution.host is not self._host or (job is None and not execution.live):
+            return
         try:
             text = self.format(record)[:LONGEST_LINE]
         except Exception:
             self.handleError(record)
             return
-        self._side.line(run, LogLine(record.levelname, record.name, text, key))
+        line = LogLine(record.levelname, record.name, text, job.key if job is not None else "")
+        self._side.line(execution.id, line)

@@ -61,6 +61,15 @@ def opening(
     return started, Group(run_stream(id), events, 0, 1, takes=True, run=change)
 
 
+def child_id(parent: str, key: str) -> str:
+    """Return the id of the child run that ``parent`` starts under ``key``; no id of a user's own run is like it.
+
+    >>> child_id("order-7", ":2.ship"), child_id("order-7", "invoice")
+    ('order-7:2.ship', 'order-7:invoice')
+    """
+    return f"{parent}{key}" if key[0] in ":/" else f"{parent}:{key}"
+
+
 async def check_same(log: Log, workflow: Workflow[..., Any], input: bytes, id: str) -> None:
     """Check that the run that has the id is the one that was meant.
 

@@ -18,7 +18,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from reprise.kernel.arguments import Arguments
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import BodyError, ConfigurationError, unknown_option
+from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.kernel.policy import Retry, seconds
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.handles import StepFuture
@@ -73,8 +73,8 @@ class Recorded(Generic[P, R]):
         Outside of any event loop a synchronous step is simply called.
         """
         if self.is_sync and events._get_running_loop() is None:
-            if RUN.get() is not None:
-                raise _elsewhere(self.name)
+            if (run := RUN.get()) is not None:
+                raise run.loop.elsewhere(f"Step {self.name}")
             return self.function(*args, **kwargs)
         return cast("Coroutine[Any, Any, R]", StepCall(self, args, kwargs))
 
@@ -161,7 +161,7 @@ class StepCall(Coroutine[Any, Any, Any]):
         if run is None:
             return self._plainly().__await__()
         if events._get_running_loop() is not run.loop:
-            raise _elsewhere(self.step.name)
+            raise run.loop.elsewhere(f"Step {self.step.name}")
         step = self.step
         return run.call(step, self.args, self.kwargs, step.key or BRANCH.get().step(step.name)).__await__()
 
@@ -197,13 +197,6 @@ class StepCall(Coroutine[Any, Any, Any]):
                 stacklevel=2,
                 source=self,
             )
-
-
-def _elsewhere(name: str) -> BodyError:
-    return BodyError(
-        f"Step {name} was called from outside of the loop of its run (a thread, or another event loop).",
-        hint="Await it in the body itself; threaded work belongs into the step.",
-    )
 
 
 def check_options(owner: str, given: dict[str, Any], known: Collection[str]) -> None:

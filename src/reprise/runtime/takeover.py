@@ -11,19 +11,29 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from reprise.kernel.errors import AppendRefused, NonDeterminismError, RepriseError, RunNeedsAttention
+from reprise.kernel.errors import (
+    AppendRefused,
+    NonDeterminismError,
+    RepriseError,
+    RunNeedsAttention,
+    RunStranded,
+    StoreCorrupt,
+    StoreError,
+)
 from reprise.kernel.events import (
     Event,
     Finished,
     Kind,
     Owned,
+    Record,
     Stranded,
     inbox_stream,
     run_stream,
 )
 from reprise.kernel.failures import encode_error
 from reprise.runtime.execution import Execution
-from reprise.runtime.history import POISON, History, read_history
+from reprise.runtime.history import POISON, History, read_history, wishes
+from reprise.runtime.starting import PYTHON
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Group, Head, RunChange, append
 from reprise.stores.runs import RunRow
@@ -52,16 +62,22 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
     head = await log.head(stream)
     if head.closed or not head.version or head.token != row.token:
         return None  # it has ended, or another worker took it since the row was read
-    history = read_history(row.id, await log.read(stream))
-    mail = await log.read(inbox_stream(row.id))
-    resumed = [m.key for m in mail if m.kind == Kind.RESUME_SENT and m.key not in history.seen]
-    if history.owned >= POISON and not resumed:
-        await _needs_attention(engine, row, head)
+    try:
+        history = read_history(row.id, await log.read(stream))
+        mail = await log.read(inbox_stream(row.id))
+    except StoreCorrupt as error:
+        await _needs_attention(engine, row, head, str(error))
+        return None
+    poisoned = history.owned >= POISON
+    resumed = wishes(history, mail) if poisoned or history.paused else []
+    if poisoned and not resumed:
+        reason = f"taken over {POISON} times without progress: it may kill its workers"
+        await _needs_attention(engine, row, head, reason, mail)
         return None
     if history.paused and not resumed:
-        await _release(engine, row.id, head, status="paused", owner=None, due_at=None)
+        await _release(engine, row.id, head, mail, status="paused", owner=None, due_at=None)
         return None
-    owner = await _own(engine, row.id, head, history, resumed)
+    owner = await _own(engine, row, head, history, resumed)
     try:
         return engine.enter(workflow, row.id, owner.token, history, bool(mail))
     except NonDeterminismError as error:
@@ -69,10 +85,12 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         return None
 
 
-async def _own(engine: Engine, run: str, head: Head, history: History, resumed: Sequence[str]) -> Head:
+async def _own(engine: Engine, row: RunRow, head: Head, history: History, resumed: Sequence[str]) -> Head:
     """Append the take-over; bring ``history`` up to date and return where the stream is then."""
-    token, now = head.token + 1, max(engine.now(), history.at)
-    owned = Owned(engine.worker, token, 1 if resumed else history.owned + 1)
+    run, token, now = row.id, head.token + 1, max(engine.now(), history.at)
+    # A run that was given back (parked, drained, stranded), or that we lost by our store's fault, killed nobody.
+    died = row.owner not in (None, engine.worker) and not resumed
+    owned = Owned(engine.worker, token, history.owned + 1 if died else 1)
     events = [Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(owned))]
     events += [Event(Kind.RUN_RESUMED, now, key) for key in resumed]
     status = "cancelling" if history.cancelling else "running"
@@ -96,39 +114,49 @@ async def _unknown(engine: Engine, row: RunRow) -> None:
     await _release(engine, row.id, head, status="stranded", owner=None, error=reason)
 
 
-async def _needs_attention(engine: Engine, row: RunRow, head: Head) -> None:
-    reason = f"taken over {POISON} times without progress: it may kill its workers"
-    await _release(engine, row.id, head, status="needs_attention", owner=None, due_at=None, error=reason)
+async def _needs_attention(
+    engine: Engine, row: RunRow, head: Head, reason: str, mail: Sequence[Record] | None = None
+) -> None:
+    rest: dict[str, Any] = {"status": "needs_attention", "owner": None, "due_at": None, "error": reason[:500]}
+    await _release(engine, row.id, head, mail, **rest)
     engine.tell(row.id, Finished("needs_attention", error=encode_error(RunNeedsAttention(reason))))
 
 
-async def _release(engine: Engine, run: str, head: Head, **fields: Any) -> None:
-    """Change the index row of a run, if the run is still where we saw it."""
+async def _release(
+    engine: Engine, run: str, head: Head, mail: Sequence[Record] | None = None, **fields: Any
+) -> None:
+    """Change the index row of a run, if the run is still where we saw it, and no mail came but ``mail``."""
     change = RunChange(run, at=engine.now(), **fields)
-    group = Group(run_stream(run), (), head.version, head.token, run=change)
-    await append(engine.store.log, engine.numbers.new(), group)
+    groups = [Group(run_stream(run), (), head.version, head.token, run=change)]
+    if mail is not None:
+        groups.append(Group(inbox_stream(run), (), mail[-1].version if mail else 0))
+    await append(engine.store.log, engine.numbers.new(), *groups)
     engine.store.signal.wake([run_stream(run)])
 
 
 async def strand(engine: Engine, execution: Execution, error: RepriseError) -> None:
     """Give back a run whose history this code cannot replay; nothing of it was executed."""
-    note = Event(
-        Kind.RUN_STRANDED, engine.now(), "", msgspec.json.encode(Stranded(str(error), engine.worker))
-    )
+    reason = str(error)
+    if execution.started.python != PYTHON:
+        reason += f" It was started under Python {execution.started.python}, this is {PYTHON}."
+    note = Event(Kind.RUN_STRANDED, engine.now(), "", msgspec.json.encode(Stranded(reason, engine.worker)))
     change = RunChange(
         execution.id,
         "stranded",
         owner=None,
         due_at=None,
-        error=str(error)[:500],
+        error=reason[:500],
         build=engine.build,
         at=note.at,
     )
     group = Group(execution.stream, [note], execution.version, execution.token, run=change)
     try:
         await append(engine.store.log, engine.numbers.new(), group)
-    except AppendRefused:
+    except StoreError as failure:
+        if not isinstance(failure, AppendRefused):
+            engine.orphans.add(execution.id)
+        engine.tell(execution.id, None)
         return
     engine.observe(execution.id, [note])
-    engine.tell(execution.id, Finished("stranded", error=encode_error(error)))
+    engine.tell(execution.id, Finished("stranded", error=encode_error(RunStranded(reason))))
     engine.store.signal.wake([run_stream(execution.id)])

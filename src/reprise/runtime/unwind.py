@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import events
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
 from typing import Any
 
-from reprise.kernel.errors import Evicted
 from reprise.runtime.handles import RunTask
-from reprise.runtime.loop import RunLoop
+from reprise.runtime.loop import REFUSALS, RunLoop
 
 GRAVEYARD: list[Coroutine[Any, Any, Any]] = []
 """Coroutines that catch everything in a loop and so cannot be closed; kept, and counted, rather than collected."""
@@ -58,16 +57,21 @@ def _close_task(loop: RunLoop, task: RunTask) -> None:
     assert coro is not None
     asyncio.tasks._enter_task(loop, task)
     try:
-        task.context.run(coro.close)
-    except Evicted:
-        pass
-    except RuntimeError as error:
-        if "ignored GeneratorExit" in str(error):
+        # A ``finally`` that waits for a lock or for sleep(0) does not end at the first call: each stops one wait.
+        if not any(_closed(task.context, coro.close) for _ in range(REFUSALS)):
             GRAVEYARD.append(coro)  # type: ignore[arg-type]
-    except BaseException:  # noqa: S110  (what a body raises while it is unwound is nobody's news)
-        pass
     finally:
         asyncio.tasks._leave_task(loop, task)
+
+
+def _closed(context: Context, close: Callable[[], None]) -> bool:
+    try:
+        context.run(close)
+    except RuntimeError as error:
+        return "ignored GeneratorExit" not in str(error)
+    except BaseException:  # noqa: S110  (what a body raises while it is unwound is nobody's news)
+        pass
+    return True
 
 
 def _close_generator(generator: Any, context: Context) -> None:

@@ -107,14 +107,11 @@ class Worker:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._ttl / 3)
-            if self._grant is None:
-                continue
-            try:
-                self._grant = (await self._store.lease.renew([self._grant], self._ttl))[0]
-            except StoreError:
-                continue
-            if self._grant is None:
-                await self._lost()
+            with suppress(StoreError):  # tried again soon; the log refuses whatever we may not do
+                if self._grant is not None:
+                    self._grant = (await self._store.lease.renew([self._grant], self._ttl))[0]
+                if self._grant is None:
+                    await self._lost()
 
     async def _lost(self) -> None:
         """Others may own our runs by now: leave them, and begin again under a new name."""
@@ -168,7 +165,7 @@ class Worker:
         rows = await self._due(dead, limit)
         taken = 0
         for row in rows:
-            taken += await self._act(row)
+            taken += await self._try(row)
         for worker in dead:
             if len(rows) < limit and not self._only:
                 self._presence.forget(worker)
@@ -201,6 +198,17 @@ class Worker:
             before = rows[-1].id if len(rows) == BATCH else ""
             if not before:
                 return
+
+    async def _try(self, row: RunRow) -> bool:
+        """Act on a run; what is wrong with it must not keep the worker from the others."""
+        try:
+            return await self._act(row)
+        except StoreError:
+            raise
+        except Exception as error:
+            message = f"run {row.id} of {row.workflow!r} could not be taken up"
+            asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
+            return False
 
     async def _act(self, row: RunRow) -> bool:
         engine = self._engine
@@ -238,8 +246,8 @@ class Worker:
         for run in list(self._engine.orphans):
             rows = await self._store.runs.find(RunFilter(prefix=run), limit=1, newest_first=False)
             self._engine.orphans.discard(run)
-            if rows and rows[0].id == run:
-                await self._engine.take_over(rows[0])
+            if rows and rows[0].id == run and rows[0].owner == self.id:
+                await self._try(rows[0])
 
     def statistics(self) -> dict[str, int | str]:
         """Return the engine's counts and the worker's name."""
