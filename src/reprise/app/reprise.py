@@ -21,7 +21,7 @@ from reprise.runtime.engine import Engine, Observer
 from reprise.runtime.middleware import Middleware
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import SideHandler
-from reprise.runtime.worker import Worker
+from reprise.runtime.worker import LEASE, Worker
 from reprise.runtime.workflow import Workflow
 from reprise.stores import open_store
 from reprise.stores.store import Store
@@ -63,6 +63,8 @@ class Reprise:
         variables: context variables that enter bodies, by the name under which they are recorded.
         observers: called with (run id, events) after events are durable; must not block.
         build: name of the code version, shown with runs.
+        lease: seconds (or timedelta) after which others take the runs of a worker that stopped answering. One that was
+            killed on the same machine is succeeded at once, without that wait.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Reprise:
         clock: Clock | None = None,
         capture_logs: bool = True,
         grace: float = 10.0,
+        lease: float | timedelta = LEASE,
     ) -> None:
         self.clock = clock or SystemClock()
         self.store = open_store(store) if isinstance(store, str) else store
@@ -101,6 +104,7 @@ class Reprise:
         self._observers = list(observers)
         self._capture_logs = capture_logs
         self._grace = grace
+        self._lease = seconds(lease, "lease")
         self._engine: Engine | None = None
         self._worker: Worker | None = None
         self._handler: SideHandler | None = None
@@ -134,7 +138,9 @@ class Reprise:
             self._handler = SideHandler(self._engine.side, self._engine)
             logging.getLogger().addHandler(self._handler)
         if self._executes:
-            self._worker = Worker(self.store, self._engine, self.clock, claims=self._claims, only=self._only)
+            self._worker = Worker(
+                self.store, self._engine, self.clock, ttl=self._lease, claims=self._claims, only=self._only
+            )
             await self._worker.start()
 
     async def close(self) -> None:

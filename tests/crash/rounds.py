@@ -1,0 +1,242 @@
+"""A round: processes work on one file, are killed and paused at random moments, and in the end all must be well."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reprise import Reprise
+from reprise.kernel.events import Kind, Owned, run_stream
+from reprise.runtime.history import STEP_KINDS
+from reprise.stores.sqlite import SQLiteStore
+from tests.crash import client_main, flows, ledger
+from tests.crash.checker import Verdict, check
+from tests.crash.nursery import Nursery
+
+PATIENCE = 45.0
+"""Seconds after which something that should happen is taken for never happening."""
+LEASE = 1.0
+
+
+class Round:
+    """Worker processes and a client on one file in ``folder``."""
+
+    def __init__(self, nursery: Nursery, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.counts: Counter[str] = Counter()
+        self.workers: list[int] = []
+        self.client = 0
+        self._nursery = nursery
+        self._dice = random.Random(seed)
+        self._executed = ledger.Reader(folder / flows.EXECUTED)
+        self._open: defaultdict[int, set[tuple[str, str, int]]] = defaultdict(set)
+        self._begun: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
+        self._began = 0
+
+    # ---------------------------------------------------------------- processes
+
+    def start_worker(self, **options: object) -> int:
+        """Start one more worker."""
+        options = {"name": f"worker{len(self.workers)}", "lease": LEASE, **options}
+        self.workers.append(self._nursery.spawn("worker", self.folder, **options))
+        return self.workers[-1]
+
+    def start_client(self) -> None:
+        """Start the client, or the one that goes on where the last was killed."""
+        self.client = self._nursery.spawn("client", self.folder)
+
+    def cycle(self) -> None:
+        """Let the processes come to a random moment, kill some, and start others in their place."""
+        self.wait_until_began(self._dice.randint(1, 50))
+        until = time.perf_counter() + self._dice.random() * 0.01
+        while time.perf_counter() < until:
+            pass
+        what = self._dice.random()
+        victims = [self._dice.choice(self.workers)]
+        if what < 0.2:
+            victims = list(self.workers)
+        if 0.15 < what < 0.3:
+            victims = [self.client]
+        elif what < 0.05:
+            victims.append(self.client)
+        self.kill(victims)
+
+    def kill(self, victims: list[int]) -> None:
+        """``kill -9``, note what was going on in the victims, start successors."""
+        for victim in victims:
+            self._check_alive(victim)
+        if self._dice.random() < 0.5:
+            # Stopping first lets us see where the victim was; it dies of the same signal and never runs again.
+            for victim in victims:
+                os.kill(victim, signal.SIGSTOP)
+                self._wait_for_state(victim, "T")
+            self.counts["kills inside a commit"] += sum("turn" in self._locks(victim) for victim in victims)
+        self._nursery.kill(*victims)
+        self._read()
+        self.counts["cycles"] += 1
+        self.counts["kills"] += len(victims)
+        for victim in victims:
+            self.counts["kills with steps in flight"] += bool(self._open[victim])
+            self.counts["steps in flight at kills"] += len(self._open[victim])
+            if victim == self.client:
+                self.start_client()
+            else:
+                self.workers.remove(victim)
+                self.start_worker()
+
+    def pause(self, worker: int) -> None:
+        """Stop a worker outside of a commit for longer than its lease, let others take its runs, let it go on."""
+        self._stop_outside_of_a_commit(worker)
+        held = {run for run, _, _ in self._open[worker]}
+        before = {run: self._token(run) for run in held}
+        try:
+            self.wait_until(lambda: any(self._token(run) > before[run] for run in held), "a take-over")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        self.counts["pauses past the lease"] += 1
+
+    def _stop_outside_of_a_commit(self, worker: int) -> None:
+        """A process stopped inside a commit keeps the file's lock from everybody; that is no take-over to be seen."""
+
+        def stopped() -> bool:
+            os.kill(worker, signal.SIGSTOP)
+            self._wait_for_state(worker, "T")
+            if not self._locks(worker) and self.in_flight(worker):
+                return True
+            os.kill(worker, signal.SIGCONT)
+            return False
+
+        self.wait_until(stopped, "the worker to be outside of a commit with steps in flight")
+
+    def _wait_for_state(self, pid: int, state: str) -> None:
+        def reached() -> bool:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == state
+
+        self.wait_until(reached, f"process {pid} to be in state {state}")
+
+    def _locks(self, pid: int) -> set[str]:
+        """Return which locks of the turnstile a process holds, or waits for (``-> turn``)."""
+        folder = self.folder / f"{client_main.DATABASE}.wake"
+        names = {str((folder / name).stat().st_ino): name for name in ("gate", "turn")}
+        found: set[str] = set()
+        for line in Path("/proc/locks").read_text().splitlines():
+            waits, fields = "-> " in line, line.replace("-> ", "").split()
+            name = names.get(fields[5].rpartition(":")[2])
+            if name and fields[4] == str(pid):
+                found.add(f"-> {name}" if waits else name)
+        return found
+
+    def _check_alive(self, pid: int) -> None:
+        status = self._nursery.ended(pid)
+        assert status is None, f"process {pid} ended by itself with {status}:\n{self.said()}"
+
+    def said(self) -> str:
+        """Return the end of what the processes wrote to stderr."""
+        stderr = self.folder / "stderr"
+        return stderr.read_text()[-4000:] if stderr.exists() else "(nothing on stderr)"
+
+    # ---------------------------------------------------------------- runs that the test starts itself
+
+    def start_run(self, workflow: str, n: int) -> str:
+        """Start a run for whatever worker; return its id."""
+        return asyncio.run(_start(self.folder, workflow, n))
+
+    def wait_for_end(self, run: str) -> None:
+        """Wait until the log holds the end of a run."""
+        self.wait_until(lambda: bool(self._column("data", run, Kind.RUN_FINISHED)), f"{run} to end")
+
+    def executing(self) -> int:
+        """Return the process with the most steps in flight."""
+        self._read()
+        return max(self.workers, key=lambda pid: len(self._open[pid]))
+
+    def unrecorded(self, pid: int) -> int:
+        """Return how many steps a process has begun whose outcome the log does not have."""
+        self._read()
+        recorded: dict[str, set[str]] = {}
+        for run in {run for run, _ in self._begun[pid]}:
+            recorded[run] = {key for kind in STEP_KINDS for key in self._column("key", run, kind)}
+        return sum(key not in recorded[run] for run, key in self._begun[pid])
+
+    # ---------------------------------------------------------------- watching
+
+    def _read(self) -> None:
+        for line in self._executed.new():
+            if isinstance(line, ledger.Began):
+                self._began += 1
+                self._begun[line.pid].add((line.run, line.key))
+                self._open[line.pid].add((line.run, line.key, line.attempt))
+            elif isinstance(line, ledger.Ended):
+                self._open[line.pid].discard((line.run, line.key, line.attempt))
+
+    def in_flight(self, pid: int) -> int:
+        """Return how many steps a process has begun and not ended."""
+        self._read()
+        return len(self._open[pid])
+
+    def began(self) -> int:
+        """Return how many executions began so far."""
+        self._read()
+        return self._began
+
+    def wait_until_began(self, more: int) -> None:
+        """Wait for so many more executions."""
+        goal = self.began() + more
+        self.wait_until(lambda: self.began() >= goal, f"{more} more steps to begin")
+
+    def _token(self, run: str) -> int:
+        """Return the token under which a run is owned now."""
+        return max(msgspec.json.decode(data, type=Owned).token for data in self._column("data", run, Kind.RUN_OWNED))
+
+    def _column(self, column: str, run: str, kind: Kind) -> list[Any]:
+        connection = sqlite3.connect(f"file:{self.folder / client_main.DATABASE}?mode=ro", uri=True)
+        try:
+            found = connection.execute(
+                f"SELECT {column} FROM records r JOIN streams s ON s.id = r.stream WHERE s.name = ? AND r.kind = ?",
+                (run_stream(run), int(kind)),
+            )
+            return [value for (value,) in found]
+        finally:
+            connection.close()
+
+    def wait_until(self, holds: Callable[[], bool], what: str) -> None:
+        """Look until it holds; what is looked at are files that other processes write."""
+        until = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < until, f"waited {PATIENCE} s for {what}:\n{self.said()}"
+            time.sleep(0.002)
+
+    # ---------------------------------------------------------------- the end
+
+    def finish(self) -> Verdict:
+        """Let everything that was started come to its end, stop the workers politely, and judge."""
+        (self.folder / client_main.ENOUGH).touch()
+        if self.client:
+            self.wait_until(lambda: self._nursery.ended(self.client) is not None, "the client to see all ends")
+            assert (self.folder / "stderr").read_text() == "", self.said()
+        return self.judge()
+
+    def judge(self) -> Verdict:
+        """Stop the workers politely and compare everything."""
+        for worker in self.workers:
+            os.kill(worker, signal.SIGTERM)
+        for worker in self.workers:
+            self.wait_until(lambda pid=worker: self._nursery.ended(pid) is not None, f"worker {worker} to drain")
+        verdict = asyncio.run(check(self.folder))
+        verdict.counts.update(self.counts)
+        return verdict
+
+
+async def _start(folder: Path, workflow: str, n: int) -> str:
+    async with Reprise(SQLiteStore(folder / client_main.DATABASE), worker=False, capture_logs=False) as app:
+        return (await app.start(flows.BY_NAME[workflow], n, id=f"{workflow}-{n}", detach=True)).id

@@ -1,0 +1,100 @@
+"""kill -9 and pauses over real processes on one SQLite file: nothing acknowledged is lost, nothing recorded twice."""
+
+import random
+from collections import Counter
+
+import pytest
+from tests.crash import client_main, ledger
+from tests.crash.conftest import CYCLES, SEED, again
+from tests.crash.rounds import Round
+
+PER_ROUND = 25
+ROUNDS = -(-CYCLES // PER_ROUND)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_nothing_is_lost_over_kills(number, nursery, tmp_path, counts, request):
+    seed = SEED + number
+    round = Round(nursery, tmp_path, seed)
+    for _ in range(2 + seed % 2):
+        round.start_worker()
+    round.start_client()
+    cycles = min(PER_ROUND, CYCLES - number * PER_ROUND)
+    for cycle in range(cycles):
+        round.cycle()
+        if cycle == seed % cycles:
+            round.wait_until_began(5)
+            round.pause(round.executing())
+    verdict = round.finish()
+    counts.update(verdict.counts)
+    assert not verdict.faults, again(request, seed)
+    assert verdict.counts["finished"] == verdict.counts["runs"] > 0
+
+
+def pause_an_owner(nursery, folder, *, fenced):
+    """Let a worker be paused with 20 steps in flight until another took its run, and go on beside it."""
+    round = Round(nursery, folder, SEED)
+    for _ in range(2):
+        round.start_worker(fenced=fenced)
+    run = round.start_run("slow_fan", 20)
+    round.wait_until_began(20)
+    paused = round.executing()
+    round.pause(paused)
+    said = [ledger.Reader(path) for path in folder.glob(f"*-{paused}.said.jsonl")]
+    if fenced:
+        round.wait_until(lambda: any(isinstance(line, ledger.Refused) for file in said for line in file.new()),
+                         "the paused worker to be refused")  # fmt: skip
+    round.wait_for_end(run)
+    return round.judge()
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_paused_owner_does_not_write(number, nursery, tmp_path, counts, request):
+    verdict = pause_an_owner(nursery, tmp_path, fenced=True)
+    counts.update(verdict.counts)
+    assert not verdict.faults, again(request, SEED)
+    assert verdict.counts["refused stale writes"] > 0
+    assert verdict.counts["executed again"] > 0
+
+
+def test_control_without_fencing_a_paused_owner_records_twice(nursery, tmp_path, counts):
+    verdict = pause_an_owner(nursery, tmp_path, fenced=False)
+    counts["control: recorded twice without fencing"] += len(verdict.twice)
+    assert verdict.twice, "the checker sees no double record where there must be some: its zero means nothing"
+
+
+def test_control_a_promise_before_the_commit_is_lost(nursery, tmp_path, counts):
+    """Only the client runs, so nothing is finished; what counts is that starts it promised are not there."""
+    round = Round(nursery, tmp_path, SEED)
+    promised = ledger.Reader(tmp_path / client_main.PROMISED)
+    dice = random.Random(SEED)
+    for _ in range(5):
+        client = nursery.spawn("client", tmp_path, early=True)
+        seen = Counter()
+
+        def enough(more=dice.randint(10, 60), seen=seen):
+            seen["lines"] += len(promised.new())
+            return seen["lines"] >= more
+
+        round.wait_until(enough, "promises")
+        nursery.kill(client)
+    verdict = round.judge()
+    counts["control: lost when promised too early"] += len(verdict.lost)
+    assert verdict.lost, "the checker misses no start that was promised before its commit: its zero means nothing"
+
+
+def test_the_zeros_mean_something(counts):
+    """After the rounds: what must not be zero for them to have shown anything."""
+    if not counts["cycles"]:
+        pytest.skip("no round was run")
+    for name in (
+        "kills with steps in flight",
+        "kills inside a commit",
+        "pauses past the lease",
+        "take-overs",
+        "refused stale writes",
+        "executed again",
+        "acknowledged",
+    ):
+        assert counts[name] > 0, f"{name}: 0 over {counts['cycles']} cycles"

@@ -1,0 +1,105 @@
+"""A worker process: ``python -m tests.crash.worker_main '{"folder": …}'``, or forked by the nursery."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reprise import Reprise
+from reprise.kernel.errors import AppendRefused
+from reprise.kernel.events import Event, Kind
+from reprise.stores import conditions
+from reprise.stores.log import ANY, Append, Head
+from reprise.stores.sqlite import SQLiteStore, ledger as keeper
+from tests.crash import flows
+from tests.crash.ledger import Durable, Ledger, Refused
+
+DATABASE = "runs.db"
+
+
+class Options(msgspec.Struct):
+    """What a worker is told."""
+
+    folder: str
+    name: str
+    lease: float = 15.0
+    concurrency: int = 20
+    fenced: bool = True
+    """False = the control: appends are let through whatever token they carry."""
+
+
+async def work(options: Options) -> None:
+    """Execute runs until SIGTERM; write what the log acknowledged and what it refused."""
+    folder = Path(options.folder)
+    flows.keep_ledger(folder)
+    said = Ledger(folder / f"{options.name}.said.jsonl")
+    if not options.fenced:
+        keeper.admit = _admit_anything
+
+    def durable(run: str, events: Sequence[Event]) -> None:
+        for event in events:
+            said.write(Durable(run, int(event.kind), event.key, event.data))
+
+    store = SQLiteStore(folder / DATABASE)
+    store.log.submit = _telling_refusals(store.log.submit, said)
+    app = Reprise(
+        store,
+        workflows=flows.WORKFLOWS,
+        observers=[durable],
+        concurrency=options.concurrency,
+        lease=options.lease,
+        capture_logs=False,
+    )
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    async with app:
+        await ended.wait()
+
+
+def _telling_refusals(submit: Callable[[Sequence[Append]], None], said: Ledger) -> Any:
+    def submit_told(appends: Sequence[Append]) -> None:
+        for append in appends:
+            if append.groups[0].events and not append.groups[0].takes:
+                append.done = _told(append.done, said)
+        submit(appends)
+
+    return submit_told
+
+
+def _told(done: Callable[[Append], None] | None, said: Ledger) -> Callable[[Append], None]:
+    def told(append: Append) -> None:
+        first = append.groups[0]
+        if isinstance(append.error, AppendRefused) and first.stream.startswith("run/"):
+            keys = [event.key for event in first.events if event.kind != Kind.STEP_STARTED]
+            said.write(Refused(first.stream[4:], append.id, type(append.error).__name__, keys))
+        if done is not None:
+            done(append)
+
+    return told
+
+
+def _admit_anything(append: Append, heads: dict[str, Head]) -> dict[str, Head]:
+    """Stand in for ``admit`` as it would be without fencing: whoever writes is taken for the owner."""
+    groups = [
+        group
+        if group.takes or not group.stream.startswith("run/")
+        else msgspec.structs.replace(group, token=heads.get(group.stream, Head()).token, expected=ANY)
+        for group in append.groups
+    ]
+    return conditions.admit(msgspec.structs.replace(append, groups=tuple(groups)), heads)
+
+
+def main(options: dict[str, Any]) -> None:
+    """Be a worker."""
+    asyncio.run(work(msgspec.convert(options | {"name": f"{options['name']}-{os.getpid()}"}, Options)))
+
+
+if __name__ == "__main__":
+    main(msgspec.json.decode(sys.argv[1]))
