@@ -1,8 +1,6 @@
-"""What the command's exit code says: one table."""
+"""From errors to exit codes. From the states of runs to exit codes is the business of ``kernel.machine``."""
 
 from __future__ import annotations
-
-from enum import IntEnum
 
 from reprise.kernel.errors import (
     ConfigurationError,
@@ -13,45 +11,30 @@ from reprise.kernel.errors import (
     RunConflict,
     RunEnded,
     RunNotFound,
+    RunPaused,
     StoreError,
+    UnknownWorkflow,
+)
+from reprise.kernel.machine import ExitCode
+
+_ERRORS: tuple[tuple[type[RepriseError], ExitCode], ...] = (
+    (ConfigurationError, ExitCode.USAGE),
+    (UnknownWorkflow, ExitCode.USAGE),
+    (RunNotFound, ExitCode.NOT_FOUND),
+    (StoreError, ExitCode.UNREACHABLE),
+    (ResultTimeout, ExitCode.TIMEOUT),
+    (DeadlineExceeded, ExitCode.TIMEOUT),
+    (RunCancelled, ExitCode.CANCELLED),
+    (RunConflict, ExitCode.CONFLICT),
+    (RunEnded, ExitCode.CONFLICT),
+    (RunPaused, ExitCode.INTERRUPTED),
 )
 
 
-class Exit(IntEnum):
-    """Exit codes."""
-
-    OK = 0
-    FAILED = 1
-    """The run failed, or a person has to decide."""
-    USAGE = 2
-    """The command, an option or the input is wrong."""
-    NOT_FOUND = 3
-    UNREACHABLE = 4
-    """The store cannot be reached, read or written."""
-    TIMEOUT = 5
-    """The time to wait, or the run's own deadline, is over."""
-    CANCELLED = 6
-    CONFLICT = 7
-    """The id is taken by another run, or the run has ended."""
-    INTERRUPTED = 130
-
-
-_ERRORS: tuple[tuple[type[RepriseError], Exit], ...] = (
-    (ConfigurationError, Exit.USAGE),
-    (RunNotFound, Exit.NOT_FOUND),
-    (StoreError, Exit.UNREACHABLE),
-    (ResultTimeout, Exit.TIMEOUT),
-    (DeadlineExceeded, Exit.TIMEOUT),
-    (RunCancelled, Exit.CANCELLED),
-    (RunConflict, Exit.CONFLICT),
-    (RunEnded, Exit.CONFLICT),
-)
-
-
-def code_of(error: RepriseError) -> Exit:
+def code_of(error: RepriseError) -> ExitCode:
     """Return the exit code for an error of ours.
 
     >>> code_of(RunNotFound()).name, code_of(RepriseError()).name
     ('NOT_FOUND', 'FAILED')
     """
-    return next((code for kind, code in _ERRORS if isinstance(error, kind)), Exit.FAILED)
+    return next((code for kind, code in _ERRORS if isinstance(error, kind)), ExitCode.FAILED)

@@ -78,6 +78,18 @@ class Screen:
         self.out.file.write((clean(text) if self.out.is_terminal else text) + "\n")
         self.out.file.flush()
 
+    def line(self, text: Text) -> None:
+        """Write one styled line to stdout; it is wrapped on a terminal and never cut."""
+        if self.out.is_terminal:
+            self.out.print(text)
+        else:
+            self.raw(text.plain.rstrip())
+
+    def lines(self, texts: Iterable[Text]) -> None:
+        """Write styled lines to stdout."""
+        for text in texts:
+            self.line(text)
+
     def json(self, data: bytes) -> None:
         """Write one JSON value: indented for people, on one line for programs."""
         indent = 2 if self.out.is_terminal else -1
