@@ -1,0 +1,165 @@
+"""One run on one page: what ``reprise show`` prints for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from reprise.cli.drive import FILE_TAG
+from reprise.cli.moments import ago, duration, local
+from reprise.cli.output import clean, line, table
+from reprise.cli.paint import error_lines, status
+from reprise.cli.session import flag
+from reprise.cli.tree import Row, State, Step, Tree
+from reprise.kernel.machine import RUN, RunStatus
+from reprise.stores.runs import RunRow
+
+MANY = 8
+"""Steps of one name that are listed one by one; more become one line."""
+LONG = 2_000
+"""Characters of an input or a result that are shown; ``-o json`` shows all."""
+
+_STATES = {State.DONE: "green", State.FAILED: "red", State.RETRYING: "yellow", State.CANCELLED: "dim", State.RUNNING: "cyan"}
+
+Part = Table | Sequence[Text]
+
+
+def card(
+    row: RunRow, tree: Tree, children: Sequence[RunRow], *, alive: bool, steps: bool, now: int
+) -> Iterator[Part]:
+    """Yield the parts of the page: head, input, outcome, steps, children, signals."""
+    yield _head(row, tree, alive, now)
+    if tree.started is not None:
+        yield _value("input", _call(bytes(tree.started.input)))
+    yield from _outcome(row, tree)
+    if tree.rows:
+        yield [Text()]
+        yield _steps(tree, steps, now)
+    if children:
+        yield [Text()]
+        yield _children(children, now)
+    if tree.signals:
+        yield [Text(), *(Text(f"signal {line(name)}  {ago(at, now)}") for at, name in tree.signals[-5:])]
+
+
+def _head(row: RunRow, tree: Tree, alive: bool, now: int) -> list[Text]:
+    end = tree.ended_at or now
+    facts = [
+        ("started", f"{local(tree.started_at)}  ({ago(tree.started_at, now)})"),
+        ("took", duration(end - tree.started_at) + ("" if tree.ended_at else " so far")),
+        ("history", f"{tree.version} events" + (f", taken over {tree.takeovers - 1}×" if tree.takeovers > 1 else "")),
+    ]
+    if row.owner:
+        facts.append(("owner", f"worker {row.owner}" + ("" if alive else ", which no longer answers")))
+    if row.due_at and row.status not in RUN.final:
+        facts.append(("due", f"{ago(row.due_at, now)}  ({local(row.due_at)})"))
+    if tree.started is not None and tree.started.deadline:
+        facts.append(("deadline", f"{local(tree.started.deadline)}  ({ago(tree.started.deadline, now)})"))
+    if row.parent:
+        facts.append(("parent", line(row.parent)))
+    if row.build:
+        facts.append(("build", line(row.build)))
+    if file := row.tags.get(FILE_TAG):
+        facts.append(("file", line(file)))
+    head = Text.assemble((line(row.workflow), "bold"), "  ", line(row.id), "  ", status(row.status))
+    return [head, *(Text.assemble((f"  {name:<9}", "dim"), text) for name, text in facts)]
+
+
+def _call(input: bytes) -> bytes:
+    """Return the arguments of a call without the part that is empty."""
+    args, kwargs = msgspec.json.decode(input, type=tuple[msgspec.Raw, msgspec.Raw])
+    return bytes(kwargs) if bytes(args) == b"[]" else bytes(args) if bytes(kwargs) == b"{}" else input
+
+
+def _value(name: str, data: bytes) -> list[Text]:
+    text = msgspec.json.format(data, indent=-1).decode()
+    if len(text) > 60:
+        text = msgspec.json.format(data, indent=2).decode()
+    more = f" … {len(text) - LONG} characters more: -o json" if len(text) > LONG else ""
+    first, *rest = clean(text[:LONG] + more).splitlines() or [""]
+    return [Text.assemble((f"  {name:<9}", "dim"), first), *(Text(f"  {'':<9}{each}") for each in rest)]
+
+
+def _outcome(row: RunRow, tree: Tree) -> Iterator[Part]:
+    finished = tree.finished
+    if finished is None:
+        why = row.error or tree.reason
+        if why:
+            yield [Text.assemble(("  why      ", "dim"), (line(why), "yellow"))]
+    elif finished.status == RunStatus.COMPLETED:
+        yield _value("result", bytes(finished.value))
+    elif finished.error is not None:
+        yield [Text(), *error_lines(finished.error.type, finished.error.message, finished.error.traceback)]
+
+
+def _steps(tree: Tree, each: bool, now: int) -> Table:
+    made = table("step", "state", "took", "at", "attempts", "note", right=("took", "at", "attempts"), fold="note")
+    for row in tree.rows.values():
+        if not row.steps:
+            continue
+        listed = each or len(row.steps) <= MANY
+        for step in row.steps.values() if listed else ():
+            made.add_row(*_step(step, tree, now))
+        if not listed:
+            made.add_row(*_folded(row, tree, now))
+    return made
+
+
+def _step(step: Step, tree: Tree, now: int) -> list[Text]:
+    took = step.took if step.ended_at else now - step.started_at
+    progress = tree.progress.get(step.key) if not step.ended_at else None
+    note = step.error or (f"{progress.done:g}/{progress.total or 0:g} {progress.note}" if progress is not None else "")
+    name = line(step.name) + ("" if step.key.startswith((":", "/")) or step.key == step.name else f" [{line(step.key)}]")
+    return [
+        Text(name),
+        Text(step.state, _STATES[step.state]),
+        Text(duration(took), "dim"),
+        Text(f"+{duration(step.started_at - tree.started_at)}", "dim"),
+        Text(str(step.attempt) if step.attempt > 1 else "", "yellow"),
+        Text(line(note), "dim"),
+    ]
+
+
+def _folded(row: Row, tree: Tree, now: int) -> list[Text]:
+    failed = f", {row.failed} failed" if row.failed else ""
+    end = row.ended_at if row.quiet else now
+    tried = max(step.attempt for step in row.steps.values())
+    return [
+        Text(f"{line(row.name)} ×{len(row.steps)}"),
+        Text(f"{row.ended} ended{failed}", _STATES[row.state]),
+        Text(duration(end - row.started_at), "dim"),
+        Text(f"+{duration(row.started_at - tree.started_at)}", "dim"),
+        Text(f"≤{tried}" if tried > 1 else "", "yellow"),
+        Text(line(row.error), "dim"),
+    ]
+
+
+def _children(children: Sequence[RunRow], now: int) -> Table:
+    made = table("child run", "workflow", "status", "started", "note", fold="note")
+    for child in children[:50]:
+        made.add_row(
+            Text(line(child.id)),
+            Text(line(child.workflow)),
+            status(child.status),
+            Text(ago(child.created_at, now), "dim"),
+            Text(line(child.error), "dim"),
+        )
+    return made
+
+
+def next_commands(row: RunRow, tree: Tree, store: str | None) -> list[str]:
+    """Return the commands that make sense for a run in its state."""
+    run, where = line(row.id), flag(store)
+    history = [f"reprise events {run}{where}", f"reprise logs {run}{where}"]
+    if row.status in RUN.final:
+        many = any(len(each.steps) > MANY for each in tree.rows.values())
+        return ([f"reprise show {run} --steps{where}"] if many else []) + history
+    if row.status in (RunStatus.PAUSED, RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION):
+        return [f"reprise resume {run}{where}", f"reprise cancel {run}{where}", *history]
+    commands = [f"reprise cancel {run}{where}", f"reprise pause {run}{where}", f"reprise signal {run} NAME VALUE{where}"]
+    if row.owner is None:
+        commands.insert(0, f"reprise resume {run}{where}")
+    return [*commands, history[0] + " -f"]

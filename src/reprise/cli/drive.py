@@ -1,0 +1,192 @@
+"""Executing one run in this process, or watching it where another executes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from reprise.app.reprise import Reprise
+from reprise.cli.config import Config
+from reprise.cli.inputs import Call
+from reprise.cli.load import AnyWorkflow, Target
+from reprise.cli.output import Screen
+from reprise.cli.paint import error_lines, status
+from reprise.cli.session import flag
+from reprise.cli.stop import leave, stopping
+from reprise.cli.tree import Tree
+from reprise.cli.watch import Feed, Nothing, Picture, Show, Words, end_of, follow
+from reprise.kernel.clock import SystemClock
+from reprise.kernel.events import Finished
+from reprise.kernel.machine import FACES, RUN, ExitCode, RunStatus
+from reprise.runtime.waits import Waits, waits_of
+from reprise.stores.runs import RunRow
+from reprise.stores.store import Store
+
+FILE_TAG = "reprise.file"
+WORKFLOW_TAG = "reprise.workflow"
+
+
+class Progress(StrEnum):
+    """How a run is shown while it is under way."""
+
+    AUTO = "auto"
+    LIVE = "live"
+    PLAIN = "plain"
+    NONE = "none"
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What is to be run, and how."""
+
+    id: str
+    workflow: AnyWorkflow
+    workflows: list[AnyWorkflow]
+    target: Target
+    config: Config
+    call: Call | None = None
+    """Input of a new run; None = the run exists, with the input it has."""
+    row: RunRow | None = None
+    """The run as it was found, None = it is new."""
+    progress: Progress = Progress.AUTO
+    timeout: float | None = None
+    deadline: float | None = None
+    resume: str = ""
+    """The command that lets the run go on."""
+
+
+async def drive(plan: Plan, store: Store, screen: Screen) -> int:
+    """Start the run or let it go on, show it, and return the exit code.
+
+    Raises:
+        RunConflict: the id belongs to a run of another workflow or input.
+    """
+    clock = SystemClock()
+    worker = plan.config.settings.worker
+    app = Reprise(
+        store,
+        workflows=plan.workflows,
+        only=plan.id,
+        concurrency=worker.concurrency,
+        max_loaded=worker.max_loaded,
+        grace=worker.grace,
+        build=worker.build,
+        observers=[lambda run, events: feed.observe(run, events)],
+        clock=clock,
+    )
+
+    def waits(run: str) -> Waits | None:
+        execution = app.engine.executions.get(run)
+        return waits_of(execution) if execution is not None else None
+
+    feed = Feed(store, plan.id, waits)
+    logs()
+    with stopping() as asked:
+        try:
+            await app.open()
+            await _begin(app, plan)
+            ended = asyncio.ensure_future(end_of(app.client, plan.id))
+            with shown(plan.progress, screen) as show:
+                watching = asyncio.ensure_future(follow(feed, show, clock, ended))
+                await asyncio.wait([ended, asked, watching], timeout=plan.timeout, return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    await watching
+                    finished = ended.result()
+                else:
+                    finished = None
+                    await _stop_watching(watching, ended)
+            if finished is not None:
+                return leave(conclude(screen, feed.tree, finished, plan.resume))
+            here = plan.id in app.engine.executions
+            _say_stopping(screen, app, plan, here)
+        finally:
+            feed.close()
+            await app.close()
+    screen.hint(
+        f"Run {plan.id} is kept. Go on with:  {plan.resume}" if here else f"Run {plan.id} goes on. Look:  reprise show {plan.id}"
+    )
+    return leave(ExitCode.INTERRUPTED if asked.done() else ExitCode.TIMEOUT)
+
+
+async def _begin(app: Reprise, plan: Plan) -> None:
+    row = plan.row
+    if plan.call is not None:
+        args, kwargs = plan.call
+        tags = {FILE_TAG: plan.target.tag, WORKFLOW_TAG: plan.workflow.name}
+        await app.start(plan.workflow, *args, id=plan.id, kwargs=kwargs, tags=tags, deadline=plan.deadline)
+    if row is not None and row.status not in RUN.final:
+        await app.resume(plan.id, plan.workflow)
+
+
+async def _stop_watching(*tasks: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _say_stopping(screen: Screen, app: Reprise, plan: Plan, here: bool) -> None:
+    if not here:
+        return
+    steps = sum(waits_of(app.engine.executions[plan.id]).steps.values())
+    grace = plan.config.settings.worker.grace
+    what = f"{steps} steps have up to {grace:g} s to end and be recorded" if steps else "nothing is under way"
+    screen.say(f"Stopping: {what}. Ctrl-C again leaves at once.", "yellow")
+
+
+@contextmanager
+def shown(progress: Progress, screen: Screen) -> Iterator[Show]:
+    """Show a run as asked for; what steps print goes to stderr, because stdout is for the result."""
+    live = progress is Progress.LIVE or (progress is Progress.AUTO and screen.err.is_terminal)
+    if live:
+        picture = Picture(screen)
+        try:
+            yield picture
+        finally:
+            picture.close()
+    else:
+        with redirect_stdout(sys.stderr):
+            yield Nothing() if progress is Progress.NONE else Words(screen)
+
+
+def conclude(screen: Screen, tree: Tree, finished: Finished, resume: str) -> int:
+    """Print how a run ended: its result to stdout, the rest to stderr; return the exit code."""
+    run, error = tree.id, finished.error
+    if finished.status == RunStatus.COMPLETED:
+        screen.json(bytes(finished.value))
+        screen.hint(f"Look at it with:  reprise show {run}")
+        return ExitCode.OK
+    if error is not None and error.type:
+        for text in error_lines(error.type, error.message, error.traceback if finished.status == RunStatus.FAILED else ""):
+            screen.say(text)
+    elif error is not None and error.message:
+        screen.say(error.message, "red")
+    screen.say(status(finished.status))
+    screen.hint(f"Look at it with:  reprise show {run}")
+    if finished.status not in RUN.final:
+        screen.hint(f"Let it go on with:  {resume}")
+    if error is not None and error.type == "reprise.DeadlineExceeded":
+        return ExitCode.TIMEOUT
+    return FACES[finished.status].exit
+
+
+def resume_command(run: str, target: Target, config: Config, store: str | None) -> str:
+    """Return the command that lets a run go on, as it can be typed in this folder."""
+    if config.store.startswith("memory:"):
+        return "(a memory store ends with its process)"
+    file = f" --file {target.tag}" if os.path.isabs(target.tag) else ""
+    return f"reprise resume {run}{file}{flag(store)}"
+
+
+def logs() -> None:
+    """Let what steps log be kept (INFO and above) and shown (WARNING and above), unless the code set logging up."""
+    root = logging.getLogger()
+    if not root.handlers and logging.lastResort is not None:
+        root.setLevel(logging.INFO)
+        root.addHandler(logging.lastResort)

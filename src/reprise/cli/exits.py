@@ -1,0 +1,40 @@
+"""From errors to exit codes. From the states of runs to exit codes is the business of ``kernel.machine``."""
+
+from __future__ import annotations
+
+from reprise.kernel.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    RepriseError,
+    ResultTimeout,
+    RunCancelled,
+    RunConflict,
+    RunEnded,
+    RunNotFound,
+    RunPaused,
+    StoreError,
+    UnknownWorkflow,
+)
+from reprise.kernel.machine import ExitCode
+
+_ERRORS: tuple[tuple[type[RepriseError], ExitCode], ...] = (
+    (ConfigurationError, ExitCode.USAGE),
+    (UnknownWorkflow, ExitCode.USAGE),
+    (RunNotFound, ExitCode.NOT_FOUND),
+    (StoreError, ExitCode.UNREACHABLE),
+    (ResultTimeout, ExitCode.TIMEOUT),
+    (DeadlineExceeded, ExitCode.TIMEOUT),
+    (RunCancelled, ExitCode.CANCELLED),
+    (RunConflict, ExitCode.CONFLICT),
+    (RunEnded, ExitCode.CONFLICT),
+    (RunPaused, ExitCode.INTERRUPTED),
+)
+
+
+def code_of(error: RepriseError) -> ExitCode:
+    """Return the exit code for an error of ours.
+
+    >>> code_of(RunNotFound()).name, code_of(RepriseError()).name
+    ('NOT_FOUND', 'FAILED')
+    """
+    return next((code for kind, code in _ERRORS if isinstance(error, kind)), ExitCode.FAILED)

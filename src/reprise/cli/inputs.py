@@ -1,0 +1,79 @@
+"""The input of a run from the command line: JSON, a file, standard input, or name=value."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from reprise.kernel.errors import ConfigurationError
+from reprise.runtime.workflow import Workflow
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def read_input(
+    workflow: Workflow[..., Any], given: Sequence[str], stdin: Callable[[], str] = lambda: sys.stdin.read()
+) -> Call:
+    """Return the arguments that several ``-i`` say together.
+
+    A JSON object gives arguments by name, a JSON list by position; ``@file`` and ``-`` (standard input) hold one of
+    them; ``name=value`` gives one argument, read as its declared type. What comes later wins.
+
+    Raises:
+        ConfigurationError: what is given is neither, cannot be read, or does not fit the workflow.
+    """
+    named: dict[str, Any] = {}
+    for text in given:
+        value = _value(text, stdin)
+        if isinstance(value, list):
+            value = _by_position(workflow, cast("list[Any]", value))
+        named |= value
+    return workflow.arguments.bind_mapping(named)
+
+
+def _value(text: str, stdin: Callable[[], str]) -> dict[str, Any] | list[Any]:
+    if text == "-":
+        return _json(stdin(), "standard input")
+    if text.startswith("@"):
+        try:
+            return _json(Path(text[1:]).read_text("utf-8"), text[1:])
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"The input file {text[1:]!r} cannot be read ({error}).") from error
+    if text.lstrip().startswith(("{", "[")):
+        return _json(text, "the input")
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise ConfigurationError(
+            f"The input {text[:60]!r} is not understood.",
+            hint="""Give name=value, JSON such as '{"name": 1}', @file.json, or - for standard input.""",
+        )
+    return {name: value}
+
+
+def _json(text: str, source: str) -> dict[str, Any] | list[Any]:
+    try:
+        value: Any = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{source} is not JSON: {error}.") from error
+    if not isinstance(value, dict | list):
+        raise ConfigurationError(
+            f"{source} holds {text.strip()[:40]!r}.",
+            hint="An input is an object (arguments by name) or a list (by position).",
+        )
+    return cast("dict[str, Any] | list[Any]", value)
+
+
+def _by_position(workflow: Workflow[..., Any], values: list[Any]) -> dict[str, Any]:
+    parameters = workflow.arguments.parameters
+    names = parameters.positional
+    if len(values) > len(names) and not parameters.rest:
+        raise ConfigurationError(
+            f"{workflow.name} takes {len(names)} arguments by position, {len(values)} were given.",
+            hint=f"They are {', '.join(names)}." if names else "It takes none.",
+        )
+    named = dict(zip(names, values, strict=False))
+    return named | {parameters.rest: values[len(names) :]} if len(values) > len(names) else named

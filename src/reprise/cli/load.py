@@ -1,0 +1,185 @@
+"""From ``FILE.py:workflow`` or ``package.module:workflow`` to the workflow."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from reprise.kernel.errors import ConfigurationError, nearest
+from reprise.runtime.workflow import Workflow
+
+AnyWorkflow = Workflow[..., Any]
+
+_files: dict[str, Path] = {}
+"""File by the name of the module that was made of it."""
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Where code is: a file or a module, and the name of a workflow in it ('' = the only one)."""
+
+    place: str
+    name: str = ""
+
+    @property
+    def is_file(self) -> bool:
+        """Tell a file from a dotted module name."""
+        return self.place.endswith(".py") or os.sep in self.place
+
+    @property
+    def tag(self) -> str:
+        """What a run remembers of it: a file below the working folder by its relative path."""
+        if not self.is_file:
+            return self.place
+        path = Path(self.place).resolve()
+        here = Path.cwd().resolve()
+        return path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The workflows of one file or module: its own, and those that it imports from others."""
+
+    target: Target
+    own: dict[str, AnyWorkflow]
+    imported: dict[str, AnyWorkflow]
+
+    @property
+    def all(self) -> list[AnyWorkflow]:
+        """Every workflow once."""
+        return list({id(each): each for each in (*self.own.values(), *self.imported.values())}.values())
+
+    def pick(self, name: str = "") -> AnyWorkflow:
+        """Return the workflow of that name (that of the variable, or the one in the log), or the only one.
+
+        Raises:
+            ConfigurationError: there is none, or there are several and no name was given.
+        """
+        offered = self.own or self.imported
+        place = self.target.place
+        if not offered:
+            raise ConfigurationError(
+                f"{place} defines no workflow.", hint="Decorate an async function with @workflow."
+            )
+        if not name:
+            if len(offered) == 1:
+                return next(iter(offered.values()))
+            raise ConfigurationError(
+                f"{place} defines {len(offered)} workflows: {', '.join(offered)}.",
+                hint=f"Say which: {place}:{next(iter(offered))}",
+            )
+        known = self.imported | self.own
+        for variable, workflow in known.items():
+            if name in (variable, workflow.name):
+                return workflow
+        near = nearest(name, known)
+        raise ConfigurationError(
+            f"{place} defines no workflow {name!r}.",
+            hint=f"Did you mean {near!r}?" if near else f"It defines {', '.join(known)}.",
+        )
+
+
+def parse_target(text: str) -> Target:
+    """Split ``FILE.py:workflow`` or ``package.module:workflow``.
+
+    >>> parse_target("flows/review.py:review"), parse_target("shop.flows").name
+    (Target(place='flows/review.py', name='review'), '')
+    """
+    place, colon, name = text.rpartition(":")
+    if not colon or not name.isidentifier():
+        # No name at all, or the colon belongs to the path (a drive letter).
+        return Target(text.removesuffix(":"))
+    return Target(place, name)
+
+
+def load(target: Target) -> Loaded:
+    """Import a file or a module and find its workflows.
+
+    The folder of a file comes first on the path, so that it can import its neighbours; for a module the working
+    folder does. What the code raises while it is imported is raised.
+
+    Raises:
+        ConfigurationError: there is no such file or module.
+    """
+    module = _load_file(Path(target.place)) if target.is_file else _load_module(target.place)
+    found = {name: value for name, value in vars(module).items() if isinstance(value, Workflow)}
+    own = {name: each for name, each in found.items() if each.function.__module__ == module.__name__}
+    return Loaded(target, _once(own), _once({n: w for n, w in found.items() if n not in own}))
+
+
+def load_all(targets: Sequence[str]) -> list[AnyWorkflow]:
+    """Return the workflows of several files and modules; of one with a name, that one and what it may call."""
+    workflows: dict[int, AnyWorkflow] = {}
+    for text in targets:
+        target = parse_target(text)
+        loaded = load(target)
+        loaded.pick(target.name or next(iter(loaded.own or loaded.imported), ""))
+        workflows |= {id(each): each for each in loaded.all}
+    return list(workflows.values())
+
+
+def _once(found: dict[str, AnyWorkflow]) -> dict[str, AnyWorkflow]:
+    """Drop second names of one workflow."""
+    return {name: each for each, name in {each: name for name, each in reversed(found.items())}.items()}
+
+
+def _load_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    if not path.is_file():
+        raise ConfigurationError(
+            f"There is no file {path.name!r} in {path.parent}.",
+            hint="Give the path of a Python file, or a module: package.module",
+        )
+    name = path.stem
+    if _files.get(name) == path:
+        return sys.modules[name]
+    if name in _files:
+        raise ConfigurationError(
+            f"Two files are called {path.name}: {_files[name]} and {path}.",
+            hint="Rename one, give them as modules, or serve them from two processes.",
+        )
+    if not name.isidentifier() or name in sys.modules or name in sys.stdlib_module_names:
+        # Its own name is taken (json.py) or cannot be one (my-flow.py): the module's name must still not change.
+        name = f"reprise_flow_{''.join(c if c.isalnum() else '_' for c in name)}"
+    _put_first(str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, ImportError) and "relative import" in str(error):
+            raise ConfigurationError(
+                f"{path.name} is part of a package: {error}.", hint="Give it as a module: package.module:workflow"
+            ) from error
+        raise
+    _files[path.stem] = path
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    _put_first(str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise
+        raise ConfigurationError(
+            f"There is no module {name!r}.",
+            hint=f"Did you mean the file {name}.py?" if Path(f"{name}.py").exists() else "Give a file: FILE.py",
+        ) from error
+
+
+def _put_first(folder: str) -> None:
+    if folder in sys.path:
+        sys.path.remove(folder)
+    sys.path.insert(0, folder)

@@ -1,0 +1,223 @@
+"""``reprise ps``, ``show``, ``events``, ``logs``: reading, from the store alone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from reprise.cli.card import card, next_commands
+from reprise.cli.config import read_config
+from reprise.cli.facts import (
+    kind_name,
+    log_fact,
+    record_fact,
+    record_name,
+    record_text,
+    run_fact,
+    show_fact,
+)
+from reprise.cli.moments import ago, clock_time, duration
+from reprise.cli.output import Format, Screen, line, table
+from reprise.cli.paint import status as painted
+from reprise.cli.session import Output, RunId, StoreUrl, door, screen_of
+from reprise.cli.tree import Tree
+from reprise.kernel.clock import SystemClock
+from reprise.kernel.errors import ConfigurationError, nearest
+from reprise.kernel.events import LogLine, Record, progress_stream, run_stream
+from reprise.kernel.machine import RUN
+from reprise.runtime.branch import name_in
+from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.store import Store
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")]
+
+
+def ps(
+    context: typer.Context,
+    status: Annotated[
+        list[str] | None,
+        typer.Option("--status", metavar="STATE", help="Only runs in this state; may be repeated.", show_default=False),
+    ] = None,
+    workflow: Annotated[
+        str, typer.Option("--workflow", "-w", metavar="NAME", help="Only runs of this workflow.", show_default=False)
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")] = 20,
+    all: Annotated[bool, typer.Option("--all", "-a", help="Child runs too.")] = False,
+    output: Output = Format.TABLE,
+    store: StoreUrl = None,
+) -> None:
+    """List runs, newest first.
+
+      reprise ps --status failed --status stranded
+      reprise ps -o jsonl | jq -r .id
+    """
+    for name in status or ():
+        if name not in RUN.transitions:
+            near = nearest(name, RUN.transitions)
+            raise ConfigurationError(
+                f"No run is ever {line(name)!r}.", hint=f"Did you mean {near!r}?" if near else f"States: {', '.join(RUN.transitions)}"
+            )
+    where = RunFilter(status=tuple(status or ()), workflow=workflow)
+    asyncio.run(_ps(screen_of(context), read_config(store).store, where, limit, all, output))
+
+
+async def _ps(screen: Screen, url: str, where: RunFilter, limit: int, all: bool, output: Format) -> None:
+    async with door(url) as (store, client):
+        rows = await store.runs.find(where, limit=limit) if all else await client.newest(where, limit=limit)
+    screen.rows(output, [run_fact(row) for row in rows], lambda: _runs(rows))
+    if output is not Format.TABLE:
+        return
+    if not rows:
+        screen.hint("No run matches." if where != RunFilter() else "No run yet. Start one:  reprise run FILE.py")
+    elif len(rows) == limit:
+        screen.hint(f"The newest {limit}; more with -n.")
+
+
+def _runs(rows: list[RunRow]) -> Table:
+    made = table("id", "workflow", "status", "started", "took", "note", right=("took",), fold="note")
+    now = SystemClock().now()
+    for row in rows:
+        over = row.status in RUN.final
+        note = row.error or (f"due {ago(row.due_at, now)}" if row.due_at and row.due_at > now else "")
+        made.add_row(
+            Text(line(row.id)),
+            Text(line(row.workflow)),
+            painted(row.status),
+            Text(ago(row.created_at, now), "dim"),
+            Text(duration((row.updated_at if over else now) - row.created_at), "dim"),
+            Text(line(note), "dim"),
+        )
+    return made
+
+
+def show(
+    context: typer.Context,
+    id: RunId,
+    steps: Annotated[bool, typer.Option("--steps", help="Each step, also those of a fan-out.")] = False,
+    output: Output = Format.TABLE,
+    store: StoreUrl = None,
+) -> None:
+    """Show one run: state, input, result or error, steps, children, owner, and what can be done next.
+
+      reprise show @last
+      reprise show survey-7 -o json | jq .result
+    """
+    asyncio.run(_show(screen_of(context), read_config(store).store, store, id, steps, output))
+
+
+async def _show(screen: Screen, url: str, flag: str | None, id: str, steps: bool, output: Format) -> None:
+    async with door(url) as (store, client):
+        row = await client.resolve(id)
+        tree = await read_tree(store, row.id)
+        children = await store.runs.find(RunFilter(parent=row.id), limit=1000, newest_first=False)
+        alive = row.owner is not None and bool(await store.lease.holder(f"worker/{row.owner}"))
+    if output is not Format.TABLE:
+        fact = show_fact(row, tree) | {"children": [run_fact(child) for child in children], "owner_alive": alive}
+        screen.json(msgspec.json.encode(fact)) if output is Format.JSON else screen.row(fact)
+        return
+    for part in card(row, tree, children, alive=alive, steps=steps, now=SystemClock().now()):
+        if isinstance(part, Table):
+            screen.table(part)
+        else:
+            screen.lines(part)
+    screen.say()
+    for command in next_commands(row, tree, flag):
+        screen.hint(f"  {command}")
+
+
+async def read_tree(store: Store, run: str) -> Tree:
+    """Fold what the log has of a run."""
+    tree = Tree(run)
+    for record in await store.log.read(run_stream(run)):
+        tree.apply(record)
+    tree.apply_progress(await store.log.read(progress_stream(run)))
+    return tree
+
+
+def events(
+    context: typer.Context,
+    id: RunId,
+    follow: Follow = False,
+    output: Output = Format.TABLE,
+    store: StoreUrl = None,
+) -> None:
+    """Print the history of a run, oldest first.
+
+      reprise events @last
+      reprise events survey-7 -o jsonl > survey-7.jsonl
+    """
+    asyncio.run(_events(screen_of(context), read_config(store).store, id, follow, output))
+
+
+async def _events(screen: Screen, url: str, id: str, follow: bool, output: Format) -> None:
+    async with door(url) as (_, client):
+        row = await client.resolve(id)
+        if output is Format.JSON and not follow:
+            screen.json(msgspec.json.encode([record_fact(record) async for record in client.events(row.id)]))
+            return
+        async for record in client.events(row.id, follow=follow):
+            if output is Format.TABLE:
+                screen.line(_event(record))
+            else:
+                screen.row(record_fact(record))
+
+
+def _event(record: Record) -> Text:
+    took = f" {duration(record.took)}" if record.took else ""
+    name = record_name(record)
+    key = "" if not record.key or record.key == name else f" {record.key}"
+    return Text.assemble(
+        (f"{record.version:>5}  ", "dim"),
+        (f"{clock_time(record.at)}  ", "dim"),
+        f"{kind_name(record.kind):<16}  ",
+        (line(name), "bold"),
+        (line(key) and f" {line(key)}", "dim"),
+        (took, "dim"),
+        f"  {line(record_text(record))}",
+    )
+
+
+def logs(
+    context: typer.Context,
+    id: RunId,
+    follow: Follow = False,
+    output: Output = Format.TABLE,
+    store: StoreUrl = None,
+) -> None:
+    """Print what the steps and the body of a run logged (level INFO and above).
+
+      reprise logs @last -f
+    """
+    asyncio.run(_logs(screen_of(context), read_config(store).store, id, follow, output))
+
+
+async def _logs(screen: Screen, url: str, id: str, follow: bool, output: Format) -> None:
+    async with door(url) as (_, client):
+        row = await client.resolve(id)
+        if output is Format.JSON and not follow:
+            screen.json(msgspec.json.encode([log_fact(record) async for record in client.logs(row.id)]))
+            return
+        async for record in client.logs(row.id, follow=follow):
+            if output is Format.TABLE:
+                screen.line(_log(record))
+            else:
+                screen.row(log_fact(record))
+
+
+_LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+
+
+def _log(record: Record) -> Text:
+    said = msgspec.json.decode(record.data, type=LogLine)
+    return Text.assemble(
+        (f"{clock_time(record.at)}  ", "dim"),
+        (f"{line(said.level):<7}  ", _LEVELS.get(said.level, "")),
+        (f"{line(name_in(said.key))}  " if said.key else "", "bold"),
+        line(said.text),
+    )
+

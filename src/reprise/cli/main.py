@@ -1,0 +1,146 @@
+"""``reprise``: the table of commands, and what becomes of errors.
+
+``reprise --help`` needs names and one line about each, so the table holds those and the place of the code; a command's
+module, with all it needs, is imported when the command is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import Annotated, Any, NamedTuple, cast
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from reprise import __version__
+
+RUN, LOOK, ACT, HOUSE = "Run", "Look", "Act on a run", "The house"
+
+
+class Row(NamedTuple):
+    """One command: where its function is, its line in the list, the group it is listed in."""
+
+    place: str
+    line: str
+    panel: str
+
+
+TABLE = {
+    "run": Row("reprise.cli.run:run", "Run a workflow of a file, durably.", RUN),
+    "resume": Row("reprise.cli.run:resume", "Let an unfinished run go on, here.", RUN),
+    "worker": Row("reprise.cli.worker:worker", "Serve workflows: take whatever run is due.", RUN),
+    "ps": Row("reprise.cli.look:ps", "List runs, newest first.", LOOK),
+    "show": Row("reprise.cli.look:show", "Show one run: state, result, steps, what to do next.", LOOK),
+    "events": Row("reprise.cli.look:events", "Print the history of a run.", LOOK),
+    "logs": Row("reprise.cli.look:logs", "Print what the steps of a run logged.", LOOK),
+    "signal": Row("reprise.cli.act:signal", "Send a signal to a run.", ACT),
+    "cancel": Row("reprise.cli.act:cancel", "Ask a run to stop.", ACT),
+    "pause": Row("reprise.cli.act:pause", "Let a run rest until it is resumed.", ACT),
+    "doctor": Row("reprise.cli.doctor:doctor", "Check installation and store, and say how to repair.", HOUSE),
+    "version": Row("reprise.cli.version:version", "Print the version.", HOUSE),
+}
+
+CONTEXT = {"help_option_names": ["-h", "--help"]}
+
+
+class Flags:
+    """What holds for every command."""
+
+    debug = False
+    no_color = False
+
+
+class Commands(TyperGroup):
+    """The commands of the table: stand-ins to be listed, and the real ones when they are called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, row in TABLE.items():
+            self.add_command(TyperCommand(name, help=row.line, rich_help_panel=row.panel))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that was named, with its code loaded."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name is not None else None, rest
+
+
+def _load(name: str) -> TyperCommand:
+    module, _, function = TABLE[name].place.partition(":")
+    command = _command(name, getattr(importlib.import_module(module), function))
+    for parameter in _command("common", _common).params:
+        parameter.expose_value = False
+        command.params.append(parameter)
+    return command
+
+
+def _command(name: str, function: Any) -> TyperCommand:
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, context_settings=CONTEXT)(function)
+    return cast("TyperCommand", typer.main.get_command(alone))
+
+
+def _debug(context: typer.Context, value: bool) -> None:
+    context.find_root().obj.debug |= value
+
+
+def _no_color(context: typer.Context, value: bool) -> None:
+    context.find_root().obj.no_color |= value
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)  # noqa: T201 (the shortest way)
+        raise typer.Exit
+
+
+def _common(
+    no_color: Annotated[bool, typer.Option("--no-color", callback=_no_color, help="Print without colours.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", callback=_debug, help="Show tracebacks.")] = False,
+) -> None:
+    """Take the options that every command has."""
+
+
+app = typer.Typer(cls=Commands, context_settings=CONTEXT)
+
+
+@app.callback(invoke_without_command=True)
+def reprise(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Durable multi-agent workflows: runs that survive crashes.
+
+    The three to begin with:
+
+      reprise run flow.py -i name=value
+      reprise ps
+      reprise show @last
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())  # noqa: T201
+
+
+def main() -> None:
+    """Run the command line; exit with the code of ``kernel.machine.ExitCode``."""
+    flags = Flags()
+    try:
+        typer.main.get_command(app).main(prog_name="reprise", obj=flags)
+    except Exception as error:  # noqa: BLE001 (here every error becomes a line and a code)
+        sys.exit(report(error, flags))
+
+
+def report(error: Exception, flags: Flags) -> int:
+    """Print an error, one line and a hint, and return the exit code; with ``--debug`` the traceback before it."""
+    if flags.debug:
+        traceback.print_exception(error)
+    # Only now: a command that went well never needs them.
+    exits = importlib.import_module("reprise.cli.exits")
+    screen = importlib.import_module("reprise.cli.output").Screen(color=False if flags.no_color else None)
+    errors = importlib.import_module("reprise.kernel.errors")
+    if isinstance(error, errors.RepriseError):
+        screen.fail(error.what, error.hint)
+        return int(exits.code_of(error))
+    screen.fail(f"{type(error).__name__}: {error}", "" if flags.debug else "Run it again with --debug to see where.")
+    return 1

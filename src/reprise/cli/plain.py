@@ -1,0 +1,69 @@
+"""The tree of a run where nobody watches: a line per change, fan-outs folded, few lines however long the run."""
+
+from __future__ import annotations
+
+from reprise.cli.moments import clock_time, duration
+from reprise.cli.output import line
+from reprise.cli.tree import Row, State, Tree
+from reprise.kernel.clock import MICROSECONDS
+
+FIRST_PAUSE = MICROSECONDS
+"""Least time between the first two lines about a fan-out; it doubles with each line."""
+_WORDS = {State.DONE: "done", State.FAILED: "FAILED", State.CANCELLED: "cancelled", State.RETRYING: "retrying"}
+
+
+class Lines:
+    """What was said of each tree, so that only changes are said."""
+
+    def __init__(self) -> None:
+        self._status: dict[str, str] = {}
+        self._said: dict[tuple[str, str], tuple[int, ...]] = {}
+        self._next: dict[tuple[str, str], tuple[int, int]] = {}
+        """When to speak of a row again, and the pause after that."""
+
+    def changes(self, tree: Tree, now: int) -> list[str]:
+        """Return lines about what changed since the last call."""
+        lines: list[str] = []
+        if tree.started is not None and self._status.get(tree.id) != tree.status:
+            self._status[tree.id] = tree.status
+            if not tree.settled:
+                why = f": {line(tree.reason)}" if tree.reason else ""
+                lines.append(_line(now, tree.id, f"{line(tree.started.workflow)} {tree.status}{why}"))
+        lines += [_line(now, tree.id, describe(row)) for row in tree.rows.values() if self._worth(tree, row, now)]
+        return lines
+
+    def _worth(self, tree: Tree, row: Row, now: int) -> bool:
+        """Tell whether a row changed so that it is said, and note that it is."""
+        place = (tree.id, row.name)
+        step = row.single
+        state = (row.ended, row.failed, step.attempt if step is not None else row.retrying)
+        before = self._said.get(place)
+        if state == (before or (0, 0, step is not None)) or (step is not None and row.state is State.RUNNING):
+            return False
+        due, pause = self._next.get(place, (row.started_at + FIRST_PAUSE, FIRST_PAUSE))
+        first = row.quiet if before is None else bool(row.failed and not before[1])
+        if not (step is not None or first or tree.settled or now >= due):
+            return False
+        self._said[place] = state
+        self._next[place] = (now + pause, pause * 2)
+        return True
+
+
+def describe(row: Row) -> str:
+    """Return what there is to say of a row."""
+    step = row.single
+    error = f"  {line(row.error)}" if row.error and (row.failed or row.retrying) else ""
+    if step is None:
+        counts = f"{row.ended}/{row.total}"
+        counts += f"  {row.failed} failed" if row.failed else ""
+        counts += f"  {row.retrying} retrying" if row.retrying else ""
+        took = f"  {duration(row.ended_at - row.started_at)}" if row.quiet else ""
+        return f"{line(row.name)}  {counts}{took}{error}"
+    attempt = f"  attempt {step.attempt}" if step.attempt > 1 else ""
+    if step.state is State.RETRYING:
+        return f"{line(row.name)}  attempt {step.attempt - 1} failed, next at {clock_time(step.next_at)}{error}"
+    return f"{line(row.name)}  {_WORDS.get(step.state, step.state)}  {duration(step.took)}{attempt}{error}"
+
+
+def _line(now: int, run: str, text: str) -> str:
+    return f"{clock_time(now)}  {run}  {text}"

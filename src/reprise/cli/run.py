@@ -1,0 +1,222 @@
+"""``reprise run`` and ``reprise resume``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reprise.app.reprise import Reprise
+from reprise.cli.config import Config, read_config
+from reprise.cli.drive import FILE_TAG, WORKFLOW_TAG, Plan, Progress, conclude, drive, logs, resume_command
+from reprise.cli.inputs import read_input
+from reprise.cli.load import Loaded, Target, load, parse_target
+from reprise.cli.output import Screen
+from reprise.cli.session import RunId, StoreUrl, door, flag, prepare, screen_of
+from reprise.cli.tree import Tree
+from reprise.kernel.clock import SystemClock
+from reprise.kernel.errors import ConfigurationError, RunConflict, RunNotFound
+from reprise.kernel.ids import Ids
+from reprise.kernel.machine import RUN, ExitCode
+from reprise.runtime.client import Client
+from reprise.stores.runs import RunRow
+
+Shown = Annotated[Progress, typer.Option("--progress", help="How the run is shown: auto = live on a terminal, else plain lines.")]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="Wait no longer; the run is kept.", show_default=False)
+]
+Concurrency = Annotated[
+    int | None, typer.Option("--concurrency", metavar="N", help="Steps executing at once.", show_default=False)
+]
+
+
+def run(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(metavar="FILE.py[:WORKFLOW]", help="A file, or a module: package.module:workflow.")],
+    input: Annotated[
+        list[str] | None,
+        typer.Option("--input", "-i", metavar="INPUT", help="name=value, JSON, @file.json, or - for stdin; may be repeated.", show_default=False),
+    ] = None,
+    id: Annotated[str, typer.Option("--id", metavar="ID", help="Id of the run: the same again is the same run.", show_default=False)] = "",
+    again: Annotated[bool, typer.Option("--again", help="If the run has ended, start a fresh one: ID-2, ID-3 …")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it and leave it to a worker.")] = False,
+    timeout: Timeout = None,
+    deadline: Annotated[
+        float | None, typer.Option("--deadline", metavar="SECONDS", help="Cancel the run after this time.", show_default=False)
+    ] = None,
+    store: StoreUrl = None,
+    concurrency: Concurrency = None,
+    progress: Shown = Progress.AUTO,
+) -> None:
+    """Run a workflow of a file, durably.
+
+    The result is printed to stdout as JSON. An id that exists is not started twice: unfinished, it goes on with the
+    code of FILE; finished, its result is printed again.
+
+    Ctrl-C once stops in order and keeps the run; twice leaves at once.
+
+      reprise run flow.py -i url=https://example.com
+      reprise run flow.py:survey -i '{"urls": ["a", "b"]}' --id survey-7
+    """
+    config = read_config(store, {"concurrency": concurrency})
+    wanted = Wanted(parse_target(target), tuple(input or ()), id, again, detach)
+    screen = screen_of(context)
+    raise typer.Exit(asyncio.run(_run(wanted, config, store, screen, progress, timeout, deadline)))
+
+
+class Wanted:
+    """What the command line asks for."""
+
+    def __init__(self, target: Target, inputs: tuple[str, ...], id: str, again: bool, detach: bool) -> None:
+        self.target, self.inputs, self.id, self.again, self.detach = target, inputs, id, again, detach
+
+
+async def _run(
+    wanted: Wanted,
+    config: Config,
+    store: str | None,
+    screen: Screen,
+    progress: Progress,
+    timeout: float | None,
+    deadline: float | None,
+) -> int:
+    loaded = load(wanted.target)
+    opened = prepare(config.store, create=True)
+    await opened.start()
+    try:
+        id, row = await _find(Client(opened, SystemClock()), wanted)
+        workflow = loaded.pick(wanted.target.name or (row.workflow if row is not None else ""))
+        if row is not None and row.workflow != workflow.name:
+            raise RunConflict(
+                f"Run {id} exists and is a run of {row.workflow!r}, not of {workflow.name!r}.", hint="Choose another id."
+            )
+        plan = Plan(
+            id=id,
+            workflow=workflow,
+            workflows=loaded.all,
+            target=wanted.target,
+            config=config,
+            call=read_input(workflow, wanted.inputs) if row is None or wanted.inputs else None,
+            row=row,
+            progress=progress,
+            timeout=timeout,
+            deadline=deadline,
+            resume=resume_command(id, wanted.target, config, store),
+        )
+        if wanted.detach:
+            return await _detach(plan, opened, screen, store)
+        return await drive(plan, opened, screen)
+    finally:
+        await opened.stop()
+
+
+async def _find(client: Client, wanted: Wanted) -> tuple[str, RunRow | None]:
+    """Return the id to use and the run that has it; with ``--again``, the first of ID, ID-2 … that has not ended."""
+    if not wanted.id:
+        return Ids(SystemClock().now).new(), None
+    id, number = wanted.id, 1
+    while True:
+        try:
+            row = await client.row(id)
+        except RunNotFound:
+            return id, None
+        if not (wanted.again and row.status in RUN.final):
+            return id, row
+        number += 1
+        id = f"{wanted.id}-{number}"
+
+
+async def _detach(plan: Plan, store: object, screen: Screen, url: str | None) -> int:
+    async with Reprise(store, worker=False, clock=SystemClock()) as app:
+        if plan.call is not None:
+            args, kwargs = plan.call
+            tags = {FILE_TAG: plan.target.tag, WORKFLOW_TAG: plan.workflow.name}
+            await app.start(
+                plan.workflow, *args, id=plan.id, kwargs=kwargs, tags=tags, deadline=plan.deadline, detach=True
+            )
+        elif plan.row is not None and plan.row.status not in RUN.final:
+            await app.client.resume(plan.id)
+    screen.raw(plan.id)
+    screen.hint(f"A worker executes it:  reprise worker {plan.target.place}{flag(url)}")
+    return ExitCode.OK
+
+
+def resume(
+    context: typer.Context,
+    id: RunId,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE.py", help="Where its workflow is; default: where it was started from.", show_default=False),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Only say that it may go on; a worker executes it.")] = False,
+    timeout: Timeout = None,
+    store: StoreUrl = None,
+    concurrency: Concurrency = None,
+    progress: Shown = Progress.AUTO,
+) -> None:
+    """Let an unfinished run go on, here: one that was stopped, paused, stranded, or whose worker died.
+
+    Finished steps are not repeated. Of a run that has ended, the result is printed.
+
+      reprise resume @last
+      reprise resume survey-7
+    """
+    config = read_config(store, {"concurrency": concurrency})
+    raise typer.Exit(asyncio.run(_resume(screen_of(context), config, store, id, file, detach, progress, timeout)))
+
+
+async def _resume(
+    screen: Screen,
+    config: Config,
+    store: str | None,
+    id: str,
+    file: str | None,
+    detach: bool,
+    progress: Progress,
+    timeout: float | None,
+) -> int:
+    async with door(config.store) as (opened, client):
+        row = await client.resolve(id)
+        if row.status in RUN.final:
+            finished = await client.finished(row.id)
+            assert finished is not None
+            return conclude(screen, Tree(row.id), finished, "")
+        if detach:
+            await client.resume(row.id)
+            screen.say(f"Run {row.id} goes on when a worker takes it.")
+            return ExitCode.OK
+        loaded = _code_of(row, config, file)
+        plan = Plan(
+            id=row.id,
+            workflow=loaded.pick(loaded.target.name or row.workflow),
+            workflows=loaded.all,
+            target=loaded.target,
+            config=config,
+            row=row,
+            progress=progress,
+            timeout=timeout,
+            resume=resume_command(row.id, loaded.target, config, store),
+        )
+        logs()
+        return await drive(plan, opened, screen)
+
+
+def _code_of(row: RunRow, config: Config, file: str | None) -> Loaded:
+    """Load the code of a run: the file that was named, or the one that the run remembers.
+
+    A file elsewhere on this machine is loaded only if the store is one too: a store that others write must not choose
+    what is executed here.
+    """
+    remembered = row.tags.get(FILE_TAG, "")
+    target = parse_target(file or remembered)
+    outside = Path(target.place).is_absolute() or ".." in Path(target.place).parts
+    if not target.place or (file is None and outside and not config.store.startswith("sqlite:")):
+        raise ConfigurationError(
+            f"Run {row.id} does not say where {row.workflow!r} is."
+            if not remembered
+            else f"Run {row.id} was started from {remembered}, which is not in this folder.",
+            hint=f"Name the file: reprise resume {row.id} --file FILE.py",
+        )
+    return load(target)

@@ -1,0 +1,96 @@
+"""What every command begins with: its flags, its screen, its store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from reprise.app.reprise import DEFAULT_STORE
+from reprise.cli.output import Format, Screen
+from reprise.kernel.clock import SystemClock
+from reprise.kernel.errors import StoreUnreachable
+from reprise.kernel.settings import masked
+from reprise.runtime.client import Client
+from reprise.stores import open_store
+from reprise.stores.store import Store
+
+RunId = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of a run, the start of one, or @last for the newest.")
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store", "-s", metavar="URL", help="Where runs are kept: sqlite:///file.db, postgresql://…", show_default=False
+    ),
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="How data is printed.")]
+
+
+class Door(NamedTuple):
+    """An open store, seen from outside of any worker."""
+
+    store: Store
+    client: Client
+
+
+def screen_of(context: typer.Context) -> Screen:
+    """Return where a command writes to."""
+    return Screen(color=False if context.find_root().obj.no_color else None)
+
+
+def prepare(url: str, *, create: bool) -> Store:
+    """Return the store of a URL, not yet opened.
+
+    With ``create`` the folder of the default store is made. Without, a file that does not exist is not made either:
+    who only looks leaves nothing behind.
+
+    Raises:
+        StoreUnreachable: there is no such file.
+    """
+    file = _file(url)
+    if file is not None and not file.exists():
+        if not create:
+            raise StoreUnreachable(
+                f"There is no store {file} yet.", hint="Start a run (reprise run FILE.py), or name a store: --store URL"
+            )
+        if url == DEFAULT_STORE:
+            _make_folder(file.parent)
+    return open_store(url)
+
+
+def _file(url: str) -> Path | None:
+    parts = urlsplit(url)
+    return Path(unquote(parts.path.removeprefix("/"))) if parts.scheme == "sqlite" else None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", "utf-8")
+    except OSError as error:
+        raise StoreUnreachable(
+            f"The folder {folder.absolute()} cannot be made ({error.strerror}).", hint="Name a store: --store URL"
+        ) from error
+
+
+@asynccontextmanager
+async def door(url: str, *, create: bool = False) -> AsyncIterator[Door]:
+    """Open a store to look or to act, without executing anything."""
+    store = prepare(url, create=create)
+    await store.start()
+    try:
+        yield Door(store, Client(store, SystemClock()))
+    finally:
+        await store.stop()
+
+
+def flag(store: str | None) -> str:
+    """Return the store's flag as it belongs into a command that is shown to people, without a password."""
+    return f" --store {masked(store)}" if store else ""

@@ -1,0 +1,284 @@
+"""The tree of a run: a fold of its log, with no truth of its own. Pure: no terminal, no clock, no store.
+
+Steps of one name are one row, so that a fan-out of a thousand takes one line. Applying a record twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from reprise.kernel.events import (
+    CancelRequest,
+    ChildStarted,
+    ErrorValue,
+    Finished,
+    Kind,
+    Owned,
+    Progress,
+    Record,
+    Retrying,
+    Signal,
+    Started,
+    Stranded,
+)
+from reprise.kernel.machine import RUN, RunStatus
+from reprise.runtime.branch import name_in
+
+
+class State(StrEnum):
+    """State of one step."""
+
+    RUNNING = "running"
+    RETRYING = "retrying"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+_ENDS = {
+    Kind.STEP_COMPLETED: State.DONE,
+    Kind.STEP_FAILED: State.FAILED,
+    Kind.STEP_CANCELLED: State.CANCELLED,
+}
+
+
+class Step(msgspec.Struct):
+    """One call of a step or a child run. Times in microseconds, 0 = not known."""
+
+    key: str
+    name: str
+    state: State = State.RUNNING
+    attempt: int = 1
+    started_at: int = 0
+    ended_at: int = 0
+    next_at: int = 0
+    """When the next attempt begins, while it is retrying."""
+    error: str = ""
+    child: str = ""
+    """Id of the child run that it is."""
+
+    @property
+    def took(self) -> int:
+        """How long it has taken, waiting for retries included; 0 while it has not ended."""
+        return max(0, self.ended_at - self.started_at) if self.ended_at else 0
+
+
+class Row(msgspec.Struct):
+    """All steps of one name."""
+
+    name: str
+    steps: dict[str, Step] = {}
+    counts: dict[State, int] = {}
+    asked: int = 0
+    """How many of them are asked for and have not ended, where a worker told; the log says it only for slow ones."""
+    error: str = ""
+    """Of the latest that failed an attempt."""
+    next_at: int = 0
+    """When the next retry of any begins."""
+    started_at: int = 0
+    ended_at: int = 0
+
+    @property
+    def ended(self) -> int:
+        """How many have ended."""
+        return sum(self.counts.get(state, 0) for state in ENDED)
+
+    @property
+    def failed(self) -> int:
+        """How many failed."""
+        return self.counts.get(State.FAILED, 0)
+
+    @property
+    def retrying(self) -> int:
+        """How many wait for another attempt."""
+        return self.counts.get(State.RETRYING, 0)
+
+    @property
+    def total(self) -> int:
+        """How many there are as far as is known."""
+        return max(len(self.steps), self.ended + self.asked)
+
+    @property
+    def quiet(self) -> bool:
+        """Tell whether nothing of it is under way."""
+        return self.ended == self.total
+
+    @property
+    def state(self) -> State:
+        """The state of the row as a whole: that of its single step, or what matters most."""
+        if not self.quiet:
+            waits = self.retrying and self.retrying == self.total - self.ended
+            return State.RETRYING if waits else State.RUNNING
+        if self.failed:
+            return State.FAILED
+        return State.CANCELLED if self.counts.get(State.CANCELLED) == self.total else State.DONE
+
+    @property
+    def single(self) -> Step | None:
+        """The step, where there is only one."""
+        return next(iter(self.steps.values())) if len(self.steps) == 1 == self.total else None
+
+
+class Tree(msgspec.Struct):
+    """One run, as far as its records were applied."""
+
+    id: str
+    version: int = 0
+    """How many records were applied."""
+    status: str = RunStatus.PENDING
+    started: Started | None = None
+    started_at: int = 0
+    ended_at: int = 0
+    finished: Finished | None = None
+    owner: str = ""
+    takeovers: int = 0
+    """How many times a worker took the run, the first included."""
+    reason: str = ""
+    """Why it is being cancelled, or is stranded."""
+    rows: dict[str, Row] = {}
+    children: dict[str, str] = {}
+    """Id of the child run by step key."""
+    signals: list[tuple[int, str]] = []
+    """When which signals were received."""
+    timers: int = 0
+    """Timers that fired."""
+    progress: dict[str, Progress] = {}
+    """The latest progress by step key, '' for the body's own."""
+    homes: dict[str, str] = {}
+    """Name of the row by step key: of an explicit key, only the start of a slow step tells the name."""
+
+    # ---------------------------------------------------------------- what happened
+
+    def apply(self, record: Record) -> None:
+        """Take in the next record of ``run/<id>``."""
+        if record.version <= self.version:
+            return
+        self.version = record.version
+        if record.kind in _ENDS:
+            self._ended(record)
+        elif record.kind in (Kind.STEP_STARTED, Kind.STEP_RETRYING, Kind.CHILD_STARTED):
+            self._under_way(record)
+        else:
+            self._about_run(record)
+
+    def apply_progress(self, records: Iterable[Record]) -> None:
+        """Take in records of ``progress/<id>``."""
+        for record in records:
+            self.progress[record.key] = msgspec.json.decode(record.data, type=Progress)
+
+    def _about_run(self, record: Record) -> None:
+        kind, data = record.kind, record.data
+        if kind == Kind.RUN_STARTED:
+            self.started = msgspec.json.decode(data, type=Started)
+            self.started_at = record.at
+        elif kind == Kind.RUN_OWNED:
+            self.owner = msgspec.json.decode(data, type=Owned).worker
+            self.takeovers += 1
+            self._move("own")
+        elif kind == Kind.RUN_PAUSED:
+            self._move("pause")
+        elif kind == Kind.RUN_STRANDED:
+            self.reason = msgspec.json.decode(data, type=Stranded).reason
+            self._move("strand")
+        elif kind == Kind.CANCEL_REQUESTED:
+            self.reason = msgspec.json.decode(data, type=CancelRequest).reason
+            self._move("cancel")
+        elif kind == Kind.SIGNAL_RECEIVED:
+            self.signals.append((record.at, msgspec.json.decode(data, type=Signal).name))
+        elif kind == Kind.TIMER_FIRED:
+            self.timers += 1
+        elif kind == Kind.RUN_FINISHED:
+            self.finished = msgspec.json.decode(data, type=Finished)
+            self.status = self.finished.status
+            self.ended_at = record.at
+
+    def _move(self, event: str) -> None:
+        # The log is the truth: what the table does not know is shown as it was.
+        if RUN.allows(self.status, event):
+            self.status = RUN.step(self.status, event)
+
+    def _under_way(self, record: Record) -> None:
+        kind, data, at = record.kind, record.data, record.at
+        if kind == Kind.STEP_STARTED:
+            step = self._step(record.key, msgspec.json.decode(data, type=str), at)
+            self._set(step, State.RUNNING)
+        elif kind == Kind.CHILD_STARTED:
+            child = msgspec.json.decode(data, type=ChildStarted)
+            step = self._step(record.key, child.workflow, at)
+            step.child = self.children[record.key] = child.run
+        else:
+            retrying = msgspec.json.decode(data, type=Retrying)
+            step = self._step(record.key, "", at - record.took)
+            step.attempt = retrying.attempt + 1
+            step.next_at = retrying.next_at
+            row = self.rows[step.name]
+            row.error = step.error = brief(retrying.error)
+            row.next_at = retrying.next_at
+            self._set(step, State.RETRYING)
+
+    def _ended(self, record: Record) -> None:
+        step = self._step(record.key, "", record.at - record.took)
+        step.ended_at = record.at
+        step.next_at = 0
+        row = self.rows[step.name]
+        row.ended_at = record.at
+        if record.kind == Kind.STEP_FAILED:
+            row.error = step.error = brief(msgspec.json.decode(record.data, type=ErrorValue))
+        self._set(step, _ENDS[Kind(record.kind)])
+
+    def _step(self, key: str, name: str, at: int) -> Step:
+        name = self.homes.setdefault(key, name or name_in(key))
+        row = self.rows.get(name)
+        if row is None:
+            row = self.rows[name] = Row(name, started_at=at)
+        step = row.steps.get(key)
+        if step is None:
+            step = row.steps[key] = Step(key, name, started_at=at)
+            row.counts[step.state] = row.counts.get(step.state, 0) + 1
+        return step
+
+    def _set(self, step: Step, state: State) -> None:
+        counts = self.rows[step.name].counts
+        counts[step.state] -= 1
+        counts[state] = counts.get(state, 0) + 1
+        step.state = state
+
+    # ---------------------------------------------------------------- what a worker says
+
+    def ask(self, steps: dict[str, int], now: int) -> None:
+        """Note how many steps of each name are asked for and have not ended."""
+        for row in self.rows.values():
+            row.asked = 0
+        for name, count in steps.items():
+            row = self.rows.get(name)
+            if row is None:
+                row = self.rows[name] = Row(name, started_at=now)
+            row.asked = count
+
+    # ---------------------------------------------------------------- questions
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether it has ended."""
+        return self.finished is not None
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps in the order of their start."""
+        found = [step for row in self.rows.values() for step in row.steps.values()]
+        return sorted(found, key=lambda step: (step.started_at, step.ended_at))
+
+    def progress_of(self, row: Row) -> Progress | None:
+        """Return the latest progress of what is under way in a row."""
+        steps = row.steps.values()
+        return next((self.progress[s.key] for s in steps if s.state not in ENDED and s.key in self.progress), None)
+
+
+def brief(error: ErrorValue) -> str:
+    """Return an error as one phrase: class and message."""
+    name = error.type.rpartition(".")[2]
+    return f"{name}: {error.message}" if error.message else name
