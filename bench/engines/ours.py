@@ -1,0 +1,69 @@
+"""Reprise, by its public face and with its defaults; stores: memory, full, normal (SQLite)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bench.engines.work import Work
+from reprise import Event, Reprise, step, workflow
+
+work: Work
+"""Set before the first run."""
+
+
+def url(store: str, folder: Path) -> str:
+    """Return the URL of a store by its name in the tables."""
+    urls = {"memory": "memory://", "full": "sqlite:///{}", "normal": "sqlite:///{}?synchronous=NORMAL"}
+    return urls[store].format(folder / "reprise.db")
+
+
+@step
+async def make(run: str, i: int, pause: float) -> str:
+    """Return a value of the bench."""
+    return await work(run, i, pause)
+
+
+@workflow
+async def chain(run: str, steps: int, pause: float) -> int:
+    """One step after the other."""
+    for i in range(steps):
+        await make(run, i, pause)
+    return steps
+
+
+@workflow
+async def fan(run: str, steps: int, pause: float) -> int:
+    """All steps at once; the worker limits them to 100."""
+    return len(await asyncio.gather(*(make(run, i, pause) for i in range(steps))))
+
+
+class Ours:
+    """An open Reprise, traced by an observer."""
+
+    def __init__(self, app: Reprise) -> None:
+        self._app = app
+
+    async def chain(self, run: str, steps: int, pause: float) -> None:
+        """Execute one run whose steps follow each other."""
+        await self._app.run(chain, run, steps, pause, id=run)
+
+    async def fan(self, run: str, steps: int, pause: float) -> None:
+        """Execute one run whose steps start at once."""
+        await self._app.run(fan, run, steps, pause, id=run)
+
+
+@asynccontextmanager
+async def opened(store: str, folder: Path, work_of_steps: Work) -> AsyncIterator[Ours]:
+    """Open the store."""
+    global work  # noqa: PLW0603 - steps are functions of the module
+    work = work_of_steps
+    traced: list[int] = [0]
+
+    def trace(run: str, events: Sequence[Event]) -> None:
+        traced[0] += len(events)
+
+    async with Reprise(url(store, folder), observers=[trace]) as app:
+        yield Ours(app)
