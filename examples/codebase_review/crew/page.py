@@ -31,7 +31,7 @@ def page(review: Review) -> str:
         else None,
         _functions(review),
         _risks(review),
-        el("div", _untested(review), _clones(review), class_="two"),
+        el("div", _untested(review), _clones(review), class_="two even"),
         _notes(review),
         _foot(),
     )
@@ -144,7 +144,7 @@ def _tiles(review: Review) -> Markup:
         (f"{sum(found.code for found in code):,}", "lines of code"),
         (f"{sum(found.function_count for found in code):,}", "functions"),
         (f"{sum(found.hard for found in code):,}", "of them hard (15 paths or more)"),
-        (f"{grave:,}", "risky constructs"),
+        (f"{grave:,}", "risky construct" if grave == 1 else "risky constructs"),
         (f"{repeated / max(1, lines):.0%}", "of lines stand twice"),
         (f"{tested / max(1, len(review.coverage.ties)):.0%}", "of files tied to a test"),
     ]
@@ -172,6 +172,7 @@ def _ranking(review: Review) -> Markup:
         "Five reviewers ranked the same candidates by different priorities; a ranked-choice vote settled the order. "
         "The numbers on the right are each reviewer's own place for the file.",
         _table(heads, rows),
+        class_="card ranking",
     )
 
 
@@ -401,32 +402,33 @@ def _functions(review: Review) -> Markup | None:
 
 def _risks(review: Review) -> Markup:
     found = [(risk, file.path) for file in _code_findings(review) for risk in file.risks]
-    found.sort(key=lambda item: (-item[0].severity, item[1], item[0].line))
     counts = Counter((risk.severity, risk.rule) for risk, _ in found)
     chips = [
         el("span", f"{rule} {count:,}", class_=f"chip s{severity}")
         for (severity, rule), count in sorted(counts.items(), key=lambda item: (-item[0][0], -item[1]))
     ]
+    together: dict[tuple[int, str, str], list[Risk]] = {}
+    for risk, path in found:
+        together.setdefault((-risk.severity, path, risk.rule), []).append(risk)
     heads = [("", ""), ("construct", ""), ("where", ""), ("code", "")]
-    rows = [_risk(risk, path) for risk, path in found[: 10 * LISTED]]
+    rows = [_risk(risks, path) for (_, path, _), risks in sorted(together.items())]
     lede = (
         "Places to look at, not verdicts; what looks like a secret is never copied here. Tests are left out."
     )
-    return _card(
-        "Risky constructs",
-        lede if rows else "None found.",
-        el("p", chips),
-        _folded(rows, heads, "More of them") if rows else None,
-    )
+    table = _folded(rows, heads, "More of them") if rows else None
+    return _card("Risky constructs", lede if rows else "None found.", el("p", chips), table)
 
 
-def _risk(risk: Risk, path: str) -> Markup:
+def _risk(risks: list[Risk], path: str) -> Markup:
+    """Show one construct of one file, with all the lines where it stands."""
+    first, *others = risks
+    also = ", ".join(str(risk.line) for risk in others[:8]) + (" …" if others[8:] else "")
     return el(
         "tr",
-        el("td", el("span", _GRADES[risk.severity], class_=f"badge s{risk.severity}")),
-        el("td", el("b", risk.rule), el("div", risk.says, class_="why")),
-        el("td", _path(path, risk.line)),
-        el("td", risk.code, class_="code"),
+        el("td", el("span", _GRADES[first.severity], class_=f"badge s{first.severity}")),
+        el("td", el("b", first.rule), el("div", first.says, class_="why")),
+        el("td", _path(path, first.line), el("div", f"also {also}", class_="why") if others else None),
+        el("td", first.code, class_="code"),
     )
 
 
@@ -451,16 +453,15 @@ def _untested(review: Review) -> Markup:
 
 
 def _clones(review: Review) -> Markup:
+    code = {file.path for file in review.inventory.files if file.kind == CODE}
+    clones = sorted(review.clones.clones, key=lambda clone: code.isdisjoint((clone.path, clone.other)))
     rows = [
         el("tr", el("td", _path(c.path, c.line), el("div", _path(c.other, c.other_line))), _number(c.lines))
-        for c in review.clones.clones
+        for c in clones
     ]
-    lede = "Runs of equal lines, blanks, comments and spacing apart." if rows else "No repeated lines found."
-    return _card(
-        "Standing twice",
-        lede,
-        _folded(rows, [("where", ""), ("lines", "n")], "More of them") if rows else None,
-    )
+    lede = "Runs of equal lines, blanks, comments and spacing apart; code before tests."
+    table = _folded(rows, [("where", ""), ("lines", "n")], "More of them") if rows else None
+    return _card("Standing twice", lede if rows else "No repeated lines found.", table)
 
 
 def _notes(review: Review) -> Markup | None:
