@@ -121,34 +121,30 @@ class Codec:
         compiler = Compiler(self._custom_shape)
         exact, check = compiler.shape(_read_type(declared))
         write = self._write
-        verify = self.decoder(declared) if compiler.bounded else None
+        verify = self._reader(declared) if compiler.bounded else None
 
         def encode(value: Any) -> bytes:
             try:
                 if type(value) not in exact:
                     check(value)
                 data = write(value)
+                if verify is not None:
+                    verify(data)
             except Misfit as misfit:
-                raise CodecError(
-                    f"Cannot write {_what(value, declared)}: at {misfit.where()}, {misfit.why}.",
-                    hint=misfit.hint,
+                raise _unwritable(
+                    value, declared, f"at {misfit.where()}, {misfit.why}", misfit.hint
                 ) from None
             except RecursionError:
-                raise CodecError(f"Cannot write {_what(value, declared)}: it contains itself.") from None
+                raise _unwritable(value, declared, "it contains itself", "") from None
             except Exception as error:
-                # No such type, a lone surrogate, more digits than Python prints, or the user's own conversion.
-                raise CodecError(
-                    f"Cannot write {_what(value, declared)}: {error}.", hint=_REGISTER
-                ) from error
-            if verify is not None:
-                verify(data)
+                hint = _REGISTER if isinstance(error, TypeError) else ""
+                raise _unwritable(value, declared, str(error) or repr(error), hint) from error
             return data
 
         return encode
 
     def _make_decoder(self, declared: Any) -> Decode:
-        _read_type(declared)
-        read = msgspec.json.Decoder(declared, dec_hook=self._from_builtin).decode
+        read = self._reader(declared)
 
         def decode(data: bytes) -> Any:
             try:
@@ -157,6 +153,10 @@ class Codec:
                 raise CodecError(f"Cannot read the data as {type_name(declared)}: {error}.") from error
 
         return decode
+
+    def _reader(self, declared: Any) -> Decode:
+        _read_type(declared)
+        return msgspec.json.Decoder(declared, dec_hook=self._from_builtin).decode
 
     # -------------------------------------------------------- classes that msgspec does not know
 
@@ -243,10 +243,9 @@ def _from_text(text: str, declared: node.Type) -> Any:
     return text
 
 
-def _what(value: Any, declared: Any) -> str:
-    if declared is Any:
-        return f"a value of type {type_name(type(value))}"
-    return f"a value of type {type_name(type(value))} as {type_name(declared)}"
+def _unwritable(value: Any, declared: Any, why: str, hint: str) -> CodecError:
+    wanted = "" if declared is Any else f" as {type_name(declared)}"
+    return CodecError(f"Cannot write a value of type {type_name(type(value))}{wanted}: {why}.", hint=hint)
 
 
 def _path_check(cls: type[Any]) -> Callable[[Any], None]:

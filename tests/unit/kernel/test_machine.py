@@ -164,3 +164,4 @@ def test_the_diagram_has_every_state() -> None:
     for state in STATES:
         assert f" --> {state}" in drawn
     assert "    cancelled --> [*]" in drawn
+    assert "    waiting --> running: own, wake" in drawn

@@ -53,6 +53,7 @@ def test_what_is_no_duration_is_refused_by_name(value: Any) -> None:
 def test_a_timeout_bounds_attempt_and_total() -> None:
     assert Timeout.parse(timedelta(seconds=5)) == Timeout(attempt=5)
     assert Timeout.parse(None).left(1e9) is None
+    assert Timeout.parse(5).left(1e9) == 5
     assert Timeout.parse(Timeout(total=10)).left(4) == 6
     assert Timeout(attempt=3, total=10).left(4) == 3
     assert Timeout(attempt=3, total=10).left(11) == 0

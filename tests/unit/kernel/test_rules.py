@@ -116,6 +116,7 @@ def test_a_condorcet_loser_may_win_the_plurality_but_not_the_runoff() -> None:
     assert verdict.rounds == ({"c": 5.0, "a": 4.0, "b": 3.0}, {"a": 7.0, "c": 5.0})
     assert verdict.order == (("a",), ("c",), ("b",))
     assert verdict.score == 7 / 12
+    assert verdict.reason == "a has a majority in round 2, 58% of all votes."
 
 
 def test_exhausted_ballots_count_no_more_but_lower_the_score() -> None:
@@ -138,6 +139,12 @@ def test_a_tie_for_the_last_place_is_broken_by_points() -> None:
     # a and b have one first choice each, but the voters for d put a second.
     verdict = ranked_choice(cast("3 da", "1 a", "1 b", "2 c"))
     assert verdict.order[-1] == ("b",)
+
+
+def test_points_are_the_options_ranked_lower() -> None:
+    # Once c is gone, a and b are equal in first choices, and each has five points.
+    verdict = ranked_choice(cast("a", "b", "2 dcab", "db"))
+    assert verdict.order == (("d",), ("a", "b"), ("c",))
 
 
 @pytest.mark.parametrize(
