@@ -27,7 +27,7 @@ HARD = 15
 _KEPT_FUNCTIONS = 12
 _LONGEST_NAME = 120
 _TODO = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
-_COMMENTS = dict.fromkeys(("Python", "Perl", "R", "Ruby", "Shell"), ("#",))
+_COMMENTS: dict[str, tuple[str, ...]] = dict.fromkeys(("Python", "Perl", "R", "Ruby", "Shell"), ("#",))
 _COMMENTS |= dict.fromkeys(("Lua", "SQL"), ("--",))
 _OTHER_COMMENTS = ("//", "/*", "*")
 
