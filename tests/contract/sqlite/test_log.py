@@ -127,12 +127,15 @@ async def test_damage_is_named(store: SQLiteStore, path: Path, damage: str) -> N
         await store.log.read("run/a")
 
 
-async def test_a_damaged_stream_takes_no_append_and_others_do(store: SQLiteStore, path: Path) -> None:
+@pytest.mark.parametrize("damage", ["UPDATE streams SET token = 3", "DELETE FROM records WHERE version = 64"])
+async def test_a_damaged_stream_takes_no_append_and_others_do(
+    store: SQLiteStore, path: Path, damage: str
+) -> None:
     await append(store.log, 1, Group("run/a", events(64)))
-    tamper(path, "UPDATE streams SET token = 3")
+    tamper(path, damage)
     for _ in range(2):
         with pytest.raises(StoreCorrupt, match="run/a"):
-            await append(store.log, 2, Group("run/a", events(1), token=3))
+            await append(store.log, 2, Group("run/a", events(1)))
     await append(store.log, 3, Group("run/b", events(1)))
 
 
