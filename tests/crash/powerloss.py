@@ -300,7 +300,9 @@ def _apply(content: bytearray, op: Write | Truncate) -> None:
     content[op.offset : op.offset + len(op.data)] = op.data
 
 
-def crashes(ops: Sequence[Op], count: int, dice: random.Random) -> Iterator[tuple[int, str, dict[str, bytes]]]:
+def crashes(
+    ops: Sequence[Op], count: int, dice: random.Random
+) -> Iterator[tuple[int, str, dict[str, bytes]]]:
     """Yield (how many things had happened, style, files) for ``count`` power cuts, half of them beside a sync."""
     syncs = [n for n, op in enumerate(ops) if isinstance(op, Sync)] or range(len(ops))
     cuts = [dice.randint(0, len(ops)) for _ in range(count - count // 2)]

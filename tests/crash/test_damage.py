@@ -54,8 +54,12 @@ async def read_all(folder: Path, names):
 async def write_some(store: SQLiteStore, numbers: Counter, dice: random.Random, count: int) -> None:
     for _ in range(count):
         run = f"{dice.randrange(STREAMS)}"
-        events = [Event(Kind.PROGRESS, n, f"k{n}", dice.randbytes(dice.choice((5, 60, 900)))) for n in range(3)]
-        change = RunChange(run, status="running", workflow="w", tags={"of": run}, due_at=dice.randrange(99), at=7)
+        events = [
+            Event(Kind.PROGRESS, n, f"k{n}", dice.randbytes(dice.choice((5, 60, 900)))) for n in range(3)
+        ]
+        change = RunChange(
+            run, status="running", workflow="w", tags={"of": run}, due_at=dice.randrange(99), at=7
+        )
         await append(store.log, numbers.new(), Group(f"run/{run}", events, run=change))
 
 
@@ -96,7 +100,9 @@ def judge(whole: Whole, folder: Path, files: dict[str, bytes]) -> str:
         shutil.rmtree(folder)
     length = len(records)
     assert records == whole.records[:length], "the log is no prefix"
-    assert length == len(whole.records) or whole.records[length].append, "the log ends in the middle of an append"
+    assert length == len(whole.records) or whole.records[length].append, (
+        "the log ends in the middle of an append"
+    )
     told = {name: [record for record in records if record.stream == name] for name in streams}
     for name, found in streams.items():
         assert found == told[name][: len(found)], f"{name} is not what the log says"
@@ -121,12 +127,19 @@ def test_a_write_ahead_log_cut_anywhere_gives_a_prefix(whole, tmp_path, counts, 
     wal = whole.files["x.db-wal"]
     dice = random.Random(SEED)
     frames = range(WAL_HEADER, len(wal), FRAME)
-    sizes = {0, 1, WAL_HEADER - 1, *(frame + d for frame in frames for d in (-1, 0, 1, FRAME_HEADER, FRAME // 2))}
+    sizes = {
+        0,
+        1,
+        WAL_HEADER - 1,
+        *(frame + d for frame in frames for d in (-1, 0, 1, FRAME_HEADER, FRAME // 2)),
+    }
     sizes = set(dice.sample(sorted(sizes), 200)) | {dice.randrange(len(wal)) for _ in range(50)}
     lengths = Tally()
     for size in sorted(size for size in sizes if size <= len(wal)):
         what = judge(whole, tmp_path / "cut", {**whole.files, "x.db-wal": wal[:size]})
-        assert what == "whole" or what.startswith("prefix"), f"{what} when cut to {size} bytes; {again(request, SEED)}"
+        assert what == "whole" or what.startswith("prefix"), (
+            f"{what} when cut to {size} bytes; {again(request, SEED)}"
+        )
         lengths[what] += 1
         counts["cuts of the write-ahead log"] += 1
     counts["different prefixes"] += len(lengths)

@@ -54,7 +54,10 @@ def an_append(id: int, dice: random.Random, trace: Trace) -> Append:
     groups = tuple(
         Group(
             f"run/{dice.randrange(STREAMS)}",
-            [Event(Kind.PROGRESS, n, f"{id}", dice.randbytes(dice.choice((10, 300, 3000)))) for n in range(dice.randint(1, 4))],
+            [
+                Event(Kind.PROGRESS, n, f"{id}", dice.randbytes(dice.choice((10, 300, 3000))))
+                for n in range(dice.randint(1, 4))
+            ],
         )
         for _ in range(dice.randint(1, 2))
     )
@@ -69,11 +72,15 @@ class Found:
         self.tokens = tokens
 
 
-async def reopen(folder: Path, files: dict[str, bytes]) -> Found:
-    """Open what the crash left with the plain keeper, read all, and go on writing."""
+def place(files: dict[str, bytes], folder: Path) -> None:
     folder.mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content)
+
+
+async def reopen(folder: Path, files: dict[str, bytes]) -> Found:
+    """Open what the crash left with the plain keeper, read all, and go on writing."""
+    place(files, folder)
     store = SQLiteStore(folder / "x.db", synchronous="OFF", readers=1)
     try:
         await store.start()
