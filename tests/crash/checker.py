@@ -6,18 +6,19 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+from tests.crash import flows, ledger
+from tests.crash.worker_main import DATABASE
 
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import Finished, Kind, Owned, Record, Signal, Started, run_stream
 from reprise.runtime.history import STEP_KINDS
-from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.runs import RunRow
 from reprise.stores.sqlite import SQLiteStore
-from tests.crash import flows, ledger
-from tests.crash.worker_main import DATABASE
 
 ONCE = STEP_KINDS | {Kind.TIMER_FIRED, Kind.SIGNAL_RECEIVED, Kind.CANCEL_REQUESTED}
 """Kinds of which a run may hold one record per key."""
@@ -126,7 +127,7 @@ def _check_run(verdict: Verdict, run: str, records: list[Record], row: RunRow | 
                      if record.kind in ONCE)  # fmt: skip
     verdict.twice += [f"{run}: {count} records of {key}" for key, count in counts.items() if count > 1]
     owners = [msgspec.json.decode(r.data, type=Owned) for r in records if r.kind == Kind.RUN_OWNED]
-    verdict.counts["take-overs"] += sum(a.worker != b.worker for a, b in zip(owners, owners[1:], strict=False))
+    verdict.counts["take-overs"] += sum(a.worker != b.worker for a, b in pairwise(owners))
     if [owner.token for owner in owners] != sorted({owner.token for owner in owners}):
         verdict.damaged.append(f"{run} was owned under {[owner.token for owner in owners]}")
     last = records[-1]
@@ -167,13 +168,17 @@ def _kept(line: ledger.Line, there: dict[tuple[str, int, str], set[bytes]]) -> b
     if isinstance(line, ledger.Durable):
         return line.data in there[run_stream(line.run), line.kind, line.key]
     if isinstance(line, ledger.Started):
-        found = [msgspec.json.decode(d, type=Started) for d in there[run_stream(line.run), Kind.RUN_STARTED, ""]]
+        found = [
+            msgspec.json.decode(d, type=Started) for d in there[run_stream(line.run), Kind.RUN_STARTED, ""]
+        ]
         return [(s.workflow, bytes(s.input)) for s in found] == [(line.workflow, line.input)]
     if isinstance(line, ledger.Sent):
         found = there[f"inbox/{line.run}", Kind.SIGNAL_SENT, line.id]
         return [bytes(msgspec.json.decode(d, type=Signal).value) for d in found] == [b"%d" % line.value]
     assert isinstance(line, ledger.Finished)
-    found = [msgspec.json.decode(d, type=Finished) for d in there[run_stream(line.run), Kind.RUN_FINISHED, ""]]
+    found = [
+        msgspec.json.decode(d, type=Finished) for d in there[run_stream(line.run), Kind.RUN_FINISHED, ""]
+    ]
     return [(f.status, bytes(f.value)) for f in found] == [(line.status, line.value)]
 
 

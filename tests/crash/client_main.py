@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-
-from reprise import Reprise, RunEnded
-from reprise.stores.sqlite import SQLiteStore
 from tests.crash import flows
 from tests.crash.ledger import Finished, Helped, Ledger, Sent, Started, lines
 from tests.crash.worker_main import DATABASE
+
+from reprise import Reprise, RunEnded
+from reprise.stores.sqlite import SQLiteStore
 
 PROMISED = "promised.jsonl"
 ENOUGH = "enough"
@@ -61,9 +61,7 @@ class Client:
         line = Started(run, flow.name, flow.arguments.encode((index,), {}))
         if self._early:
             self._promised.write(line)
-        await self._app.start(
-            flow, index, id=run, detach=True, signal=("go", index) if letters else None
-        )
+        await self._app.start(flow, index, id=run, detach=True, signal=("go", index) if letters else None)
         if self._early:
             return
         self._promised.write(line)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.crash.ledger import Began, Ended, Ledger
+
 from reprise import Retry, step, wait_for_signal, workflow
 from reprise.runtime.pool import STEP
-from tests.crash.ledger import Began, Ended, Ledger
 
 EXECUTED = "executed.jsonl"
 

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
-
 from tests.crash import client_main, worker_main
 
 ROOT = Path(__file__).parents[2]

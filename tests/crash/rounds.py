@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.crash import client_main, flows, ledger
+from tests.crash.checker import Verdict, check
+from tests.crash.nursery import Nursery
 
 from reprise import Reprise
 from reprise.kernel.events import Kind, Owned, run_stream
 from reprise.runtime.history import STEP_KINDS
 from reprise.stores.sqlite import SQLiteStore
-from tests.crash import client_main, flows, ledger
-from tests.crash.checker import Verdict, check
-from tests.crash.nursery import Nursery
 
 PATIENCE = 45.0
 """Seconds after which something that should happen is taken for never happening."""
@@ -196,7 +196,9 @@ class Round:
 
     def _token(self, run: str) -> int:
         """Return the token under which a run is owned now."""
-        return max(msgspec.json.decode(data, type=Owned).token for data in self._column("data", run, Kind.RUN_OWNED))
+        return max(
+            msgspec.json.decode(data, type=Owned).token for data in self._column("data", run, Kind.RUN_OWNED)
+        )
 
     def _column(self, column: str, run: str, kind: Kind) -> list[Any]:
         connection = sqlite3.connect(f"file:{self.folder / client_main.DATABASE}?mode=ro", uri=True)
@@ -222,7 +224,9 @@ class Round:
         """Let everything that was started come to its end, stop the workers politely, and judge."""
         (self.folder / client_main.ENOUGH).touch()
         if self.client:
-            self.wait_until(lambda: self._nursery.ended(self.client) is not None, "the client to see all ends")
+            self.wait_until(
+                lambda: self._nursery.ended(self.client) is not None, "the client to see all ends"
+            )
             assert (self.folder / "stderr").read_text() == "", self.said()
         return self.judge()
 
@@ -231,7 +235,9 @@ class Round:
         for worker in self.workers:
             os.kill(worker, signal.SIGTERM)
         for worker in self.workers:
-            self.wait_until(lambda pid=worker: self._nursery.ended(pid) is not None, f"worker {worker} to drain")
+            self.wait_until(
+                lambda pid=worker: self._nursery.ended(pid) is not None, f"worker {worker} to drain"
+            )
         verdict = asyncio.run(check(self.folder))
         verdict.counts.update(self.counts)
         return verdict

@@ -83,10 +83,11 @@ async def test_another_result_is_found(folder):
 
 async def test_a_second_record_is_found(folder):
     def record_again(connection):
-        position, stream, version, *rest = a_step(connection)
-        end, last = connection.execute("SELECT max(position), max(version) FROM records WHERE stream = ?",
-                                       (stream,)).fetchone()  # fmt: skip
-        end = connection.execute("SELECT max(position) FROM records").fetchone()[0]
+        _, stream, _, *rest = a_step(connection)
+        (last,) = connection.execute(
+            "SELECT max(version) FROM records WHERE stream = ?", (stream,)
+        ).fetchone()
+        (end,) = connection.execute("SELECT max(position) FROM records").fetchone()
         row = sealed((end + 1, stream, last + 1, *rest[:-1]))
         connection.execute(f"INSERT INTO records VALUES ({','.join('?' * 11)})", row)
 
@@ -112,7 +113,9 @@ async def test_an_index_that_says_otherwise_is_found(folder):
     def say_failed(connection):
         row = connection.execute("SELECT * FROM runs ORDER BY id").fetchone()
         changed = sealed((*row[:2], "failed", *row[3:-1]))
-        connection.execute("UPDATE runs SET status = ?, crc = ? WHERE id = ?", ("failed", changed[-1], row[0]))
+        connection.execute(
+            "UPDATE runs SET status = ?, crc = ? WHERE id = ?", ("failed", changed[-1], row[0])
+        )
 
     alter(folder, say_failed)
     assert set((await check(folder)).faults) == {"damaged"}

@@ -23,7 +23,9 @@ def test_finished_steps_of_a_wide_fan_never_run_again(number, nursery, tmp_path,
         nursery.kill(worker)
         counts["begun and unrecorded at kills"] += (unrecorded := round.unrecorded(worker))
         round.counts["unrecorded"] += unrecorded
-        recorded = sum(isinstance(line, ledger.Durable) for line in ledger.lines(*tmp_path.glob("*.said.jsonl")))
+        recorded = sum(
+            isinstance(line, ledger.Durable) for line in ledger.lines(*tmp_path.glob("*.said.jsonl"))
+        )
         round.workers.remove(worker)
         round.start_worker()
     counts["acknowledged before the last kill"] += recorded

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.crash import flows
+from tests.crash.ledger import Durable, Ledger, Refused
 
 from reprise import Reprise
 from reprise.kernel.errors import AppendRefused
@@ -18,8 +20,6 @@ from reprise.kernel.events import Event, Kind
 from reprise.stores import conditions
 from reprise.stores.log import ANY, Append, Head
 from reprise.stores.sqlite import SQLiteStore, ledger as keeper
-from tests.crash import flows
-from tests.crash.ledger import Durable, Ledger, Refused
 
 DATABASE = "runs.db"
 

@@ -1,0 +1,166 @@
+"""A cut or damaged file gives a prefix of what was written, or is refused: never a wrong event."""
+
+import asyncio
+import random
+import shutil
+import sqlite3
+from collections import Counter as Tally
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.crash.conftest import SEED, again
+
+from reprise.kernel.errors import StoreError
+from reprise.kernel.events import Event, Kind
+from reprise.kernel.ids import Counter
+from reprise.stores.log import Group, RunChange, append
+from reprise.stores.runs import RunFilter
+from reprise.stores.sqlite import SQLiteStore
+
+STREAMS = 8
+BITS = {"x.db": 16, "x.db-wal": 4}
+"""Flipped in each page of the file, one at a time, and in each frame of the write-ahead log."""
+FRAME, FRAME_HEADER, WAL_HEADER = 4120, 24, 32
+
+
+class Whole:
+    """What was written, and the files it was written to."""
+
+    def __init__(self, folder: Path, files: dict[str, bytes], records, streams, rows):
+        self.folder = folder
+        self.files = files
+        self.records = records
+        self.streams = streams
+        self.rows = rows
+
+
+async def read_all(folder: Path, names):
+    """Return everything that a store gives: the log, its streams, the index of runs."""
+    store = SQLiteStore(folder / "x.db", synchronous="OFF", readers=1)
+    try:
+        await store.start()
+        records = await store.log.scan(0, 100_000)
+        streams = {name: await store.log.read(name) for name in names}
+        for name in names:
+            head = await store.log.head(name)
+            assert head.version == len(streams[name])
+        rows = {row.id: row for row in await store.runs.find(RunFilter(), limit=1000)}
+        return records, streams, rows
+    finally:
+        await store.stop()
+
+
+async def write_some(store: SQLiteStore, numbers: Counter, dice: random.Random, count: int) -> None:
+    for _ in range(count):
+        run = f"{dice.randrange(STREAMS)}"
+        events = [
+            Event(Kind.PROGRESS, n, f"k{n}", dice.randbytes(dice.choice((5, 60, 900)))) for n in range(3)
+        ]
+        change = RunChange(
+            run, status="running", workflow="w", tags={"of": run}, due_at=dice.randrange(99), at=7
+        )
+        await append(store.log, numbers.new(), Group(f"run/{run}", events, run=change))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A store with much in its file and much in its write-ahead log."""
+    folder = tmp_path_factory.mktemp("whole")
+    dice = random.Random(SEED)
+    numbers = Counter(dice.randbytes)
+
+    async def make():
+        for count in (60, 12):
+            store = SQLiteStore(folder / "x.db", synchronous="OFF", readers=1)
+            await store.start()
+            await write_some(store, numbers, dice, count)
+            files = {name: (folder / name).read_bytes() for name in ("x.db", "x.db-wal")}
+            await store.stop()
+            for name in ("x.db-wal", "x.db-shm"):
+                if count == 60 and (folder / name).exists():
+                    raise AssertionError("the first half should be in the file alone")
+        names = [f"run/{n}" for n in range(STREAMS)]
+        return Whole(folder, files, *await read_all(folder, names))
+
+    return asyncio.run(make())
+
+
+def judge(whole: Whole, folder: Path, files: dict[str, bytes]) -> str:
+    """Open damaged files; return what became of them, or raise ``AssertionError`` where it must not come to that."""
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    try:
+        records, streams, rows = asyncio.run(read_all(folder, whole.streams))
+        sound = is_sound(folder / "x.db")
+    except (StoreError, sqlite3.DatabaseError) as error:
+        return type(error).__name__
+    finally:
+        shutil.rmtree(folder)
+    length = len(records)
+    assert records == whole.records[:length], "the log is no prefix"
+    assert length == len(whole.records) or whole.records[length].append, (
+        "the log ends in the middle of an append"
+    )
+    told = {name: [record for record in records if record.stream == name] for name in streams}
+    for name, found in streams.items():
+        assert found == told[name][: len(found)], f"{name} is not what the log says"
+    if length < len(whole.records):
+        assert streams == told, "a stream is shorter than the log says"
+        return f"prefix of {length}"
+    assert all(whole.rows[id] == row for id, row in rows.items()), "a run's row is another"
+    if streams == told and rows == whole.rows:
+        return "whole"
+    # SQLite's indexes carry no checksums of ours: a name may not be found. That is no wrong event, and it shows.
+    assert not sound, "something is not found, and integrity_check says nothing"
+    return "not found by its index"
+
+
+def is_sound(path: Path) -> bool:
+    """Return whether SQLite's own check finds nothing."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_write_ahead_log_cut_anywhere_gives_a_prefix(whole, tmp_path, counts, request):
+    wal = whole.files["x.db-wal"]
+    dice = random.Random(SEED)
+    frames = range(WAL_HEADER, len(wal), FRAME)
+    sizes = {
+        0,
+        1,
+        WAL_HEADER - 1,
+        *(frame + d for frame in frames for d in (-1, 0, 1, FRAME_HEADER, FRAME // 2)),
+    }
+    sizes = set(dice.sample(sorted(sizes), 200)) | {dice.randrange(len(wal)) for _ in range(50)}
+    lengths = Tally()
+    for size in sorted(size for size in sizes if size <= len(wal)):
+        what = judge(whole, tmp_path / "cut", {**whole.files, "x.db-wal": wal[:size]})
+        assert what == "whole" or what.startswith("prefix"), (
+            f"{what} when cut to {size} bytes; {again(request, SEED)}"
+        )
+        lengths[what] += 1
+        counts["cuts of the write-ahead log"] += 1
+    counts["different prefixes"] += len(lengths)
+    assert len(lengths) > 10
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("name", "start", "page"), [("x.db", 0, 4096), ("x.db-wal", WAL_HEADER, FRAME)])
+def test_no_flipped_bit_gives_a_wrong_event(name, start, page, whole, tmp_path, counts, request):
+    content = whole.files[name]
+    dice = random.Random(SEED)
+    wrong = []
+    for first in [*range(0, start, page), *range(start, len(content), page)]:
+        for _ in range(BITS[name]):
+            bit = dice.randrange(8 * first, 8 * min(first + page, len(content)))
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            try:
+                what = judge(whole, tmp_path / "flipped", {**whole.files, name: bytes(flipped)})
+            except AssertionError as error:
+                wrong.append(f"bit {bit} (page {bit // 8 // page + 1}): {str(error).splitlines()[0]}")
+                what = "WRONG"
+            counts[f"{name}: bits flipped, {what.partition(' of ')[0]}"] += 1
+    assert not wrong, "\n".join([*wrong, again(request, SEED)])
