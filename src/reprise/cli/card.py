@@ -22,7 +22,13 @@ MANY = 8
 LONG = 2_000
 """Characters of an input or a result that are shown; ``-o json`` shows all."""
 
-_STATES = {State.DONE: "green", State.FAILED: "red", State.RETRYING: "yellow", State.CANCELLED: "dim", State.RUNNING: "cyan"}
+_STATES = {
+    State.DONE: "green",
+    State.FAILED: "red",
+    State.RETRYING: "yellow",
+    State.CANCELLED: "dim",
+    State.RUNNING: "cyan",
+}
 
 Part = Table | Sequence[Text]
 
@@ -50,7 +56,10 @@ def _head(row: RunRow, tree: Tree, alive: bool, now: int) -> list[Text]:
     facts = [
         ("started", f"{local(tree.started_at)}  ({ago(tree.started_at, now)})"),
         ("took", duration(end - tree.started_at) + ("" if tree.ended_at else " so far")),
-        ("history", f"{tree.version} events" + (f", taken over {tree.takeovers - 1}×" if tree.takeovers > 1 else "")),
+        (
+            "history",
+            f"{tree.version} events" + (f", taken over {tree.takeovers - 1}×" if tree.takeovers > 1 else ""),
+        ),
     ]
     if row.owner:
         facts.append(("owner", f"worker {row.owner}" + ("" if alive else ", which no longer answers")))
@@ -96,7 +105,9 @@ def _outcome(row: RunRow, tree: Tree) -> Iterator[Part]:
 
 
 def _steps(tree: Tree, each: bool, now: int) -> Table:
-    made = table("step", "state", "took", "at", "attempts", "note", right=("took", "at", "attempts"), fold="note")
+    made = table(
+        "step", "state", "took", "at", "attempts", "note", right=("took", "at", "attempts"), fold="note"
+    )
     for row in tree.rows.values():
         if not row.steps:
             continue
@@ -111,8 +122,12 @@ def _steps(tree: Tree, each: bool, now: int) -> Table:
 def _step(step: Step, tree: Tree, now: int) -> list[Text]:
     took = step.took if step.ended_at else now - step.started_at
     progress = tree.progress.get(step.key) if not step.ended_at else None
-    note = step.error or (f"{progress.done:g}/{progress.total or 0:g} {progress.note}" if progress is not None else "")
-    name = line(step.name) + ("" if step.key.startswith((":", "/")) or step.key == step.name else f" [{line(step.key)}]")
+    note = step.error or (
+        f"{progress.done:g}/{progress.total or 0:g} {progress.note}" if progress is not None else ""
+    )
+    name = line(step.name) + (
+        "" if step.key.startswith((":", "/")) or step.key == step.name else f" [{line(step.key)}]"
+    )
     return [
         Text(name),
         Text(step.state, _STATES[step.state]),
@@ -159,7 +174,11 @@ def next_commands(row: RunRow, tree: Tree, store: str | None) -> list[str]:
         return ([f"reprise show {run} --steps{where}"] if many else []) + history
     if row.status in (RunStatus.PAUSED, RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION):
         return [f"reprise resume {run}{where}", f"reprise cancel {run}{where}", *history]
-    commands = [f"reprise cancel {run}{where}", f"reprise pause {run}{where}", f"reprise signal {run} NAME VALUE{where}"]
+    commands = [
+        f"reprise cancel {run}{where}",
+        f"reprise pause {run}{where}",
+        f"reprise signal {run} NAME VALUE{where}",
+    ]
     if row.owner is None:
         commands.insert(0, f"reprise resume {run}{where}")
     return [*commands, history[0] + " -f"]

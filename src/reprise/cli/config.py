@@ -6,12 +6,12 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from reprise.kernel.errors import ConfigurationError
-from reprise.kernel.settings import Layer, Settings, environment_layers, merge
+from reprise.kernel.settings import DEFAULT, Layer, Settings, environment_layers, merge
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -49,7 +49,9 @@ def read_config(
 
 
 def _user_file(environment: Mapping[str, str]) -> list[Layer]:
-    home = environment.get("XDG_CONFIG_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".config")
+    home = environment.get("XDG_CONFIG_HOME") or str(
+        Path(environment.get("HOME", "~")).expanduser() / ".config"
+    )
     path = Path(home) / "reprise" / "config.toml"
     return [(str(path), found)] if (found := _toml(path)) else []
 
@@ -71,7 +73,9 @@ def _toml(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}.", hint="Mend or remove the file.") from error
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}.", hint="Mend or remove the file."
+        ) from error
 
 
 def _dotenv(path: Path) -> list[Layer]:
@@ -80,14 +84,16 @@ def _dotenv(path: Path) -> list[Layer]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}.", hint="Mend or remove the file.") from error
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}.", hint="Mend or remove the file."
+        ) from error
     return [(f".env: {origin}", values) for origin, values in environment_layers(parse_dotenv(text))]
 
 
 def parse_dotenv(text: str) -> dict[str, str]:
-    """Return the variables of a ``.env`` file; quotes around a value are dropped, nothing is expanded.
+    r"""Return the variables of a ``.env`` file; quotes around a value are dropped, nothing is expanded.
 
-    >>> parse_dotenv('# ours\\nexport A=1\\nB="two words"  # why\\nC=x # y')
+    >>> parse_dotenv('# ours\nexport A=1\nB="two words"  # why\nC=x # y')
     {'A': '1', 'B': 'two words', 'C': 'x'}
     """
     found: dict[str, str] = {}
@@ -106,4 +112,4 @@ def parse_dotenv(text: str) -> dict[str, str]:
 
 def shown(origins: Mapping[str, str]) -> dict[str, str]:
     """Return the origins of what was set by somebody."""
-    return {path: origin for path, origin in origins.items() if origin != cast("str", "default")}
+    return {path: origin for path, origin in origins.items() if origin != DEFAULT}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from enum import StrEnum
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -68,8 +69,9 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
     Raises:
         RunConflict: the id belongs to a run of another workflow or input.
     """
-    clock = SystemClock()
     worker = plan.config.settings.worker
+    clock = SystemClock()
+    feed = Feed(store, plan.id)
     app = Reprise(
         store,
         workflows=plan.workflows,
@@ -78,41 +80,52 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
         max_loaded=worker.max_loaded,
         grace=worker.grace,
         build=worker.build,
-        observers=[lambda run, events: feed.observe(run, events)],
+        observers=[feed.observe],
         clock=clock,
     )
-
-    def waits(run: str) -> Waits | None:
-        execution = app.engine.executions.get(run)
-        return waits_of(execution) if execution is not None else None
-
-    feed = Feed(store, plan.id, waits)
+    feed.waits = partial(_waits, app)
     logs()
     with stopping() as asked:
         try:
             await app.open()
             await _begin(app, plan)
-            ended = asyncio.ensure_future(end_of(app.client, plan.id))
-            with shown(plan.progress, screen) as show:
-                watching = asyncio.ensure_future(follow(feed, show, clock, ended))
-                await asyncio.wait([ended, asked, watching], timeout=plan.timeout, return_when=asyncio.FIRST_COMPLETED)
-                if ended.done():
-                    await watching
-                    finished = ended.result()
-                else:
-                    finished = None
-                    await _stop_watching(watching, ended)
-            if finished is not None:
-                return leave(conclude(screen, feed.tree, finished, plan.resume))
+            finished = await _watch(app, plan, feed, screen, asked)
             here = plan.id in app.engine.executions
-            _say_stopping(screen, app, plan, here)
+            if finished is None and here:
+                _say_stopping(screen, app, plan)
         finally:
             feed.close()
             await app.close()
-    screen.hint(
-        f"Run {plan.id} is kept. Go on with:  {plan.resume}" if here else f"Run {plan.id} goes on. Look:  reprise show {plan.id}"
-    )
+    if finished is not None:
+        return leave(conclude(screen, feed.tree, finished, plan.resume))
+    if here:
+        screen.hint(f"Run {plan.id} is kept. Go on with:  {plan.resume}")
+    else:
+        screen.hint(f"Run {plan.id} goes on elsewhere. Look:  reprise show {plan.id}")
     return leave(ExitCode.INTERRUPTED if asked.done() else ExitCode.TIMEOUT)
+
+
+def _waits(app: Reprise, run: str) -> Waits | None:
+    execution = app.engine.executions.get(run)
+    return waits_of(execution) if execution is not None else None
+
+
+async def _watch(
+    app: Reprise, plan: Plan, feed: Feed, screen: Screen, asked: asyncio.Future[int]
+) -> Finished | None:
+    """Show the run until it has ended; None when somebody stopped us, or the time was over."""
+    ended = asyncio.ensure_future(end_of(app.client, plan.id))
+    with shown(plan.progress, screen) as show:
+        watching = asyncio.ensure_future(follow(feed, show, app.clock, ended))
+        both: list[asyncio.Task[Any]] = [ended, watching]
+        await asyncio.wait([*both, asked], timeout=plan.timeout, return_when=asyncio.FIRST_COMPLETED)
+        if watching.done() or ended.done():
+            await watching
+            return ended.result()
+        for task in both:
+            task.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+    return None
 
 
 async def _begin(app: Reprise, plan: Plan) -> None:
@@ -125,23 +138,15 @@ async def _begin(app: Reprise, plan: Plan) -> None:
         await app.resume(plan.id, plan.workflow)
 
 
-async def _stop_watching(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _say_stopping(screen: Screen, app: Reprise, plan: Plan, here: bool) -> None:
-    if not here:
-        return
+def _say_stopping(screen: Screen, app: Reprise, plan: Plan) -> None:
     steps = sum(waits_of(app.engine.executions[plan.id]).steps.values())
     grace = plan.config.settings.worker.grace
-    what = f"{steps} steps have up to {grace:g} s to end and be recorded" if steps else "nothing is under way"
+    what = f"what runs now has {grace:g} s to end and be recorded" if steps else "nothing is under way"
     screen.say(f"Stopping: {what}. Ctrl-C again leaves at once.", "yellow")
 
 
 @contextmanager
-def shown(progress: Progress, screen: Screen) -> Iterator[Show]:
+def shown(progress: Progress, screen: Screen) -> Generator[Show]:
     """Show a run as asked for; what steps print goes to stderr, because stdout is for the result."""
     live = progress is Progress.LIVE or (progress is Progress.AUTO and screen.err.is_terminal)
     if live:
@@ -163,7 +168,9 @@ def conclude(screen: Screen, tree: Tree, finished: Finished, resume: str) -> int
         screen.hint(f"Look at it with:  reprise show {run}")
         return ExitCode.OK
     if error is not None and error.type:
-        for text in error_lines(error.type, error.message, error.traceback if finished.status == RunStatus.FAILED else ""):
+        for text in error_lines(
+            error.type, error.message, error.traceback if finished.status == RunStatus.FAILED else ""
+        ):
             screen.say(text)
     elif error is not None and error.message:
         screen.say(error.message, "red")
@@ -180,7 +187,7 @@ def resume_command(run: str, target: Target, config: Config, store: str | None) 
     """Return the command that lets a run go on, as it can be typed in this folder."""
     if config.store.startswith("memory:"):
         return "(a memory store ends with its process)"
-    file = f" --file {target.tag}" if os.path.isabs(target.tag) else ""
+    file = f" --file {target.tag}" if Path(target.tag).is_absolute() else ""
     return f"reprise resume {run}{file}{flag(store)}"
 
 

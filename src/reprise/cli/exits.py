@@ -1,7 +1,10 @@
-"""From errors to exit codes. From the states of runs to exit codes is the business of ``kernel.machine``."""
+"""From errors to lines and exit codes. From the states of runs to exit codes is the business of ``kernel.machine``."""
 
 from __future__ import annotations
 
+import traceback
+
+from reprise.cli.output import Screen
 from reprise.kernel.errors import (
     ConfigurationError,
     DeadlineExceeded,
@@ -38,3 +41,17 @@ def code_of(error: RepriseError) -> ExitCode:
     ('NOT_FOUND', 'FAILED')
     """
     return next((code for kind, code in _ERRORS if isinstance(error, kind)), ExitCode.FAILED)
+
+
+def report(error: Exception, *, debug: bool, color: bool) -> int:
+    """Print an error, one line and a hint (with ``debug`` its traceback before them), and return the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    screen = Screen(color=None if color else False)
+    if isinstance(error, RepriseError):
+        screen.fail(error.what, error.hint)
+        return int(code_of(error))
+    screen.fail(
+        f"{type(error).__name__}: {error}", "" if debug else "Run it again with --debug to see where."
+    )
+    return int(ExitCode.FAILED)

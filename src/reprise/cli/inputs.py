@@ -16,7 +16,7 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def read_input(
-    workflow: Workflow[..., Any], given: Sequence[str], stdin: Callable[[], str] = lambda: sys.stdin.read()
+    workflow: Workflow[..., Any], given: Sequence[str], stdin: Callable[[], str] = sys.stdin.read
 ) -> Call:
     """Return the arguments that several ``-i`` say together.
 
@@ -30,7 +30,7 @@ def read_input(
     for text in given:
         value = _value(text, stdin)
         if isinstance(value, list):
-            value = _by_position(workflow, cast("list[Any]", value))
+            value = _by_position(workflow, value)
         named |= value
     return workflow.arguments.bind_mapping(named)
 

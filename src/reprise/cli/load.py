@@ -6,14 +6,15 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from reprise.kernel.errors import ConfigurationError, nearest
+from reprise.kernel.errors import ConfigurationError, RepriseError, nearest
 from reprise.runtime.workflow import Workflow
 
 AnyWorkflow = Workflow[..., Any]
@@ -102,15 +103,36 @@ def load(target: Target) -> Loaded:
     """Import a file or a module and find its workflows.
 
     The folder of a file comes first on the path, so that it can import its neighbours; for a module the working
-    folder does. What the code raises while it is imported is raised.
+    folder does.
 
     Raises:
-        ConfigurationError: there is no such file or module.
+        ConfigurationError: there is no such file or module, or it cannot be imported.
     """
-    module = _load_file(Path(target.place)) if target.is_file else _load_module(target.place)
-    found = {name: value for name, value in vars(module).items() if isinstance(value, Workflow)}
-    own = {name: each for name, each in found.items() if each.function.__module__ == module.__name__}
-    return Loaded(target, _once(own), _once({n: w for n, w in found.items() if n not in own}))
+    try:
+        module = _load_file(Path(target.place)) if target.is_file else _load_module(target.place)
+    except RepriseError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"{target.place} cannot be imported: {type(error).__name__}: {error}{_line_of(error)}.",
+            hint="--debug shows the whole traceback.",
+        ) from error
+    own: dict[str, AnyWorkflow] = {}
+    imported: dict[str, AnyWorkflow] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, Workflow):
+            each = cast("AnyWorkflow", value)
+            (own if each.function.__module__ == module.__name__ else imported)[name] = each
+    return Loaded(target, _once(own), _once(imported))
+
+
+def _line_of(error: Exception) -> str:
+    """Return where code outside of Python's own raised, as far as is known."""
+    if isinstance(error, SyntaxError):
+        return ""  # its message says it
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    frames = [frame for frame in frames if not frame.filename.startswith("<")]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def load_all(targets: Sequence[str]) -> list[AnyWorkflow]:
@@ -159,7 +181,8 @@ def _load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, ImportError) and "relative import" in str(error):
             raise ConfigurationError(
-                f"{path.name} is part of a package: {error}.", hint="Give it as a module: package.module:workflow"
+                f"{path.name} is part of a package: {error}.",
+                hint="Give it as a module: package.module:workflow",
             ) from error
         raise
     _files[path.stem] = path
@@ -175,7 +198,9 @@ def _load_module(name: str) -> ModuleType:
             raise
         raise ConfigurationError(
             f"There is no module {name!r}.",
-            hint=f"Did you mean the file {name}.py?" if Path(f"{name}.py").exists() else "Give a file: FILE.py",
+            hint=f"Did you mean the file {name}.py?"
+            if Path(f"{name}.py").exists()
+            else "Give a file: FILE.py",
         ) from error
 
 

@@ -24,7 +24,7 @@ from reprise.cli.facts import (
 from reprise.cli.moments import ago, clock_time, duration
 from reprise.cli.output import Format, Screen, line, table
 from reprise.cli.paint import status as painted
-from reprise.cli.session import Output, RunId, StoreUrl, door, screen_of
+from reprise.cli.session import Output, RunId, StoreUrl, door, is_alive, screen_of
 from reprise.cli.tree import Tree
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import ConfigurationError, nearest
@@ -41,10 +41,15 @@ def ps(
     context: typer.Context,
     status: Annotated[
         list[str] | None,
-        typer.Option("--status", metavar="STATE", help="Only runs in this state; may be repeated.", show_default=False),
+        typer.Option(
+            "--status", metavar="STATE", help="Only runs in this state; may be repeated.", show_default=False
+        ),
     ] = None,
     workflow: Annotated[
-        str, typer.Option("--workflow", "-w", metavar="NAME", help="Only runs of this workflow.", show_default=False)
+        str,
+        typer.Option(
+            "--workflow", "-w", metavar="NAME", help="Only runs of this workflow.", show_default=False
+        ),
     ] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")] = 20,
     all: Annotated[bool, typer.Option("--all", "-a", help="Child runs too.")] = False,
@@ -53,14 +58,15 @@ def ps(
 ) -> None:
     """List runs, newest first.
 
-      reprise ps --status failed --status stranded
-      reprise ps -o jsonl | jq -r .id
+    reprise ps --status failed --status stranded
+    reprise ps -o jsonl | jq -r .id
     """
     for name in status or ():
         if name not in RUN.transitions:
             near = nearest(name, RUN.transitions)
             raise ConfigurationError(
-                f"No run is ever {line(name)!r}.", hint=f"Did you mean {near!r}?" if near else f"States: {', '.join(RUN.transitions)}"
+                f"No run is ever {line(name)!r}.",
+                hint=f"Did you mean {near!r}?" if near else f"States: {', '.join(RUN.transitions)}",
             )
     where = RunFilter(status=tuple(status or ()), workflow=workflow)
     asyncio.run(_ps(screen_of(context), read_config(store).store, where, limit, all, output))
@@ -69,21 +75,27 @@ def ps(
 async def _ps(screen: Screen, url: str, where: RunFilter, limit: int, all: bool, output: Format) -> None:
     async with door(url) as (store, client):
         rows = await store.runs.find(where, limit=limit) if all else await client.newest(where, limit=limit)
-    screen.rows(output, [run_fact(row) for row in rows], lambda: _runs(rows))
+        gone = {owner for owner in {row.owner for row in rows} if owner and not await is_alive(store, owner)}
     if output is not Format.TABLE:
+        screen.data(output, [run_fact(row) for row in rows])
         return
+    screen.table(_runs(rows, gone))
     if not rows:
-        screen.hint("No run matches." if where != RunFilter() else "No run yet. Start one:  reprise run FILE.py")
+        screen.hint(
+            "No run matches." if where != RunFilter() else "No run yet. Start one:  reprise run FILE.py"
+        )
     elif len(rows) == limit:
         screen.hint(f"The newest {limit}; more with -n.")
 
 
-def _runs(rows: list[RunRow]) -> Table:
+def _runs(rows: list[RunRow], gone: set[str]) -> Table:
     made = table("id", "workflow", "status", "started", "took", "note", right=("took",), fold="note")
     now = SystemClock().now()
     for row in rows:
         over = row.status in RUN.final
         note = row.error or (f"due {ago(row.due_at, now)}" if row.due_at and row.due_at > now else "")
+        if row.owner in gone and not over:
+            note = "its worker is gone"
         made.add_row(
             Text(line(row.id)),
             Text(line(row.workflow)),
@@ -104,8 +116,8 @@ def show(
 ) -> None:
     """Show one run: state, input, result or error, steps, children, owner, and what can be done next.
 
-      reprise show @last
-      reprise show survey-7 -o json | jq .result
+    reprise show @last
+    reprise show survey-7 -o json | jq .result
     """
     asyncio.run(_show(screen_of(context), read_config(store).store, store, id, steps, output))
 
@@ -115,9 +127,12 @@ async def _show(screen: Screen, url: str, flag: str | None, id: str, steps: bool
         row = await client.resolve(id)
         tree = await read_tree(store, row.id)
         children = await store.runs.find(RunFilter(parent=row.id), limit=1000, newest_first=False)
-        alive = row.owner is not None and bool(await store.lease.holder(f"worker/{row.owner}"))
+        alive = await is_alive(store, row.owner)
     if output is not Format.TABLE:
-        fact = show_fact(row, tree) | {"children": [run_fact(child) for child in children], "owner_alive": alive}
+        fact = show_fact(row, tree) | {
+            "children": [run_fact(child) for child in children],
+            "owner_alive": alive,
+        }
         screen.json(msgspec.json.encode(fact)) if output is Format.JSON else screen.row(fact)
         return
     for part in card(row, tree, children, alive=alive, steps=steps, now=SystemClock().now()):
@@ -148,8 +163,8 @@ def events(
 ) -> None:
     """Print the history of a run, oldest first.
 
-      reprise events @last
-      reprise events survey-7 -o jsonl > survey-7.jsonl
+    reprise events @last
+    reprise events survey-7 -o jsonl > survey-7.jsonl
     """
     asyncio.run(_events(screen_of(context), read_config(store).store, id, follow, output))
 
@@ -191,7 +206,7 @@ def logs(
 ) -> None:
     """Print what the steps and the body of a run logged (level INFO and above).
 
-      reprise logs @last -f
+    reprise logs @last -f
     """
     asyncio.run(_logs(screen_of(context), read_config(store).store, id, follow, output))
 
@@ -220,4 +235,3 @@ def _log(record: Record) -> Text:
         (f"{line(name_in(said.key))}  " if said.key else "", "bold"),
         line(said.text),
     )
-

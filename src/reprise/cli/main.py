@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-import traceback
 from typing import Annotated, Any, NamedTuple, cast
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
 
 from reprise import __version__
 
@@ -96,7 +95,9 @@ def _version(value: bool) -> None:
 
 
 def _common(
-    no_color: Annotated[bool, typer.Option("--no-color", callback=_no_color, help="Print without colours.")] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", callback=_no_color, help="Print without colours.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", callback=_debug, help="Show tracebacks.")] = False,
 ) -> None:
     """Take the options that every command has."""
@@ -108,7 +109,9 @@ app = typer.Typer(cls=Commands, context_settings=CONTEXT)
 @app.callback(invoke_without_command=True)
 def reprise(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Durable multi-agent workflows: runs that survive crashes.
 
@@ -128,19 +131,6 @@ def main() -> None:
     try:
         typer.main.get_command(app).main(prog_name="reprise", obj=flags)
     except Exception as error:  # noqa: BLE001 (here every error becomes a line and a code)
-        sys.exit(report(error, flags))
-
-
-def report(error: Exception, flags: Flags) -> int:
-    """Print an error, one line and a hint, and return the exit code; with ``--debug`` the traceback before it."""
-    if flags.debug:
-        traceback.print_exception(error)
-    # Only now: a command that went well never needs them.
-    exits = importlib.import_module("reprise.cli.exits")
-    screen = importlib.import_module("reprise.cli.output").Screen(color=False if flags.no_color else None)
-    errors = importlib.import_module("reprise.kernel.errors")
-    if isinstance(error, errors.RepriseError):
-        screen.fail(error.what, error.hint)
-        return int(exits.code_of(error))
-    screen.fail(f"{type(error).__name__}: {error}", "" if flags.debug else "Run it again with --debug to see where.")
-    return 1
+        # Only now: a command that went well, and --help, need none of what errors are made of.
+        exits = importlib.import_module("reprise.cli.exits")
+        sys.exit(exits.report(error, debug=flags.debug, color=not flags.no_color))

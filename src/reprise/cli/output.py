@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TextIO
 
@@ -14,8 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[P^_X][^\x1b]*(?:\x1b\\)?|.)?|\x9b[0-?]*[ -/]*[@-~]")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[P^_X][^\x1b]*(?:\x1b\\)?|.)?|\x9b[0-?]*[ -/]*[@-~]"
+)
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 """Control characters but tab and newline, marks that turn the direction of text, lone surrogates."""
 
 
@@ -28,18 +32,18 @@ class Format(StrEnum):
 
 
 def clean(text: str) -> str:
-    """Return text that a terminal only shows: what came from a run must not move the cursor or set a title.
+    r"""Return text that a terminal only shows: what came from a run must not move the cursor or set a title.
 
-    >>> clean("done\\x1b[2J\\x07 \\x1b]0;title\\x07ok")
+    >>> clean("done\x1b[2J\x07 \x1b]0;title\x07ok")
     'done ok'
     """
     return _CONTROLS.sub("", _ESCAPES.sub("", text))
 
 
 def line(text: str, width: int = 0) -> str:
-    """Return text as one clean line, cut to ``width`` characters (0 = as long as it is).
+    r"""Return text as one clean line, cut to ``width`` characters (0 = as long as it is).
 
-    >>> line("one\\n  two", 6)
+    >>> line("one\n  two", 6)
     'one t…'
     """
     text = " ".join(clean(text).split())
@@ -49,7 +53,9 @@ def line(text: str, width: int = 0) -> str:
 class Screen:
     """Where one command writes to."""
 
-    def __init__(self, out: TextIO | None = None, err: TextIO | None = None, *, color: bool | None = None) -> None:
+    def __init__(
+        self, out: TextIO | None = None, err: TextIO | None = None, *, color: bool | None = None
+    ) -> None:
         plain = color is False or bool(os.environ.get("NO_COLOR"))
         # ``no_color`` keeps bold and dim, which NO_COLOR allows; the terminal type "dumb" takes none of them.
         self.out = Console(file=out or sys.stdout, no_color=plain, highlight=False, markup=False, emoji=False)
@@ -95,11 +101,9 @@ class Screen:
         indent = 2 if self.out.is_terminal else -1
         self.raw(msgspec.json.format(data, indent=indent).decode())
 
-    def rows(self, format: Format, rows: Sequence[Mapping[str, Any]], table: Callable[[], Table]) -> None:
-        """Write many values: as a table, as one JSON array, or as a JSON value per line."""
-        if format is Format.TABLE:
-            self.table(table())
-        elif format is Format.JSON:
+    def data(self, format: Format, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write many values for programs: as one JSON array, or as a JSON value per line."""
+        if format is Format.JSON:
             self.json(msgspec.json.encode(rows))
         else:
             for row in rows:

@@ -50,7 +50,9 @@ def status(name: str) -> Text:
 class View:
     """What is drawn: a run, those of its children that are followed, and what it waits for."""
 
-    def __init__(self, tree: Tree, children: Mapping[str, Tree] | None = None, waits: Waits | None = None) -> None:
+    def __init__(
+        self, tree: Tree, children: Mapping[str, Tree] | None = None, waits: Waits | None = None
+    ) -> None:
         self.tree = tree
         self.children = children or {}
         self.waits = waits
@@ -130,7 +132,9 @@ def _one(text: Text, step: Step, progress: Progress | None, now: int) -> None:
     if step.attempt > 1:
         text.append(f"  attempt {step.attempt}", "yellow")
     if step.state is State.RETRYING:
-        text.append(f"  next in {duration(step.next_at - now)}" if step.next_at > now else "  next now", "yellow")
+        text.append(
+            f"  next in {duration(step.next_at - now)}" if step.next_at > now else "  next now", "yellow"
+        )
     elif progress is not None:
         text.append(f"  {_progress(progress)}", "cyan")
 
@@ -172,13 +176,17 @@ def _waiting(view: View, now: int) -> list[Text]:
         return []
     lines = [
         Text.assemble(
-            ("  ⏸ ", "blue"), f"waits for the signal {line(name)!r}", (f"   reprise signal {tree.id} {line(name)} VALUE", "dim")
+            ("  ⏸ ", "blue"),
+            f"waits for the signal {line(name)!r}",
+            (f"   reprise signal {tree.id} {line(name)} VALUE", "dim"),
         )
         for name in waits.signals[:3]
     ]
     if waits.timers:
         due = waits.timers[0]
-        lines.append(Text.assemble(("  ⏸ ", "blue"), f"waits until {clock_time(due)}, {duration(due - now)} from now"))
+        lines.append(
+            Text.assemble(("  ⏸ ", "blue"), f"waits until {clock_time(due)}, {duration(due - now)} from now")
+        )
     return lines
 
 

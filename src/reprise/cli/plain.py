@@ -9,7 +9,12 @@ from reprise.kernel.clock import MICROSECONDS
 
 FIRST_PAUSE = MICROSECONDS
 """Least time between the first two lines about a fan-out; it doubles with each line."""
-_WORDS = {State.DONE: "done", State.FAILED: "FAILED", State.CANCELLED: "cancelled", State.RETRYING: "retrying"}
+_WORDS = {
+    State.DONE: "done",
+    State.FAILED: "FAILED",
+    State.CANCELLED: "cancelled",
+    State.RETRYING: "retrying",
+}
 
 
 class Lines:
@@ -29,7 +34,9 @@ class Lines:
             if not tree.settled:
                 why = f": {line(tree.reason)}" if tree.reason else ""
                 lines.append(_line(now, tree.id, f"{line(tree.started.workflow)} {tree.status}{why}"))
-        lines += [_line(now, tree.id, describe(row)) for row in tree.rows.values() if self._worth(tree, row, now)]
+        lines += [
+            _line(now, tree.id, describe(row)) for row in tree.rows.values() if self._worth(tree, row, now)
+        ]
         return lines
 
     def _worth(self, tree: Tree, row: Row, now: int) -> bool:
@@ -61,7 +68,9 @@ def describe(row: Row) -> str:
         return f"{line(row.name)}  {counts}{took}{error}"
     attempt = f"  attempt {step.attempt}" if step.attempt > 1 else ""
     if step.state is State.RETRYING:
-        return f"{line(row.name)}  attempt {step.attempt - 1} failed, next at {clock_time(step.next_at)}{error}"
+        return (
+            f"{line(row.name)}  attempt {step.attempt - 1} failed, next at {clock_time(step.next_at)}{error}"
+        )
     return f"{line(row.name)}  {_WORDS.get(step.state, step.state)}  {duration(step.took)}{attempt}{error}"
 
 

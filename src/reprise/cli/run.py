@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from reprise.app.reprise import Reprise
@@ -22,29 +23,56 @@ from reprise.kernel.ids import Ids
 from reprise.kernel.machine import RUN, ExitCode
 from reprise.runtime.client import Client
 from reprise.stores.runs import RunRow
+from reprise.stores.store import Store
 
-Shown = Annotated[Progress, typer.Option("--progress", help="How the run is shown: auto = live on a terminal, else plain lines.")]
+Shown = Annotated[
+    Progress,
+    typer.Option("--progress", help="How the run is shown: auto = live on a terminal, else plain lines."),
+]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="Wait no longer; the run is kept.", show_default=False)
+    float | None,
+    typer.Option("--timeout", metavar="SECONDS", help="Wait no longer; the run is kept.", show_default=False),
 ]
 Concurrency = Annotated[
-    int | None, typer.Option("--concurrency", metavar="N", help="Steps executing at once.", show_default=False)
+    int | None,
+    typer.Option("--concurrency", metavar="N", help="Steps executing at once.", show_default=False),
 ]
 
 
 def run(
     context: typer.Context,
-    target: Annotated[str, typer.Argument(metavar="FILE.py[:WORKFLOW]", help="A file, or a module: package.module:workflow.")],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="FILE.py[:WORKFLOW]", help="A file, or a module: package.module:workflow."),
+    ],
     input: Annotated[
         list[str] | None,
-        typer.Option("--input", "-i", metavar="INPUT", help="name=value, JSON, @file.json, or - for stdin; may be repeated.", show_default=False),
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="INPUT",
+            help="name=value, JSON, @file.json, or - for stdin; may be repeated.",
+            show_default=False,
+        ),
     ] = None,
-    id: Annotated[str, typer.Option("--id", metavar="ID", help="Id of the run: the same again is the same run.", show_default=False)] = "",
-    again: Annotated[bool, typer.Option("--again", help="If the run has ended, start a fresh one: ID-2, ID-3 …")] = False,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start it and leave it to a worker.")] = False,
+    id: Annotated[
+        str,
+        typer.Option(
+            "--id", metavar="ID", help="Id of the run: the same again is the same run.", show_default=False
+        ),
+    ] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="If the run has ended, start a fresh one: ID-2, ID-3 …")
+    ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Start it and leave it to a worker.")
+    ] = False,
     timeout: Timeout = None,
     deadline: Annotated[
-        float | None, typer.Option("--deadline", metavar="SECONDS", help="Cancel the run after this time.", show_default=False)
+        float | None,
+        typer.Option(
+            "--deadline", metavar="SECONDS", help="Cancel the run after this time.", show_default=False
+        ),
     ] = None,
     store: StoreUrl = None,
     concurrency: Concurrency = None,
@@ -60,56 +88,69 @@ def run(
       reprise run flow.py -i url=https://example.com
       reprise run flow.py:survey -i '{"urls": ["a", "b"]}' --id survey-7
     """
+    wanted = Wanted(
+        target=parse_target(target),
+        inputs=tuple(input or ()),
+        id=id,
+        again=again,
+        detach=detach,
+        timeout=timeout,
+        deadline=deadline,
+        store=store,
+        progress=progress,
+    )
     config = read_config(store, {"concurrency": concurrency})
-    wanted = Wanted(parse_target(target), tuple(input or ()), id, again, detach)
-    screen = screen_of(context)
-    raise typer.Exit(asyncio.run(_run(wanted, config, store, screen, progress, timeout, deadline)))
+    raise typer.Exit(asyncio.run(_run(wanted, config, screen_of(context))))
 
 
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line asks for."""
 
-    def __init__(self, target: Target, inputs: tuple[str, ...], id: str, again: bool, detach: bool) -> None:
-        self.target, self.inputs, self.id, self.again, self.detach = target, inputs, id, again, detach
+    target: Target
+    inputs: tuple[str, ...] = ()
+    id: str = ""
+    again: bool = False
+    detach: bool = False
+    timeout: float | None = None
+    deadline: float | None = None
+    store: str | None = None
+    progress: Progress = Progress.AUTO
 
 
-async def _run(
-    wanted: Wanted,
-    config: Config,
-    store: str | None,
-    screen: Screen,
-    progress: Progress,
-    timeout: float | None,
-    deadline: float | None,
-) -> int:
+async def _run(wanted: Wanted, config: Config, screen: Screen) -> int:
     loaded = load(wanted.target)
-    opened = prepare(config.store, create=True)
-    await opened.start()
+    store = prepare(config.store, create=True)
+    await store.start()
     try:
-        id, row = await _find(Client(opened, SystemClock()), wanted)
-        workflow = loaded.pick(wanted.target.name or (row.workflow if row is not None else ""))
-        if row is not None and row.workflow != workflow.name:
-            raise RunConflict(
-                f"Run {id} exists and is a run of {row.workflow!r}, not of {workflow.name!r}.", hint="Choose another id."
-            )
-        plan = Plan(
-            id=id,
-            workflow=workflow,
-            workflows=loaded.all,
-            target=wanted.target,
-            config=config,
-            call=read_input(workflow, wanted.inputs) if row is None or wanted.inputs else None,
-            row=row,
-            progress=progress,
-            timeout=timeout,
-            deadline=deadline,
-            resume=resume_command(id, wanted.target, config, store),
+        id, row = await _find(Client(store, SystemClock()), wanted)
+        plan = _plan(wanted, config, loaded, id, row)
+        return await (
+            _detach(plan, store, screen, wanted.store) if wanted.detach else drive(plan, store, screen)
         )
-        if wanted.detach:
-            return await _detach(plan, opened, screen, store)
-        return await drive(plan, opened, screen)
     finally:
-        await opened.stop()
+        await store.stop()
+
+
+def _plan(wanted: Wanted, config: Config, loaded: Loaded, id: str, row: RunRow | None) -> Plan:
+    workflow = loaded.pick(wanted.target.name or (row.workflow if row is not None else ""))
+    if row is not None and row.workflow != workflow.name:
+        raise RunConflict(
+            f"Run {id} exists and is a run of {row.workflow!r}, not of {workflow.name!r}.",
+            hint="Choose another id.",
+        )
+    return Plan(
+        id=id,
+        workflow=workflow,
+        workflows=loaded.all,
+        target=wanted.target,
+        config=config,
+        call=read_input(workflow, wanted.inputs) if row is None or wanted.inputs else None,
+        row=row,
+        progress=wanted.progress,
+        timeout=wanted.timeout,
+        deadline=wanted.deadline,
+        resume=resume_command(id, wanted.target, config, wanted.store),
+    )
 
 
 async def _find(client: Client, wanted: Wanted) -> tuple[str, RunRow | None]:
@@ -128,13 +169,19 @@ async def _find(client: Client, wanted: Wanted) -> tuple[str, RunRow | None]:
         id = f"{wanted.id}-{number}"
 
 
-async def _detach(plan: Plan, store: object, screen: Screen, url: str | None) -> int:
+async def _detach(plan: Plan, store: Store, screen: Screen, url: str | None) -> int:
     async with Reprise(store, worker=False, clock=SystemClock()) as app:
         if plan.call is not None:
             args, kwargs = plan.call
             tags = {FILE_TAG: plan.target.tag, WORKFLOW_TAG: plan.workflow.name}
             await app.start(
-                plan.workflow, *args, id=plan.id, kwargs=kwargs, tags=tags, deadline=plan.deadline, detach=True
+                plan.workflow,
+                *args,
+                id=plan.id,
+                kwargs=kwargs,
+                tags=tags,
+                deadline=plan.deadline,
+                detach=True,
             )
         elif plan.row is not None and plan.row.status not in RUN.final:
             await app.client.resume(plan.id)
@@ -148,9 +195,17 @@ def resume(
     id: RunId,
     file: Annotated[
         str | None,
-        typer.Option("--file", "-f", metavar="FILE.py", help="Where its workflow is; default: where it was started from.", show_default=False),
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE.py",
+            help="Where its workflow is; default: where it was started from.",
+            show_default=False,
+        ),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Only say that it may go on; a worker executes it.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Only say that it may go on; a worker executes it.")
+    ] = False,
     timeout: Timeout = None,
     store: StoreUrl = None,
     concurrency: Concurrency = None,
@@ -164,7 +219,9 @@ def resume(
       reprise resume survey-7
     """
     config = read_config(store, {"concurrency": concurrency})
-    raise typer.Exit(asyncio.run(_resume(screen_of(context), config, store, id, file, detach, progress, timeout)))
+    raise typer.Exit(
+        asyncio.run(_resume(screen_of(context), config, store, id, file, detach, progress, timeout))
+    )
 
 
 async def _resume(

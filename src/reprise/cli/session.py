@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -16,6 +16,7 @@ from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import StoreUnreachable
 from reprise.kernel.settings import masked
 from reprise.runtime.client import Client
+from reprise.runtime.presence import Presence
 from reprise.stores import open_store
 from reprise.stores.store import Store
 
@@ -25,7 +26,11 @@ RunId = Annotated[
 StoreUrl = Annotated[
     str | None,
     typer.Option(
-        "--store", "-s", metavar="URL", help="Where runs are kept: sqlite:///file.db, postgresql://…", show_default=False
+        "--store",
+        "-s",
+        metavar="URL",
+        help="Where runs are kept: sqlite:///file.db, postgresql://…",
+        show_default=False,
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How data is printed.")]
@@ -52,18 +57,20 @@ def prepare(url: str, *, create: bool) -> Store:
     Raises:
         StoreUnreachable: there is no such file.
     """
-    file = _file(url)
+    file = file_of(url)
     if file is not None and not file.exists():
         if not create:
             raise StoreUnreachable(
-                f"There is no store {file} yet.", hint="Start a run (reprise run FILE.py), or name a store: --store URL"
+                f"There is no store {file} yet.",
+                hint="Start a run (reprise run FILE.py), or name a store: --store URL",
             )
         if url == DEFAULT_STORE:
             _make_folder(file.parent)
     return open_store(url)
 
 
-def _file(url: str) -> Path | None:
+def file_of(url: str) -> Path | None:
+    """Return the file that a URL names, None where it names none."""
     parts = urlsplit(url)
     return Path(unquote(parts.path.removeprefix("/"))) if parts.scheme == "sqlite" else None
 
@@ -76,12 +83,13 @@ def _make_folder(folder: Path) -> None:
             ignore.write_text("*\n", "utf-8")
     except OSError as error:
         raise StoreUnreachable(
-            f"The folder {folder.absolute()} cannot be made ({error.strerror}).", hint="Name a store: --store URL"
+            f"The folder {folder.absolute()} cannot be made ({error.strerror}).",
+            hint="Name a store: --store URL",
         ) from error
 
 
 @asynccontextmanager
-async def door(url: str, *, create: bool = False) -> AsyncIterator[Door]:
+async def door(url: str, *, create: bool = False) -> AsyncGenerator[Door]:
     """Open a store to look or to act, without executing anything."""
     store = prepare(url, create=create)
     await store.start()
@@ -89,6 +97,13 @@ async def door(url: str, *, create: bool = False) -> AsyncIterator[Door]:
         yield Door(store, Client(store, SystemClock()))
     finally:
         await store.stop()
+
+
+async def is_alive(store: Store, worker: str | None) -> bool:
+    """Tell whether a worker is still there: it holds its file on this machine, and its lease."""
+    if not worker or Presence(store.presence).died(worker):
+        return False
+    return bool(await store.lease.holder(f"worker/{worker}"))
 
 
 def flag(store: str | None) -> str:

@@ -7,35 +7,37 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
 from reprise.kernel.machine import ExitCode
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PATIENCE = 0.5
+"""Seconds that an idle thread may take to end."""
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 @contextmanager
-def stopping() -> Iterator[asyncio.Future[None]]:
-    """Give a future that the first signal resolves; the second ends the process.
+def stopping() -> Generator[asyncio.Future[int]]:
+    """Give a future that the first signal resolves with its number; the second ends the process.
 
     These are handlers of the interpreter, not of the loop: also a program whose loop is blocked by a step can be left.
     """
     loop = asyncio.get_running_loop()
-    asked: asyncio.Future[None] = loop.create_future()
+    asked: asyncio.Future[int] = loop.create_future()
     count = 0
 
-    def resolve() -> None:
+    def resolve(number: int) -> None:
         if not asked.done():
-            asked.set_result(None)
+            asked.set_result(number)
 
-    def handle(_: int, __: FrameType | None) -> None:
+    def handle(number: int, _: FrameType | None) -> None:
         nonlocal count
         count += 1
         if count == 1:
-            loop.call_soon_threadsafe(resolve)
+            loop.call_soon_threadsafe(resolve, number)
             return
         if sys.stderr.isatty():
             os.write(2, _SHOW_CURSOR.encode())
@@ -52,10 +54,13 @@ def stopping() -> Iterator[asyncio.Future[None]]:
 def leave(code: int) -> int:
     """Return an exit code; if steps still run in threads, which nothing can stop, end the process here.
 
-    The interpreter would wait for them, and what they return is refused by the log anyway.
+    The interpreter would wait for them, and what they return is refused by the log anyway. Call it when all is closed.
     """
-    if any(thread.name.startswith("reprise-step") for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    for thread in threading.enumerate():
+        if thread.name.startswith("reprise-step"):
+            thread.join(_PATIENCE)
+            if thread.is_alive():
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
     return code

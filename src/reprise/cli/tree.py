@@ -73,8 +73,8 @@ class Row(msgspec.Struct):
     name: str
     steps: dict[str, Step] = {}
     counts: dict[State, int] = {}
-    asked: int = 0
-    """How many of them are asked for and have not ended, where a worker told; the log says it only for slow ones."""
+    known: int = 0
+    """How many there are, where a worker told; the log says it only of slow ones before they end."""
     error: str = ""
     """Of the latest that failed an attempt."""
     next_at: int = 0
@@ -100,7 +100,7 @@ class Row(msgspec.Struct):
     @property
     def total(self) -> int:
         """How many there are as far as is known."""
-        return max(len(self.steps), self.ended + self.asked)
+        return max(len(self.steps), self.known)
 
     @property
     def quiet(self) -> bool:
@@ -249,15 +249,17 @@ class Tree(msgspec.Struct):
 
     # ---------------------------------------------------------------- what a worker says
 
-    def ask(self, steps: dict[str, int], now: int) -> None:
-        """Note how many steps of each name are asked for and have not ended."""
-        for row in self.rows.values():
-            row.asked = 0
+    def ask(self, steps: dict[str, int] | None, now: int) -> None:
+        """Note how many steps of each name are asked for and have not ended; None = no worker tells any more."""
+        if steps is None or self.settled:
+            for row in self.rows.values():
+                row.known = 0
+            return
         for name, count in steps.items():
             row = self.rows.get(name)
             if row is None:
                 row = self.rows[name] = Row(name, started_at=now)
-            row.asked = count
+            row.known = max(row.known, row.ended + count)
 
     # ---------------------------------------------------------------- questions
 
@@ -275,7 +277,9 @@ class Tree(msgspec.Struct):
     def progress_of(self, row: Row) -> Progress | None:
         """Return the latest progress of what is under way in a row."""
         steps = row.steps.values()
-        return next((self.progress[s.key] for s in steps if s.state not in ENDED and s.key in self.progress), None)
+        return next(
+            (self.progress[s.key] for s in steps if s.state not in ENDED and s.key in self.progress), None
+        )
 
 
 def brief(error: ErrorValue) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from rich.console import Group
@@ -15,7 +15,7 @@ from reprise.cli.plain import Lines
 from reprise.cli.tree import Tree
 from reprise.kernel.clock import Clock
 from reprise.kernel.errors import ResultTimeout
-from reprise.kernel.events import ErrorValue, Finished, progress_stream, run_stream
+from reprise.kernel.events import ErrorValue, Event, Finished, progress_stream, run_stream
 from reprise.kernel.machine import SETTLED
 from reprise.runtime.client import Client
 from reprise.runtime.waits import Waits
@@ -30,17 +30,20 @@ FOLLOWED = 8
 class Feed:
     """The trees of a run and of its first children, brought up to date from the log."""
 
-    def __init__(self, store: Store, run: str, waits: Callable[[str], Waits | None] = lambda _: None) -> None:
+    def __init__(self, store: Store, run: str) -> None:
         self.tree = Tree(run)
         self.children: dict[str, Tree] = {}
         self.tapped = asyncio.Event()
+        self.waits: Callable[[str], Waits | None] = lambda _: None
+        """What a run in this process waits for."""
         self._store = store
-        self._waits = waits
         self._progress: dict[str, int] = {}
-        self._undo = [store.signal.listen(stream, self._tap) for stream in (run_stream(run), progress_stream(run))]
+        self._undo = [
+            store.signal.listen(stream, self._tap) for stream in (run_stream(run), progress_stream(run))
+        ]
 
-    def observe(self, run: str, _: object) -> None:
-        """Note that something was written; given to ``Reprise`` as an observer."""
+    def observe(self, run: str, _: Sequence[Event]) -> None:
+        """Note that something of a run was written; given to ``Reprise`` as an observer."""
         if run.startswith(self.tree.id):
             self.tapped.set()
 
@@ -73,9 +76,9 @@ class Feed:
     def view(self, now: int) -> View:
         """Return what is to be shown, with what the worker says of the moment."""
         for tree in (self.tree, *self.children.values()):
-            waits = self._waits(tree.id)
-            tree.ask(waits.steps if waits is not None else {}, now)
-        return View(self.tree, self.children, self._waits(self.tree.id))
+            waits = self.waits(tree.id)
+            tree.ask(waits.steps if waits is not None else None, now)
+        return View(self.tree, self.children, self.waits(self.tree.id))
 
 
 class Show(Protocol):

@@ -1,0 +1,144 @@
+"""``reprise worker``: serve the workflows of files until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import typer
+
+from reprise.app.reprise import Reprise
+from reprise.cli.config import Config, read_config
+from reprise.cli.drive import logs
+from reprise.cli.load import AnyWorkflow, load_all
+from reprise.cli.moments import clock_time, duration
+from reprise.cli.output import Screen, line
+from reprise.cli.session import StoreUrl, prepare, screen_of
+from reprise.cli.stop import leave, stopping
+from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.events import Event, Finished, Kind, Stranded
+from reprise.kernel.machine import ExitCode
+from reprise.kernel.settings import masked
+
+
+def worker(
+    context: typer.Context,
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE.py|MODULE …", help="Where the workflows are: files, or modules of packages."
+        ),
+    ],
+    concurrency: Annotated[
+        int | None,
+        typer.Option("--concurrency", metavar="N", help="Steps executing at once.", show_default=False),
+    ] = None,
+    build: Annotated[
+        str | None,
+        typer.Option(
+            "--build", metavar="NAME", help="Name of the code version, shown with runs.", show_default=False
+        ),
+    ] = None,
+    store: StoreUrl = None,
+) -> None:
+    """Serve workflows: take runs that are due, also those of workers that died.
+
+    Any number of workers may serve one store. SIGTERM or Ctrl-C: take nothing more, let running steps be recorded, give
+    the runs back; twice leaves at once.
+
+      reprise worker flow.py
+      reprise worker shop.orders shop.mail --concurrency 20 --build "$(git rev-parse --short HEAD)"
+    """
+    config = read_config(store, {"concurrency": concurrency, "build": build})
+    raise typer.Exit(asyncio.run(_work(screen_of(context), config, targets)))
+
+
+async def _work(screen: Screen, config: Config, targets: Sequence[str]) -> int:
+    workflows = load_all(targets)
+    store = prepare(config.store, create=True)
+    settings = config.settings.worker
+    clock = SystemClock()
+
+    def observe(run: str, events: Sequence[Event]) -> None:
+        report.observe(run, events)
+
+    app = Reprise(
+        store,
+        workflows=workflows,
+        concurrency=settings.concurrency,
+        max_loaded=settings.max_loaded,
+        grace=settings.grace,
+        build=settings.build,
+        observers=[observe],
+        clock=clock,
+    )
+    report = Report(app, screen, clock)
+    logs()
+    with stopping() as asked:
+        try:
+            await app.open()
+            report.ready(workflows, config)
+            number = await asked
+            steps = app.engine.statistics()
+            screen.say(
+                f"{clock_time(clock.now())}  draining: {steps['loaded']} runs here; running steps have up to {settings.grace:g} s",
+                "yellow",
+            )
+        finally:
+            await app.close()
+    screen.say(f"{clock_time(clock.now())}  stopped; unfinished runs wait for the next worker")
+    return leave(ExitCode.INTERRUPTED if number == signal.SIGINT else ExitCode.OK)
+
+
+class Report:
+    """One line for each run taken, and for each that ended here. Of children only what went wrong is said."""
+
+    def __init__(self, app: Reprise, screen: Screen, clock: Clock) -> None:
+        self._app = app
+        self._screen = screen
+        self._clock = clock
+        self._taken: dict[str, tuple[str, int, bool]] = {}
+        """Workflow, when it was taken, and whether it is a child."""
+
+    def ready(self, workflows: Sequence[AnyWorkflow], config: Config) -> None:
+        """Say that work can come."""
+        names = ", ".join(line(each.name) for each in workflows)
+        self._say(
+            f"ready: {names}; store {masked(config.store)}; {config.settings.worker.concurrency} steps at once"
+        )
+
+    def observe(self, run: str, events: Sequence[Event]) -> None:
+        """Say what is worth a line; given to ``Reprise`` as an observer."""
+        for event in events:
+            if event.kind == Kind.RUN_OWNED:
+                # The run is in memory only after this.
+                asyncio.get_running_loop().call_soon(self._took, run, event.at)
+            elif event.kind == Kind.RUN_FINISHED:
+                finished = msgspec.json.decode(event.data, type=Finished)
+                self._ended(run, finished.status, event.at, finished.error.message if finished.error else "")
+            elif event.kind == Kind.RUN_STRANDED:
+                self._ended(run, "stranded", event.at, msgspec.json.decode(event.data, type=Stranded).reason)
+            elif event.kind == Kind.RUN_PAUSED:
+                self._ended(run, "paused", event.at, "")
+
+    def _took(self, run: str, at: int) -> None:
+        execution = self._app.engine.executions.get(run)
+        if execution is None:
+            return
+        self._taken[run] = (execution.started.workflow, at, bool(execution.started.parent))
+        if not execution.started.parent:
+            self._say(f"took {line(run)}  {line(execution.started.workflow)}")
+
+    def _ended(self, run: str, status: str, at: int, why: str) -> None:
+        workflow, since, child = self._taken.pop(run, ("", at, False))
+        if child and status == "completed":
+            return
+        self._say(
+            f"{status} {line(run)}  {line(workflow)}  {duration(at - since)}{'  ' if why else ''}{line(why, 200)}"
+        )
+
+    def _say(self, text: str) -> None:
+        self._screen.say(f"{clock_time(self._clock.now())}  {text}")
