@@ -289,7 +289,7 @@ def _spread(review: Review) -> Markup:
     bounds = [0, *STEPS, 101]
     rows = [
         _bar(
-            f"{bounds[at]}–{bounds[at + 1] - 1}",  # noqa: RUF001 (a range of numbers takes an en dash)
+            f"{bounds[at]}–{bounds[at + 1] - 1}",
             counts[f"k{at}"] / most,
             _plural(counts[f"k{at}"], "file"),
             f"k{at}",
