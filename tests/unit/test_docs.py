@@ -128,3 +128,7 @@ def test_files_programs_and_commands_of_a_page_are_tried(tmp_path):
 def test_a_page_that_is_wrong_fails(tmp_path, break_it, message):
     with pytest.raises(AssertionError, match=re.escape(message)):
         try_page("PAGE", PAGE.replace(*break_it), tmp_path)
+
+
+def test_the_reference_says_what_the_code_says():
+    subprocess.run([sys.executable, ROOT / "scripts" / "reference.py", "--check"], check=True)
