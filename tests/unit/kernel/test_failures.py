@@ -134,6 +134,7 @@ def test_subclasses_of_reprise_errors_need_no_registration() -> None:
         """A class defined after the codec was loaded."""
 
     assert type(check_idempotent(Local("x"))) is Local
+    assert encode_error(Local("x")).type.startswith(__name__)
 
 
 def test_groups_keep_their_members_in_order() -> None:
@@ -181,6 +182,18 @@ def test_the_tail_names_the_last_three_frames() -> None:
 )
 def test_encoding_never_fails(error: BaseException) -> None:
     check_idempotent(error)
+
+
+def test_arguments_are_kept_where_json_has_them_and_spelled_where_not() -> None:
+    args = encode_error(ValueError(3, True, None, 1.5, "s", [1], float("inf"))).args
+    assert args == [3, True, None, 1.5, "s", "[1]", "inf"]
+    assert [type(a) for a in args[:3]] == [int, bool, type(None)]
+
+
+def test_attributes_that_are_not_plain_are_left_out() -> None:
+    error = ValueError("x")
+    error.when, error.broken, error.count = object(), "\ud800", 3  # type: ignore[attr-defined]
+    assert encode_error(error).state == {"count": 3}
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
