@@ -55,8 +55,11 @@ class Arguments:
     """
 
     def __init__(self, function: Callable[..., Any], codec: Codec = standard) -> None:
-        self.function = function
         self.name: str = getattr(function, "__qualname__", type(function).__qualname__)
+        # What a decorator wrapped says more than the decorator's own *args.
+        while hasattr(function, "__wrapped__"):
+            function = cast("Any", function).__wrapped__
+        self.function = function
         self._codec = codec
 
     # -------------------------------------------------------- what is declared

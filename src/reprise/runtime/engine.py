@@ -365,7 +365,7 @@ class Engine:
         id = child_id(parent.id, job.key)
         try:
             input = workflow.arguments.encode(job.args, job.kwargs)
-        except CodecError as error:
+        except (CodecError, TypeError) as error:  # TypeError: it cannot be called so
             parent.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(encode_error(error)), 0)
             return
         parent.children[job.key] = id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -61,6 +62,15 @@ def test_self_of_a_bound_method_is_no_parameter() -> None:
     arguments = Arguments(Client().fetch)
     assert arguments.encode(("u",), {"depth": 2}) == b'[["u"],{"depth":2}]'
     assert arguments.returns is Page
+
+
+def test_what_a_decorator_wraps_says_the_types() -> None:
+    @functools.wraps(simple)
+    def wrapper(*args: Any, **kwargs: Any) -> None: ...
+
+    arguments = Arguments(wrapper)
+    assert arguments.decode(arguments.encode((Path("a"), 2), {})) == ((Path("a"), 2), {})
+    assert arguments.returns is type(None)
 
 
 def test_a_callable_without_python_code_takes_plain_values() -> None:
