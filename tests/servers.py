@@ -184,7 +184,7 @@ def start_postgres(install: Install, *options: str) -> Server:
     server = Server(install, f"postgresql://postgres@/postgres?host={folder}", folder)
     settings = [f"unix_socket_directories={folder}", "listen_addresses=", "max_connections=200", *options]
     command = [str(binaries / "postgres"), "-D", str(data)]
-    server.guard(*command, *(part for setting in settings for part in ("-c", setting)), stop=signal.SIGINT)
+    server.guard(*command, *(part for setting in settings for part in ("-c", setting)), stop=signal.SIGQUIT)
     deadline = time.monotonic() + PATIENCE
     while not may(user, binaries / "pg_isready", "-h", folder, "-q"):
         if time.monotonic() > deadline:
