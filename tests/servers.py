@@ -99,7 +99,7 @@ def identity(user: User) -> dict[str, Any]:
 
 
 def run_as(user: User, *command: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user; an OSError or a failure means that this user cannot."""
+    """Run a command as a user. Raises OSError where the user may not, CalledProcessError where it fails."""
     return subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=True, cwd="/", **identity(user)
     )
@@ -125,13 +125,21 @@ def fresh_folder(user: User) -> Path:
 
 def reachable(install: Install, program: str, user: User, folder: Path) -> Path:
     """Return the folder of binaries, copied to the test's own folder if the user cannot run them where they are."""
-    binaries = install.root / "bin"
-    if may(user, binaries / program, "--version"):
-        return binaries
-    copy = folder / "install"
-    shutil.copytree(install.root, copy, ignore=shutil.ignore_patterns("include"), symlinks=True)
-    copy.chmod(0o755)
-    return copy / "bin"
+    root = install.root
+    if may(user, root / "bin" / program, "--version"):
+        return root / "bin"
+    # A wheel keeps libraries in <package>.libs beside the package, and finds them by the relative path.
+    top = folder / "install"
+    for part in (
+        root,
+        root.parent.with_name(f"{root.parent.name}.libs"),
+        root.with_name(f"{root.name}.libs"),
+    ):
+        if part.exists():
+            shutil.copytree(part, top / part.relative_to(root.parents[1]), symlinks=True)
+    for path in [top, *top.rglob("*")]:
+        os.chown(path, user.uid, user.gid, follow_symlinks=False)
+    return top / root.relative_to(root.parents[1]) / "bin"
 
 
 def wheel(package: str) -> Path | None:
@@ -167,24 +175,16 @@ def start_postgres(install: Install, *options: str) -> Server:
     folder = fresh_folder(user)
     binaries = reachable(install, "postgres", user, folder)
     data = folder / "data"
-    run_as(
-        user,
-        binaries / "initdb",
-        "-D",
-        data,
-        "-U",
-        "postgres",
-        "-A",
-        "trust",
-        "-E",
-        "UTF8",
-        "--no-locale",
-        "-N",
-    )
+    options_of_data = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
+    try:
+        run_as(user, binaries / "initdb", "-D", data, *options_of_data)
+    except subprocess.CalledProcessError as error:
+        shutil.rmtree(folder)
+        raise Missing(f"initdb ({install.name}) failed: {error.stderr}") from error
     server = Server(install, f"postgresql://postgres@/postgres?host={folder}", folder)
     settings = [f"unix_socket_directories={folder}", "listen_addresses=", "max_connections=200", *options]
     command = [str(binaries / "postgres"), "-D", str(data)]
-    server.guard(*command, *(part for setting in settings for part in ("-c", setting)), stop=signal.SIGINT)
+    server.guard(*command, *(part for setting in settings for part in ("-c", setting)), stop=signal.SIGQUIT)
     deadline = time.monotonic() + PATIENCE
     while not may(user, binaries / "pg_isready", "-h", folder, "-q"):
         if time.monotonic() > deadline:

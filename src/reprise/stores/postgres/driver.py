@@ -5,7 +5,6 @@ asyncpg has no types of its own; the protocols here are as much of it as this ke
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
@@ -95,15 +94,17 @@ _ERRORS: Any = _asyncpg.exceptions
 
 _LOST: tuple[type[BaseException], ...] = (
     OSError,
-    asyncio.IncompleteReadError,
+    EOFError,
     TimeoutError,
+    _ERRORS.InterfaceError,
+    # A connection that breaks in the wrong moment leaves asyncpg's own state machine puzzled.
+    _ERRORS.InternalClientError,
     _ERRORS.PostgresConnectionError,
     _ERRORS.AdminShutdownError,
     _ERRORS.CrashShutdownError,
     _ERRORS.CannotConnectNowError,
     _ERRORS.TooManyConnectionsError,
     _ERRORS.IdleInTransactionSessionTimeoutError,
-    _ERRORS.ProtocolError,
 )
 
 _AGAIN: tuple[type[BaseException], ...] = (
@@ -123,9 +124,7 @@ _VALUE: tuple[type[BaseException], ...] = (
 
 def is_lost(error: BaseException) -> bool:
     """Return whether the connection broke, so that nobody said what became of the statement."""
-    if isinstance(error, _ERRORS.InterfaceError) and not isinstance(error, ValueError):
-        return "closed" in str(error) or "connection" in str(error)
-    return isinstance(error, _LOST)
+    return isinstance(error, _LOST) and not is_about_one_value(error)
 
 
 def is_worth_another_try(error: BaseException) -> bool:

@@ -141,6 +141,7 @@ class Writer:
             if base is not None:
                 self._finish(batch, base)
                 return
+            assert commit.collisions < COLLISIONS, "under the lock nobody else can be faster"
             commit.collisions += 1
             self.counters["judged_again"] += 1
             for name in batch.believed:
