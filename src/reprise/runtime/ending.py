@@ -106,7 +106,11 @@ def line_of(task: asyncio.Task[Any]) -> str:
     return f"{stack[0].f_code.co_name}, line {stack[0].f_lineno}"
 
 
-def where_it_waits(execution: Execution) -> str:
-    """Return where the body waits, for an error about a record that nobody waits for."""
-    tasks = [task for task in [execution.main, *execution.loop.tasks] if not task.done()]
-    return f" (it waits at {line_of(tasks[0])})" if tasks else ""
+def instead(execution: Execution) -> str:
+    """Return what the body does, for an error about a record that nobody waits for."""
+    tasks = [task for task in [*execution.loop.tasks, execution.main] if not task.done()]
+    if not tasks:
+        return " (it ended)"
+    calls = [repr(key) for key, future in execution.waiting.items() if not future.done()]
+    called = f", and called {', '.join(calls[:3])}" if calls else ""
+    return f" (it waits at {line_of(tasks[0])}{called})"

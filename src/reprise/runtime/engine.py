@@ -44,7 +44,7 @@ from reprise.runtime.host import Job
 from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
-from reprise.runtime.starting import check_same, child_id, opening
+from reprise.runtime.starting import check_same, child_id, first_history, opening
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange, append, enlist
@@ -287,13 +287,7 @@ class Engine:
             await enlist(self.store.log, [Append(self.numbers.new(), tuple(groups))])
             self.observe(id, group.events)
             if owned:
-                self.enter(
-                    workflow,
-                    id,
-                    1,
-                    History(started=started, version=2, at=group.events[-1].at),
-                    bool(signals),
-                )
+                self.enter(workflow, id, 1, first_history(started, group), bool(signals))
             else:
                 self.store.signal.wake(["runs"])
         except StaleVersion:
@@ -368,7 +362,7 @@ class Engine:
             parent_key=job.key,
             tags=parent.started.tags,
         )
-        history = History(started=started, version=2, at=group.events[-1].at)
+        history = first_history(started, group)
         self._starting.add(id)
         parent.spawn(
             Event(

@@ -35,7 +35,7 @@ from reprise.kernel.events import (
 )
 from reprise.kernel.failures import decode_error, encode_error
 from reprise.runtime.branch import BRANCH, RUN, Branch
-from reprise.runtime.ending import caller, ends_elsewhere, failed, outcome_of, stuck, where_it_waits
+from reprise.runtime.ending import caller, ends_elsewhere, failed, instead, outcome_of, stuck
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
 from reprise.runtime.history import History
 from reprise.runtime.host import Host, Job
@@ -108,7 +108,7 @@ class Execution:
         self.encode_result = encode_result
         self.loop = RunLoop(host.outer, id, self.fail)
         self.loop.keep_timers_if(self._timer_cancelled)
-        self.loop.now = history.at / MICROSECONDS
+        self.loop.now = history.began / MICROSECONDS
         self.mail = Mailboxes(self.loop)
         self._open_body(body, variables)
 
@@ -148,7 +148,7 @@ class Execution:
 
     def _disagree(self, key: str, name: str) -> None:
         error = NonDeterminismError(
-            f"Run {self.id} recorded another step under {key!r} than {name!r} with these arguments{caller()}.",
+            f"Run {self.id} recorded {key!r} with other arguments than those of {name!r}{caller()}.",
             hint="Run it with the code that started it, or give moved steps their old key (key=…).",
         )
         self.loop.poison = self.loop.poison or error
@@ -377,7 +377,7 @@ class Execution:
 
     def _unreached(self, what: str, key: str) -> NonDeterminismError:
         return NonDeterminismError(
-            f"Run {self.id} recorded the {what} {key!r}, which this code does not reach{where_it_waits(self)}.",
+            f"Run {self.id} recorded the {what} {key!r}, which this code does not reach{instead(self)}.",
             hint="Run it with the code that started it, or give moved steps their old key (key=…).",
         )
 
