@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from reprise.kernel.errors import BodyError, DeadlineExceeded, RepriseError, RunCancelled, StuckBodyError
-from reprise.kernel.events import CancelRequest, ChildFinished, Event, Finished, Kind, inbox_stream
+from reprise.kernel.events import (
+    CancelRequest,
+    ChildFinished,
+    ErrorValue,
+    Event,
+    Finished,
+    Kind,
+    inbox_stream,
+)
 from reprise.kernel.failures import encode_error
 from reprise.stores.log import Group, RunChange
 
@@ -85,6 +93,17 @@ def stuck(execution: Execution) -> StuckBodyError:
     return StuckBodyError(
         f"The body of run {execution.id} waits for something that is no step, timer, signal or child: {waits}.",
         hint="Put the threaded or foreign work into a @step; look for a lock that is never released.",
+    )
+
+
+def child_error(mail: ChildFinished) -> ErrorValue:
+    """Return what a parent gets of a child run that did not complete and that it did not cancel."""
+    finished = mail.finished
+    if finished.status == "failed" and finished.error is not None:
+        return finished.error
+    reason = finished.error.message if finished.error is not None else ""
+    return encode_error(
+        RunCancelled(f"The child run {mail.run} was cancelled: {reason or 'no reason given'}.")
     )
 
 

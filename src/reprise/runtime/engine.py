@@ -209,9 +209,7 @@ class Engine:
         if finished is not None:
             self.counters["finished"] += 1
             self.tell(execution.id, finished)
-            if execution.started.parent:
-                self.store.signal.wake([inbox_stream(execution.started.parent)])
-            self.store.signal.wake([run_stream(execution.id)])
+            self.store.signal.wake([run_stream(execution.id), *self._mailed(execution)])
         elif error is not None and not isinstance(error, StoreError):
             self.counters["stranded"] += 1
             self._spawn(strand(self, execution, error))
@@ -220,6 +218,14 @@ class Engine:
             if not isinstance(error, AppendRefused):
                 self.orphans.add(execution.id)
             self.tell(execution.id, None)
+
+    def _mailed(self, execution: Execution) -> list[str]:
+        """Return whom to tap about the mail that the end of a run sent: its parent, and children still running."""
+        children = [execution.children.get(key) for key in execution.child_jobs]
+        runs = [run for run in (execution.started.parent, *children) if run]
+        if all(run in self.executions for run in runs):
+            return [inbox_stream(run) for run in runs]
+        return [*(inbox_stream(run) for run in runs), "runs"]
 
     def tell(self, run: str, finished: Finished | None) -> None:
         """Tell whoever waits here how a run ended, or that it rests; None = it left memory, look elsewhere."""

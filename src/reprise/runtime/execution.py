@@ -21,7 +21,6 @@ from reprise.kernel.errors import (
     BodyError,
     NonDeterminismError,
     RepriseError,
-    RunCancelled,
 )
 from reprise.kernel.events import (
     CancelRequest,
@@ -33,9 +32,9 @@ from reprise.kernel.events import (
     Record,
     Signal,
 )
-from reprise.kernel.failures import decode_error, encode_error
+from reprise.kernel.failures import decode_error
 from reprise.runtime.branch import BRANCH, RUN, Branch
-from reprise.runtime.ending import caller, ends_elsewhere, failed, instead, outcome_of, stuck
+from reprise.runtime.ending import caller, child_error, ends_elsewhere, failed, instead, outcome_of, stuck
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
 from reprise.runtime.history import History
 from reprise.runtime.host import Host, Job
@@ -79,6 +78,8 @@ class Execution:
         self.had_mail = False
         self.idle_since = 0.0
         self.live = False
+        self.replaying = token > 1
+        """Whether the body does what an owner before may have seen it do; for people, not for decisions."""
         self.done = False
         self.ending = False
         self.finishing = False
@@ -309,6 +310,7 @@ class Execution:
                 self.deliver(self.history.popleft())
             elif not self.live:
                 self.live = True
+                self.replaying = False
                 self.prints = {}
                 self.host.went_live(self)
             elif self.pending:
@@ -478,8 +480,7 @@ class Execution:
         elif finished.status == "cancelled" and job.asked:
             self.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
         else:
-            error = finished.error or encode_error(RunCancelled(f"The child run {mail.run} was cancelled."))
-            self.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(error), 0)
+            self.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(child_error(mail)), 0)
 
     # ---------------------------------------------------------------- the end
 
