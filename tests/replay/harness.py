@@ -21,6 +21,8 @@ from reprise.stores.log import Append, Group, RunChange
 from reprise.stores.memory import MemoryStore
 
 STEPS = (Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED)
+PATIENCE = 20.0
+"""Seconds after which a run that does not end is taken for a wrong one."""
 numbers = Counter()
 
 
@@ -87,7 +89,7 @@ async def drive_to_the_end(pattern: Pattern, store: MemoryStore, run: str, start
         handle = await app.start(pattern.workflow, id=run) if start else app.handle(run)
         driver = asyncio.create_task(pattern.drive(app.client, run)) if pattern.drive and start else None
         try:
-            finished = await handle.finished(20)
+            finished = await handle.finished(PATIENCE)
         finally:
             if driver is not None:
                 driver.cancel()
@@ -129,12 +131,12 @@ async def cut(
                     if r.kind == Kind.CHILD_FINISHED and r.key == child
                 ]
                 if parent != run:
-                    await _fill(store, inbox_stream(parent), [mail.pop()])
+                    await fill(store, inbox_stream(parent), [mail.pop()])
             pending.append(child)
     for stream, records in kept.items():
-        await _fill(store, stream, records)
+        await fill(store, stream, records)
     if mail:
-        await _fill(store, inbox_stream(run), mail)
+        await fill(store, inbox_stream(run), mail)
     return kept
 
 
@@ -146,7 +148,7 @@ def _key(records: list[Record]) -> str:
     return msgspec.json.decode(records[0].data, type=Started).parent_key
 
 
-async def _fill(store: MemoryStore, stream: str, records: list[Record]) -> None:
+async def fill(store: MemoryStore, stream: str, records: list[Record]) -> None:
     events = [Event(r.kind, r.at, r.key, r.data, r.print, r.took) for r in records]
     token = max(
         [msgspec.json.decode(r.data, type=Owned).token for r in records if r.kind == Kind.RUN_OWNED],

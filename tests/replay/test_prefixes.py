@@ -6,9 +6,11 @@ import asyncio
 import os
 
 import pytest
+from tests.replay import rules
 from tests.replay.harness import trial
 from tests.replay.patterns import CORPUS
 
+assert rules.CHOICE, "its patterns are in the corpus, too"
 TRIALS = int(os.environ.get("REPRISE_TRIALS", "2"))
 
 pytestmark = pytest.mark.replay

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from reprise.kernel.errors import BodyError, DeadlineExceeded, RepriseError, RunCancelled, StuckBodyError
-from reprise.kernel.events import CancelRequest, ChildFinished, Event, Finished, Kind, inbox_stream
+from reprise.kernel.events import (
+    CancelRequest,
+    ChildFinished,
+    ErrorValue,
+    Event,
+    Finished,
+    Kind,
+    inbox_stream,
+)
 from reprise.kernel.failures import encode_error
 from reprise.stores.log import Group, RunChange
 
@@ -88,6 +96,17 @@ def stuck(execution: Execution) -> StuckBodyError:
     )
 
 
+def child_error(mail: ChildFinished) -> ErrorValue:
+    """Return what a parent gets of a child run that did not complete and that it did not cancel."""
+    finished = mail.finished
+    if finished.status == "failed" and finished.error is not None:
+        return finished.error
+    reason = finished.error.message if finished.error is not None else ""
+    return encode_error(
+        RunCancelled(f"The child run {mail.run} was cancelled: {reason or 'no reason given'}.")
+    )
+
+
 def caller() -> str:
     """Return `` at file:line`` of the body's line that made the call."""
     frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
@@ -106,7 +125,11 @@ def line_of(task: asyncio.Task[Any]) -> str:
     return f"{stack[0].f_code.co_name}, line {stack[0].f_lineno}"
 
 
-def where_it_waits(execution: Execution) -> str:
-    """Return where the body waits, for an error about a record that nobody waits for."""
-    tasks = [task for task in [execution.main, *execution.loop.tasks] if not task.done()]
-    return f" (it waits at {line_of(tasks[0])})" if tasks else ""
+def instead(execution: Execution) -> str:
+    """Return what the body does, for an error about a record that nobody waits for."""
+    tasks = [task for task in [*execution.loop.tasks, execution.main] if not task.done()]
+    if not tasks:
+        return " (it ended)"
+    calls = [repr(key) for key, future in execution.waiting.items() if not future.done()]
+    called = f", and called {', '.join(calls[:3])}" if calls else ""
+    return f" (it waits at {line_of(tasks[0])}{called})"

@@ -44,7 +44,7 @@ from reprise.runtime.host import Job
 from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
-from reprise.runtime.starting import check_same, child_id, opening
+from reprise.runtime.starting import check_same, child_id, first_history, opening
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange, append, enlist, outcome
@@ -220,9 +220,7 @@ class Engine:
         if finished is not None:
             self.counters["finished"] += 1
             self.tell(execution.id, finished)
-            if execution.started.parent:
-                self.store.signal.wake([inbox_stream(execution.started.parent)])
-            self.store.signal.wake([run_stream(execution.id)])
+            self.store.signal.wake([run_stream(execution.id), *self._mailed(execution)])
         elif error is not None and not isinstance(error, StoreError):
             self.counters["stranded"] += 1
             self._spawn(strand(self, execution, error))
@@ -231,6 +229,14 @@ class Engine:
             if not isinstance(error, AppendRefused):
                 self.orphans.add(execution.id)
             self.tell(execution.id, None)
+
+    def _mailed(self, execution: Execution) -> list[str]:
+        """Return whom to tap about the mail that the end of a run sent: its parent, and children still running."""
+        children = [execution.children.get(key) for key in execution.child_jobs]
+        runs = [run for run in (execution.started.parent, *children) if run]
+        if all(run in self.executions for run in runs):
+            return [inbox_stream(run) for run in runs]
+        return [*(inbox_stream(run) for run in runs), "runs"]
 
     def tell(self, run: str, finished: Finished | None) -> None:
         """Tell whoever waits here how a run ended, or that it rests; None = it left memory, look elsewhere."""
@@ -298,13 +304,7 @@ class Engine:
             await self.send(Append(self.numbers.new(), tuple(groups)))
             self.observe(id, group.events)
             if owned:
-                self.enter(
-                    workflow,
-                    id,
-                    1,
-                    History(started=started, version=2, at=group.events[-1].at),
-                    bool(signals),
-                )
+                self.enter(workflow, id, 1, first_history(started, group), bool(signals))
             else:
                 self.store.signal.wake(["runs"])
         except StaleVersion:
@@ -338,8 +338,6 @@ class Engine:
         if history.started.deadline:
             delay = max(0, history.started.deadline - self.now()) / 1_000_000
             self._deadlines[id] = self.outer.call_later(delay, self._deadline, execution)
-        if execution.live:
-            self.went_live(execution)
         execution.wake()
         return execution
 
@@ -381,7 +379,7 @@ class Engine:
             parent_key=job.key,
             tags=parent.started.tags,
         )
-        history = History(started=started, version=2, at=group.events[-1].at)
+        history = first_history(started, group)
         self._starting.add(id)
         parent.spawn(
             Event(

@@ -21,7 +21,6 @@ from reprise.kernel.errors import (
     BodyError,
     NonDeterminismError,
     RepriseError,
-    RunCancelled,
 )
 from reprise.kernel.events import (
     CancelRequest,
@@ -33,9 +32,9 @@ from reprise.kernel.events import (
     Record,
     Signal,
 )
-from reprise.kernel.failures import decode_error, encode_error
+from reprise.kernel.failures import decode_error
 from reprise.runtime.branch import BRANCH, RUN, Branch
-from reprise.runtime.ending import caller, ends_elsewhere, failed, outcome_of, stuck, where_it_waits
+from reprise.runtime.ending import caller, child_error, ends_elsewhere, failed, instead, outcome_of, stuck
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
 from reprise.runtime.history import History
 from reprise.runtime.host import Host, Job
@@ -78,7 +77,9 @@ class Execution:
         self.inbox_version = 0
         self.had_mail = False
         self.idle_since = 0.0
-        self.live = not history.records
+        self.live = False
+        self.replaying = token > 1
+        """Whether the body does what an owner before may have seen it do; for people, not for decisions."""
         self.done = False
         self.ending = False
         self.finishing = False
@@ -108,7 +109,7 @@ class Execution:
         self.encode_result = encode_result
         self.loop = RunLoop(host.outer, id, self.fail)
         self.loop.keep_timers_if(self._timer_cancelled)
-        self.loop.now = history.at / MICROSECONDS
+        self.loop.now = history.began / MICROSECONDS
         self.mail = Mailboxes(self.loop)
         self._open_body(body, variables)
 
@@ -148,7 +149,7 @@ class Execution:
 
     def _disagree(self, key: str, name: str) -> None:
         error = NonDeterminismError(
-            f"Run {self.id} recorded another step under {key!r} than {name!r} with these arguments{caller()}.",
+            f"Run {self.id} recorded {key!r} with other arguments than those of {name!r}{caller()}.",
             hint="Run it with the code that started it, or give moved steps their old key (key=…).",
         )
         self.loop.poison = self.loop.poison or error
@@ -309,6 +310,7 @@ class Execution:
                 self.deliver(self.history.popleft())
             elif not self.live:
                 self.live = True
+                self.replaying = False
                 self.prints = {}
                 self.host.went_live(self)
             elif self.pending:
@@ -377,7 +379,7 @@ class Execution:
 
     def _unreached(self, what: str, key: str) -> NonDeterminismError:
         return NonDeterminismError(
-            f"Run {self.id} recorded the {what} {key!r}, which this code does not reach{where_it_waits(self)}.",
+            f"Run {self.id} recorded the {what} {key!r}, which this code does not reach{instead(self)}.",
             hint="Run it with the code that started it, or give moved steps their old key (key=…).",
         )
 
@@ -478,8 +480,7 @@ class Execution:
         elif finished.status == "cancelled" and job.asked:
             self.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
         else:
-            error = finished.error or encode_error(RunCancelled(f"The child run {mail.run} was cancelled."))
-            self.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(error), 0)
+            self.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(child_error(mail)), 0)
 
     # ---------------------------------------------------------------- the end
 

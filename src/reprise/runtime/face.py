@@ -41,7 +41,7 @@ class CurrentRun:
     @property
     def replaying(self) -> bool:
         """True while the history is delivered again. For logging only: a body that acts on it goes wrong."""
-        return not self._execution.live
+        return self._execution.replaying
 
     def now(self) -> datetime:
         """Return the time of the latest record (UTC): the same in every replay."""
@@ -150,5 +150,5 @@ def progress(done: float, total: float | None = None, note: str = "") -> None:
         job.execution.host.progress(job.execution.id, Progress(job.key, done, total, note))
         return
     execution = RUN.get()
-    if execution is not None and execution.live:
+    if execution is not None and not execution.replaying:
         execution.host.progress(execution.id, Progress("", done, total, note))

@@ -22,6 +22,8 @@ class History(msgspec.Struct):
     version: int = 0
     at: int = 0
     """Time of the last record, microseconds."""
+    began: int = 0
+    """Time of the first ownership, microseconds: where the body's time begins, in every replay."""
     records: deque[Record] = msgspec.field(default_factory=deque[Record])
     """What is to be delivered, in log order."""
     prints: dict[str, int] = {}
@@ -86,6 +88,7 @@ def _noted(history: History, record: Record) -> None:
     kind = record.kind
     if kind == Kind.RUN_OWNED:
         history.owned = msgspec.json.decode(record.data, type=Owned).attempt
+        history.began = history.began or record.at
     elif kind == Kind.STEP_RETRYING:
         history.attempts[record.key] = msgspec.json.decode(record.data, type=Retrying).attempt
     elif kind == Kind.CHILD_STARTED:

@@ -101,7 +101,7 @@ class SideHandler(logging.Handler):
         job = STEP.get(None)
         execution = job.execution if job is not None else RUN.get()
         # Of several engines in a process, each has its handler; a line belongs to one of them.
-        if execution is None or execution.host is not self._host or (job is None and not execution.live):
+        if execution is None or execution.host is not self._host or (job is None and execution.replaying):
             return
         try:
             text = self.format(record)[:LONGEST_LINE]

@@ -10,6 +10,7 @@ import msgspec
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import RunConflict
 from reprise.kernel.events import Event, Kind, Owned, Started, run_stream
+from reprise.runtime.history import History
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Group, Log, RunChange
 
@@ -59,6 +60,12 @@ def opening(
     events.append(Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, 1, 1))))
     change.status, change.owner, change.due_at = "running", engine.worker, None
     return started, Group(run_stream(id), events, 0, 1, takes=True, run=change)
+
+
+def first_history(started: Started, group: Group) -> History:
+    """Return the history that :func:`opening` wrote for a run that is owned from its start."""
+    at = group.events[-1].at
+    return History(started=started, version=len(group.events), at=at, began=at)
 
 
 def child_id(parent: str, key: str) -> str:

@@ -100,6 +100,7 @@ async def _own(engine: Engine, row: RunRow, head: Head, history: History, resume
     engine.observe(run, events)
     history.version += len(events)
     history.at = now
+    history.began = history.began or now
     history.seen.update(resumed)
     engine.counters["taken"] += 1
     return Head(history.version, token)
