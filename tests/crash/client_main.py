@@ -28,6 +28,8 @@ class Options(msgspec.Struct):
     folder: str
     open: int = 8
     """Runs at a time."""
+    first: int = 0
+    """Number of the run to begin with."""
     early: bool = False
     """True = the control: it promises before it asks."""
 
@@ -93,7 +95,7 @@ async def act(options: Options) -> None:
     store = SQLiteStore(Path(options.folder) / DATABASE)
     async with Reprise(store, worker=False, capture_logs=False) as app:
         client = Client(app, options)
-        indices = itertools.count()
+        indices = itertools.count(options.first)
         await asyncio.gather(*(client.work(indices) for _ in range(options.open)))
 
 
