@@ -25,7 +25,7 @@ def main(*, once: bool) -> bool:
         beside, *busy = _together(Path(folder), seconds, "renew", "saturate", "saturate")
         taps, _ = _together(Path(folder), seconds / 2, "tap", "tap_back")
         signals, _ = _together(Path(folder), seconds / 2, "take_signals", "send_signals")
-        (idle,) = _together(Path(folder), seconds - 1, "rest")
+        (idle,) = _together(Path(folder), seconds / 1.2, "rest")
     rows = [
         _row("lease renewed, alone", alone),
         _row("lease renewed beside two busy processes", beside),
@@ -49,7 +49,10 @@ def _together(folder: Path, seconds: float, *roles: str) -> list[Any]:
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
             processes.append(stack.enter_context(process))
             time.sleep(0.5 if len(roles) > 1 else 0)  # the next one finds the file made, and the one before at work
-        return [json.loads(process.communicate()[0]) for process in processes]
+        answers = [process.communicate()[0] for process in processes]
+        if failed := [role for role, process in zip(roles, processes, strict=True) if process.returncode]:
+            raise RuntimeError(f"{', '.join(failed)} failed: see above")
+        return [json.loads(answer) for answer in answers]
 
 
 def _percentile(taken: list[float], percent: int) -> float:
