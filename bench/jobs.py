@@ -55,7 +55,7 @@ def _engine(folder: Path, name: str, store: str) -> Iterator[Engine]:
     with Engine("ours", store, folder / f"{name}-{store}") as engine:
         yield engine
     if store != "memory":
-        run("bench.engines.compare", store, str(engine.folder))
+        run("bench.programs.compare", store, str(engine.folder))
 
 
 def _jobs(folder: Path, floors: Floors, times: int, pause: float) -> None:

@@ -104,7 +104,7 @@ def _beside(
             peers.append(peer.do(**job))
             bare.append(sync_us(folder))
     if pair.ours != "memory":
-        run("bench.engines.compare", pair.ours, str(our.folder))
+        run("bench.programs.compare", pair.ours, str(our.folder))
     mine, theirs = (Measures([one for turn in done for one in turn.each]) for done in (ours, peers))
     ratio, of_cpu = mine.rate / theirs.rate, theirs.cpu_us / mine.cpu_us
     if floors is not None and least:

@@ -1,0 +1,73 @@
+"""A run that is killed and comes back: `mortal STORE FOLDER SHAPE STEPS`. Started again, it goes on where it was.
+
+Leaves in the folder: `executed` (number of each step whose body ran to its end), `acknowledged` (numbers of the steps
+that the log said were durable), `reached` when the first life shall be ended, `resumed` (monotonic clock at the first
+step of the second life).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.engines.ours import url
+from reprise import Event, Kind, Reprise, step, workflow
+
+store, folder, shape, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+again = (folder / "reached").exists()
+executed, acknowledged = (
+    os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND) for name in ("executed", "acknowledged")
+)
+
+
+@step
+async def number(i: int) -> int:
+    """Note that it ran. The step in the middle holds on until the process is killed."""
+    if again and not (folder / "resumed").exists():
+        (folder / "resumed").write_text(str(time.monotonic()))
+    if shape == "fan":
+        await asyncio.sleep((5 + i * 7 % 31) / 1000)
+    if i == count // 2 and not again:
+        (folder / "reached").touch()
+        await asyncio.sleep(3600 if shape == "chain" else 0)
+    os.write(executed, b"%d\n" % i)
+    return i
+
+
+@workflow
+async def chain(steps: int) -> int:
+    """One step after the other."""
+    return sum([await number(i) for i in range(steps)])
+
+
+@workflow
+async def fan(steps: int) -> int:
+    """All steps, 100 at a time."""
+    return sum(await asyncio.gather(*(number(i) for i in range(steps))))
+
+
+def trace(run: str, events: Sequence[Event]) -> None:
+    """Note what is durable."""
+    lines = b"".join(event.data + b"\n" for event in events if event.kind == Kind.STEP_COMPLETED)
+    if lines:
+        os.write(acknowledged, lines)
+
+
+async def main() -> None:
+    """Start the run, or find it as it was left; print its result."""
+    async with Reprise(url(store, folder), observers=[trace], grace=0.1) as app:
+        run = await app.start(chain if shape == "chain" else fan, count, id="mortal")
+        result = asyncio.create_task(run.result())
+        while sys.argv[5:] == ["stop"] and not again and not (folder / "reached").exists():
+            await asyncio.sleep(0.01)
+        if sys.argv[5:] != ["stop"] or again:
+            print(await result)
+        else:
+            result.cancel()
+
+
+asyncio.run(main())

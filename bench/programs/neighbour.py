@@ -1,0 +1,126 @@
+"""A process beside others at one file: `neighbour FOLDER ROLE SECONDS`. Prints what it measured as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench.engines import ours
+from bench.engines.work import Work
+from reprise import Reprise, step, wait_for_signal, workflow
+
+NAMES = ("bench-there", "bench-back")
+
+
+async def saturate(folder: Path, seconds: float) -> int:
+    """Fan out 1,000 steps again and again; return how many steps that were."""
+    work = Work()
+    until = time.monotonic() + seconds
+    runs = 0
+    async with ours.opened("full", folder, work) as jobs:
+        while time.monotonic() < until:
+            runs += 1
+            await jobs.fan(f"{id(folder)}-{until}-{runs}", 1000, 0)
+            work.made.clear()
+    return runs * 1000
+
+
+async def renew(folder: Path, seconds: float) -> list[float]:
+    """Renew a lease again and again; return the milliseconds of each time."""
+    taken: list[float] = []
+    async with Reprise(ours.url("full", folder), worker=False) as app:
+        lease = app.store.lease
+        grant = await lease.take("bench", "neighbour", 60)
+        until = time.monotonic() + seconds
+        while (begun := time.monotonic()) < until:
+            assert grant is not None
+            (grant,) = await lease.renew([grant], 60)
+            taken.append((time.monotonic() - begun) * 1000)
+            await asyncio.sleep(0.005)
+    return taken
+
+
+async def tap(folder: Path, seconds: float) -> list[float]:
+    """Tap the other process, which taps back; return the milliseconds of each way. A tap may be lost: tap again."""
+    taken: list[float] = []
+    back = asyncio.Event()
+    async with Reprise(ours.url("full", folder), worker=False) as app:
+        app.store.signal.listen(NAMES[1], lambda _: back.set())
+        until = time.monotonic() + seconds
+        while (begun := time.monotonic()) < until:
+            back.clear()
+            app.store.signal.wake([NAMES[0]])
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await back.wait()
+                taken.append((time.monotonic() - begun) * 500)
+            await asyncio.sleep(0.005)
+    return taken
+
+
+async def tap_back(folder: Path, seconds: float) -> None:
+    """Answer taps, until the other process has long ended."""
+    async with Reprise(ours.url("full", folder), worker=False) as app:
+        signal = app.store.signal
+        signal.listen(NAMES[0], lambda _: signal.wake([NAMES[1]]))
+        await asyncio.sleep(seconds + 3)
+
+
+delays: list[float] = []
+
+
+@step
+async def arrived(sent: float) -> None:
+    """Note how long ago the signal was sent: when it runs, the signal is durable and was taken by the body."""
+    delays.append((time.monotonic() - sent) * 1000)
+
+
+@workflow
+async def listen() -> None:
+    """Take signals until one says that it is enough."""
+    while (sent := await wait_for_signal("bench", float)) > 0:
+        await arrived(sent)
+
+
+async def take_signals(folder: Path, seconds: float) -> list[float]:
+    """Execute a run that others send signals to; return the milliseconds from each sending to the step after it."""
+    async with Reprise(ours.url("full", folder)) as app:
+        run = await app.start(listen, id="listen")
+        async with asyncio.timeout(seconds + 60):
+            await run.result()
+    return delays
+
+
+async def send_signals(folder: Path, seconds: float) -> None:
+    """Send signals to a run that another process executes."""
+    async with Reprise(ours.url("full", folder), worker=False) as app:
+        run = app.handle("listen")
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await run.signal("bench", time.monotonic())
+            await asyncio.sleep(0.01)
+        await run.signal("bench", 0.0)
+
+
+async def rest(folder: Path, seconds: float) -> float:
+    """Keep a worker open that has nothing to do; return the share of one CPU it takes, in percent."""
+    async with Reprise(ours.url("full", folder)):
+        await asyncio.sleep(0.5)
+        begun = time.process_time()
+        await asyncio.sleep(seconds)
+        return (time.process_time() - begun) / seconds * 100
+
+
+async def main() -> None:
+    """Play the role that is asked for."""
+    folder, role, seconds = sys.argv[1:]
+    answer: Any = await globals()[role](Path(folder), float(seconds))
+    print(json.dumps(answer))
+
+
+asyncio.run(main())

@@ -1,0 +1,93 @@
+"""What a kill -9 costs: from the start of the next process to the first resumed step, and steps that ran again.
+
+A step that was acknowledged (the log said: durable) never runs again; one that was under way does.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from bench.measure.children import ROOT
+from bench.measure.report import Floors, figure, table
+
+
+class Case(NamedTuple):
+    """A run of `steps` steps whose process is ended half-way."""
+
+    shape: str
+    steps: int
+    end: str
+
+    def __str__(self) -> str:
+        return f"{self.shape}, {self.end} at {self.steps // 2:,} of {self.steps:,}"
+
+
+CASES = [Case("chain", 1000, "stop"), Case("chain", 1000, "kill -9"), Case("chain", 20_000, "kill -9"),
+         Case("fan", 1000, "kill -9")]  # fmt: skip
+STORE = "full"
+
+
+class Outcome(NamedTuple):
+    """What two lives left behind."""
+
+    seconds: float
+    """From the start of the second process to its first step."""
+    finished: int
+    """Steps that ran to their end in the first life."""
+    again: int
+    """Of these, how many ran again."""
+    broken: int
+    """Of the acknowledged ones, how many ran again."""
+
+
+def main(*, once: bool) -> bool:
+    """Print the table; return whether the floors were kept."""
+    floors = Floors()
+    rows: list[tuple[str, ...]] = []
+    for case in CASES:
+        smaller = case._replace(steps=min(case.steps, 1000)) if once else case
+        outcomes = [_live_twice(smaller) for _ in range(1 if once else 5)]
+        seconds = median(outcome.seconds for outcome in outcomes)
+        again, broken = (sum(getattr(outcome, name) for outcome in outcomes) for name in ("again", "broken"))
+        finished = sum(outcome.finished for outcome in outcomes)
+        slowest = max(outcome.seconds for outcome in outcomes)
+        rows.append((str(smaller), figure(seconds, 3), figure(slowest, 3), f"{finished:,}", str(again), str(broken)))
+        floors.most(f"{smaller}: seconds to the first resumed step", seconds, 0.5, 3)
+        floors.most(f"{smaller}: acknowledged steps again", broken, 0, 0)
+    table(("run, end", "s to step", "slowest", "finished", "again", "acknowledged again"), rows)
+    floors.print()
+    return once or floors.kept
+
+
+def _live_twice(case: Case) -> Outcome:
+    with TemporaryDirectory(prefix="reprise-bench-") as name:
+        folder = Path(name)
+        command = [sys.executable, "-m", "bench.programs.mortal", STORE, name, case.shape, str(case.steps)]
+        first = subprocess.Popen([*command, *(["stop"] if case.end == "stop" else [])], cwd=ROOT)
+        while not (folder / "reached").exists() and first.poll() is None:
+            time.sleep(0.001)
+        if case.end != "stop":
+            first.kill()
+        first.wait()
+        finished, acknowledged = _numbers(folder / "executed"), _numbers(folder / "acknowledged")
+        (folder / "executed").write_text("")
+        begun = time.monotonic()
+        second = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+        if int(second.stdout) != sum(range(case.steps)):
+            raise ValueError(f"{case} gave {second.stdout}")
+        executed = _numbers(folder / "executed")
+        if missing := set(range(case.steps)) - executed.keys() - finished.keys():
+            raise ValueError(f"{case}: steps never ran: {sorted(missing)[:9]}")
+        seconds = float((folder / "resumed").read_text()) - begun
+        return Outcome(seconds, len(finished), len(finished & executed), len(acknowledged & executed))
+
+
+def _numbers(path: Path) -> Counter[int]:
+    return Counter(int(line) for line in path.read_text().split())
