@@ -102,8 +102,9 @@ def events() -> str:
     for node, after in zip(source.body, [*source.body[1:], None], strict=True):
         if isinstance(node, ast.Assign):
             name, number = ast.unparse(node.targets[0]), ast.literal_eval(node.value)
-            says = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            text = " ".join(str(after.value.value).split()) if says else ""
+            text = ""
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                text = " ".join(str(after.value.value).split())
             lines.append(f"| `{name}` | {number} | {text.replace('``', '`')} |")
     return "\n".join([*lines, ""])
 
