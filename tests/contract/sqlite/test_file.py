@@ -105,6 +105,18 @@ async def test_an_interrupted_drop_is_finished_by_the_next_start(store: SQLiteSt
     connection.close()
 
 
+async def test_a_drop_that_another_process_finished_takes_nothing_of_a_new_stream(
+    store: SQLiteStore, other: SQLiteStore
+) -> None:
+    await fill(store)
+    id, _ = await store._writer.submit(lambda transaction: transaction.ledger.hide("side"))
+    await other.log.clear_dropped()
+    await append(other.log, 3, Group("new", [Event(16, 1)]))
+    await store.log._clear(id)
+    assert len(await store.log.read("new")) == 1
+    assert await store.verify() == []
+
+
 async def test_many_starts_at_once_make_one_store(path: Path) -> None:
     stores = [SQLiteStore(path, synchronous="OFF") for _ in range(4)]
     await asyncio.gather(*(store.start() for store in stores for _ in range(3)))
