@@ -110,7 +110,9 @@ async def test_a_drop_that_another_process_finished_takes_nothing_of_a_new_strea
 ) -> None:
     await fill(store)
     id, _ = await store._writer.submit(lambda transaction: transaction.ledger.hide("side"))
-    await other.log.clear_dropped()
+    for _ in range(2):  # the first start finishes the drop, the second has forgotten the number
+        await other.stop()
+        await other.start()
     await append(other.log, 3, Group("new", [Event(16, 1)]))
     await store.log._clear(id)
     assert len(await store.log.read("new")) == 1
