@@ -128,6 +128,15 @@ async def test_many_starts_at_once_make_one_store(path: Path) -> None:
     assert list(path.parent.glob("*.wake/*.sock")) == []
 
 
+async def test_a_link_names_the_same_store(store: SQLiteStore, path: Path) -> None:
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    linked = SQLiteStore(link, synchronous="OFF")
+    await linked.start()
+    assert (linked.url, linked.presence) == (store.url, store.presence)
+    await linked.stop()
+
+
 async def test_stop_leaves_one_file_that_holds_everything(store: SQLiteStore, path: Path) -> None:
     for _ in range(5):
         await store.stop()
