@@ -27,6 +27,7 @@ from reprise.kernel.errors import (
 )
 from reprise.kernel.events import Event
 from reprise.stores.log import Append, Group, append, enlist
+from reprise.stores.queue import Task
 from reprise.stores.sqlite import SQLiteStore, database, open_sqlite
 from reprise.stores.sqlite.turnstile import Turnstile
 
@@ -93,6 +94,27 @@ async def test_a_commit_of_unknown_outcome_is_resolved_by_looking(path: Path, wh
     assert [a.id for a in appends if a.error is not None] == [20]
     assert [r.append for r in await store.log.read("a")] == [1, 10, 11, 12, 13, 14]
     await append(store.log, 30, Group("a", [event()], expected=6))
+    await store.stop()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_jobs_of_a_commit_of_unknown_outcome_are_done_once(path: Path, when: str) -> None:
+    def fault(place: str) -> None:
+        nonlocal armed
+        if armed and place == when:
+            armed = False
+            raise disk_error()
+
+    armed = False
+    store = await faulty_store(path, fault)
+    await store.queue.offer([Task("a", "q"), Task("b", "q")])
+    armed = True
+    [task] = await store.queue.claim("q", "w", 1, 60)
+    assert not armed
+    assert [t.state for t in await store.queue.find("q")] == ["claimed", "ready"]
+    armed = True
+    assert await store.queue.settle(task, "done")
+    assert not armed
     await store.stop()
 
 

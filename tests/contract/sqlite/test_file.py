@@ -105,6 +105,20 @@ async def test_an_interrupted_drop_is_finished_by_the_next_start(store: SQLiteSt
     connection.close()
 
 
+async def test_a_drop_that_another_process_finished_takes_nothing_of_a_new_stream(
+    store: SQLiteStore, other: SQLiteStore
+) -> None:
+    await fill(store)
+    id, _ = await store._writer.submit(lambda transaction: transaction.ledger.hide("side"))
+    for _ in range(2):  # the first start finishes the drop, the second has forgotten the number
+        await other.stop()
+        await other.start()
+    await append(other.log, 3, Group("new", [Event(16, 1)]))
+    await store.log._clear(id)
+    assert len(await store.log.read("new")) == 1
+    assert await store.verify() == []
+
+
 async def test_many_starts_at_once_make_one_store(path: Path) -> None:
     stores = [SQLiteStore(path, synchronous="OFF") for _ in range(4)]
     await asyncio.gather(*(store.start() for store in stores for _ in range(3)))
@@ -112,6 +126,15 @@ async def test_many_starts_at_once_make_one_store(path: Path) -> None:
     for store in stores:
         await store.stop()
     assert list(path.parent.glob("*.wake/*.sock")) == []
+
+
+async def test_a_link_names_the_same_store(store: SQLiteStore, path: Path) -> None:
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    linked = SQLiteStore(link, synchronous="OFF")
+    await linked.start()
+    assert (linked.url, linked.presence) == (store.url, store.presence)
+    await linked.stop()
 
 
 async def test_stop_leaves_one_file_that_holds_everything(store: SQLiteStore, path: Path) -> None:

@@ -139,6 +139,13 @@ async def test_a_damaged_stream_takes_no_append_and_others_do(
     await append(store.log, 3, Group("run/b", events(1)))
 
 
+async def test_a_text_that_is_none_is_damage(store: SQLiteStore, path: Path) -> None:
+    await append(store.log, 1, Group("run/a", events(64)))
+    tamper(path, "UPDATE records SET key = CAST(x'ff' AS TEXT) WHERE version = 2")
+    with pytest.raises(StoreCorrupt, match="decode"):
+        await store.log.read("run/a")
+
+
 async def test_run_rows_follow_the_appends(store: SQLiteStore, other: SQLiteStore) -> None:
     start = RunChange(
         "r1", status="running", workflow="w", owner="me", due_at=5, tags={"team": "x", "b": "2"}, at=10

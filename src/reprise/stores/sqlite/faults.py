@@ -89,7 +89,10 @@ def translate(error: BaseException, path: Path) -> StoreError:
         return error
     if "closed" in str(error) and not code_of(error):
         return StoreClosed(f"The store {path} is closed.")
-    kind, what, hint = _MEANINGS.get(code_of(error), (StoreError, "refused a statement", ""))
+    code = code_of(error)
+    if not code and "decode" in str(error):
+        code = _CORRUPT  # a text that is none, which only Python notices
+    kind, what, hint = _MEANINGS.get(code, (StoreError, "refused a statement", ""))
     translated = kind(f"The database {path} {what} ({error}).", hint=hint)
     translated.__cause__ = error
     return translated

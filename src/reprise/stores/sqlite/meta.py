@@ -47,10 +47,11 @@ class Counters:
         self._now = 0
         self._token = 0
         self._last_token = 0
+        self._serial = 0
 
     def begin(self) -> None:
         """Forget what the last transaction knew."""
-        self._now = self._token = self._last_token = 0
+        self._now = self._token = self._last_token = self._serial = 0
 
     def now(self) -> int:
         """Return the time of the transaction."""
@@ -69,10 +70,16 @@ class Counters:
     def flush(self) -> None:
         """Write what was used up."""
         if self._now:
+            self._serial = stored(self._connection, "serial") + 1
             self._connection.execute(SQL["write"], ("clock", self._now))
+            self._connection.execute(SQL["write"], ("serial", self._serial))
         if self._token != self._last_token:
             self._connection.execute(SQL["write"], ("token", self._token))
             self._last_token = self._token
+
+    def were_written(self, connection: Connection) -> bool | None:
+        """Return whether the last transaction is in the file, None when it used no counter and so left no trace."""
+        return stored(connection, "serial") == self._serial if self._serial else None
 
 
 def stored(connection: Connection, name: str) -> int:

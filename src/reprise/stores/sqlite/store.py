@@ -7,7 +7,7 @@ import os
 import weakref
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from reprise.kernel.clock import Clock, SystemClock
 from reprise.kernel.errors import ConfigurationError, unknown_option
@@ -61,7 +61,8 @@ class SQLiteStore:
             )
         if busy <= 0 or readers < 1:
             raise ConfigurationError(f"busy={busy} and readers={readers} must be positive.")
-        self.path = Path(path).absolute()
+        # Companions lie beside the file itself, whatever link it was named by; SQLite does the same.
+        self.path = Path(path).resolve()
         self._synchronous, self._busy, self._unsafe_fs, self._connect = synchronous, busy, unsafe_fs, connect
         self._turnstile: Turnstile | None = None
         self._changing = asyncio.Lock()
@@ -81,7 +82,7 @@ class SQLiteStore:
     def url(self) -> str:
         """The URL of the file."""
         options = "" if self._synchronous == "FULL" else f"?synchronous={self._synchronous}"
-        return f"sqlite:///{self.path}{options}"
+        return f"sqlite:///{quote(str(self.path))}{options}"
 
     @property
     def presence(self) -> Path:
@@ -105,8 +106,12 @@ class SQLiteStore:
             self.signal.start(loop)
             if not self.signal.address:
                 self._watch.start()
-        await self.log.clear_dropped()
-        await self.lease.forget_ended()
+        try:
+            await self.log.clear_dropped()
+            await self.lease.forget_ended()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Write what was handed over, then close; idempotent, safe before start."""
@@ -189,8 +194,8 @@ def open_sqlite(url: str, clock: Clock | None = None) -> SQLiteStore:
 
     Raises ``ConfigurationError`` for a URL without a path and for an option's value, ``UnknownOption`` for its name.
 
-    >>> open_sqlite("sqlite:////tmp/x.db?synchronous=NORMAL").url
-    'sqlite:////tmp/x.db?synchronous=NORMAL'
+    >>> open_sqlite("sqlite:////srv/my%20runs.db?synchronous=normal").url
+    'sqlite:////srv/my%20runs.db?synchronous=NORMAL'
     """
     parts = urlsplit(url)
     path = unquote(parts.path.removeprefix("/"))

@@ -264,9 +264,10 @@ class Writer:
         when the batch is not there, write it again, which overwrites those frames.
         """
         self._is_broken = True
+        counters = self._transaction.counters
         try:
             self._renew_connection()
-            if self._is_there(batch):
+            if self._is_there(batch, counters):
                 return
             connection = self._transaction.connection
             connection.execute("BEGIN IMMEDIATE")
@@ -279,14 +280,15 @@ class Writer:
                 hint="Ask lookup() when the disk works again.",
             ) from second
 
-    def _is_there(self, batch: list[Item]) -> bool:
-        for item in batch:
-            if type(item) is Append and item.error is None and item.position:
-                group = next(group for group in item.groups if group.events)
-                found = self._transaction.connection.execute(
-                    SQL["lookup"], (group.stream, item.id)
-                ).fetchone()
-                return found is not None
+    def _is_there(self, batch: list[Item], counters: Counters) -> bool:
+        connection = self._transaction.connection
+        known = counters.were_written(connection)
+        if known is not None:
+            return known
+        for append in _appends(batch):
+            if append.error is None and append.position:
+                stream = next(group.stream for group in append.groups if group.events)
+                return connection.execute(SQL["lookup"], (stream, append.id)).fetchone() is not None
         return False
 
     def _refuse(self, batch: Sequence[Item], error: StoreError) -> None:

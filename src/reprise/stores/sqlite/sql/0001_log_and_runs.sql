@@ -2,7 +2,8 @@
 -- Every row ends with `crc`: CRC-32 of the MessagePack of all its other columns, in their order here.
 
 -- Counters of the whole file that no row may ever fall behind: `position` (highest given before a drop), `token`,
--- `epoch` (bumped by a restore), `clock` (latest time the keeper has told).
+-- `epoch` (bumped by a restore), `clock` (latest time the keeper has told), `serial` (counts the transactions that asked
+-- for the time, so that one of unknown outcome can be recognised).
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL

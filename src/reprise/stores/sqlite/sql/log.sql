@@ -39,14 +39,16 @@ UPDATE streams SET name = ?, closed = 2 WHERE id = ?
 SELECT id FROM streams WHERE closed = 2 AND name >= '~dropped/' AND name < '~dropped0'
 
 -- name: drop_records
-DELETE FROM records WHERE position IN (SELECT position FROM records WHERE stream = ? LIMIT ?)
+-- Asks again whether the stream is a dropped one: another process may have finished that, and the number be in use anew.
+DELETE FROM records WHERE position IN (
+    SELECT r.position FROM streams s JOIN records r ON r.stream = s.id WHERE s.id = ? AND s.closed = 2 LIMIT ?)
 
 -- name: changes
 -- Rows that the last statement changed.
 SELECT changes()
 
 -- name: drop_stream
-DELETE FROM streams WHERE id = ?
+DELETE FROM streams WHERE id = ? AND closed = 2
 
 -- name: read
 -- A stream's row beside each of its records; one row with NULLs where it has none.
