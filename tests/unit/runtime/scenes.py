@@ -18,6 +18,13 @@ from reprise.stores.runs import RunRow
 DELIVERED = range(16, 64)
 
 
+class Shared(MemoryStore):
+    """A memory store of several apps: closing one of them does not close it."""
+
+    async def stop(self) -> None:
+        """Stay open."""
+
+
 @asynccontextmanager
 async def opened(store: Any = None, **options: Any) -> AsyncIterator[Reprise]:
     """Open a Reprise over a memory store that closes at once."""
@@ -100,5 +107,6 @@ def kill(app: Reprise) -> None:
         task.cancel()
     for undo in worker._undo:
         undo()
+    worker._stopping = True
     engine.drop_all()
-    engine.store.log.submit = lambda appends: None  # type: ignore[method-assign]
+    engine.stopping = True
