@@ -8,11 +8,10 @@ import msgspec
 from rich.table import Table
 from rich.text import Text
 
-from reprise.cli.drive import FILE_TAG
 from reprise.cli.moments import ago, duration, local
 from reprise.cli.output import clean, line, table
 from reprise.cli.paint import error_lines, status
-from reprise.cli.session import flag
+from reprise.cli.session import FILE_TAG, flag
 from reprise.cli.tree import Row, State, Step, Tree
 from reprise.kernel.machine import RUN, RunStatus
 from reprise.stores.runs import RunRow

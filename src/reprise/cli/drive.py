@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager, redirect_stdout
 from enum import StrEnum
@@ -20,7 +19,7 @@ from reprise.cli.inputs import Call
 from reprise.cli.load import AnyWorkflow, Target
 from reprise.cli.output import Screen
 from reprise.cli.paint import error_lines, status
-from reprise.cli.session import flag
+from reprise.cli.session import FILE_TAG, WORKFLOW_TAG, flag
 from reprise.cli.stop import leave, stopping
 from reprise.cli.tree import Tree
 from reprise.cli.watch import Feed, Nothing, Picture, Show, Words, end_of, follow
@@ -30,9 +29,6 @@ from reprise.kernel.machine import FACES, RUN, ExitCode, RunStatus
 from reprise.runtime.waits import Waits, waits_of
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
-
-FILE_TAG = "reprise.file"
-WORKFLOW_TAG = "reprise.workflow"
 
 
 class Progress(StrEnum):
@@ -156,7 +152,11 @@ def shown(progress: Progress, screen: Screen) -> Generator[Show]:
         finally:
             picture.close()
     else:
-        with redirect_stdout(sys.stderr):
+        # Line by line, not piece by piece as stderr itself would take it: steps print from threads.
+        with (
+            open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False) as lines,
+            redirect_stdout(lines),
+        ):
             yield Nothing() if progress is Progress.NONE else Words(screen)
 
 

@@ -6,6 +6,7 @@ import traceback
 
 from reprise.cli.output import Screen
 from reprise.kernel.errors import (
+    AmbiguousId,
     ConfigurationError,
     DeadlineExceeded,
     RepriseError,
@@ -23,6 +24,7 @@ from reprise.kernel.machine import ExitCode
 _ERRORS: tuple[tuple[type[RepriseError], ExitCode], ...] = (
     (ConfigurationError, ExitCode.USAGE),
     (UnknownWorkflow, ExitCode.USAGE),
+    (AmbiguousId, ExitCode.USAGE),
     (RunNotFound, ExitCode.NOT_FOUND),
     (StoreError, ExitCode.UNREACHABLE),
     (ResultTimeout, ExitCode.TIMEOUT),

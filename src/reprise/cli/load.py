@@ -127,11 +127,15 @@ def load(target: Target) -> Loaded:
 
 
 def _line_of(error: Exception) -> str:
-    """Return where code outside of Python's own raised, as far as is known."""
+    """Return where code that is neither Python's nor ours raised, as far as is known."""
     if isinstance(error, SyntaxError):
         return ""  # its message says it
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-    frames = [frame for frame in frames if not frame.filename.startswith("<")]
+    ours = str(Path(__file__).parents[1])
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((ours, "<"))
+    ]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
@@ -148,7 +152,10 @@ def load_all(targets: Sequence[str]) -> list[AnyWorkflow]:
 
 def _once(found: dict[str, AnyWorkflow]) -> dict[str, AnyWorkflow]:
     """Drop second names of one workflow."""
-    return {name: each for each, name in {each: name for name, each in reversed(found.items())}.items()}
+    first: dict[int, str] = {}
+    for name, each in found.items():
+        first.setdefault(id(each), name)
+    return {name: found[name] for name in first.values()}
 
 
 def _load_file(path: Path) -> ModuleType:

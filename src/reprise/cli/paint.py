@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -11,7 +12,9 @@ from reprise.cli.output import clean, line
 from reprise.cli.tree import Row, State, Step, Tree
 from reprise.kernel.events import Progress
 from reprise.kernel.machine import RunStatus
-from reprise.runtime.waits import Waits
+
+if TYPE_CHECKING:
+    from reprise.runtime.waits import Waits  # all of a worker, which who only looks does not need
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 FRAME = 100_000
@@ -75,7 +78,7 @@ def frame(view: View, now: int, width: int = 80, height: int = 24) -> list[Text]
 
 
 def _foot(tree: Tree, now: int) -> Text:
-    elapsed = (tree.ended_at or now) - tree.started_at if tree.started_at else 0
+    elapsed = (tree.ended_at or now) - tree.started_at if tree.started is not None else 0
     parts = [tree.id, duration(elapsed), f"{tree.version} events"]
     if tree.takeovers > 1:
         parts.append(f"taken over {tree.takeovers - 1}×")

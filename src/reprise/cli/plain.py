@@ -43,12 +43,13 @@ class Lines:
         """Tell whether a row changed so that it is said, and note that it is."""
         place = (tree.id, row.name)
         step = row.single
-        state = (row.ended, row.failed, step.attempt if step is not None else row.retrying)
+        state = (row.ended, row.failed, step.attempt if step is not None else row.retrying, row.quiet)
         before = self._said.get(place)
-        if state == (before or (0, 0, step is not None)) or (step is not None and row.state is State.RUNNING):
+        silent = step is not None and row.state is State.RUNNING
+        if silent or state == before or not (row.ended or row.retrying):
             return False
         due, pause = self._next.get(place, (row.started_at + FIRST_PAUSE, FIRST_PAUSE))
-        first = row.quiet if before is None else bool(row.failed and not before[1])
+        first = (row.quiet and not (before and before[3])) or bool(row.failed and not (before and before[1]))
         if not (step is not None or first or tree.settled or now >= due):
             return False
         self._said[place] = state

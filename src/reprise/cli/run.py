@@ -11,11 +11,11 @@ import typer
 
 from reprise.app.reprise import Reprise
 from reprise.cli.config import Config, read_config
-from reprise.cli.drive import FILE_TAG, WORKFLOW_TAG, Plan, Progress, conclude, drive, logs, resume_command
+from reprise.cli.drive import Plan, Progress, conclude, drive, logs, resume_command
 from reprise.cli.inputs import read_input
 from reprise.cli.load import Loaded, Target, load, parse_target
 from reprise.cli.output import Screen
-from reprise.cli.session import RunId, StoreUrl, door, flag, prepare, screen_of
+from reprise.cli.session import FILE_TAG, WORKFLOW_TAG, RunId, StoreUrl, door, flag, prepare, screen_of
 from reprise.cli.tree import Tree
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import ConfigurationError, RunConflict, RunNotFound

@@ -10,15 +10,19 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
-from reprise.app.reprise import DEFAULT_STORE
 from reprise.cli.output import Format, Screen
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import StoreUnreachable
-from reprise.kernel.settings import masked
+from reprise.kernel.settings import StoreSettings, masked
 from reprise.runtime.client import Client
 from reprise.runtime.presence import Presence
 from reprise.stores import open_store
 from reprise.stores.store import Store
+
+FILE_TAG = "reprise.file"
+"""Tag of a run that names the file it was started from."""
+WORKFLOW_TAG = "reprise.workflow"
+"""Tag that names the workflow in it."""
 
 RunId = Annotated[
     str, typer.Argument(metavar="ID", help="Id of a run, the start of one, or @last for the newest.")
@@ -64,7 +68,7 @@ def prepare(url: str, *, create: bool) -> Store:
                 f"There is no store {file} yet.",
                 hint="Start a run (reprise run FILE.py), or name a store: --store URL",
             )
-        if url == DEFAULT_STORE:
+        if url == StoreSettings().url:
             _make_folder(file.parent)
     return open_store(url)
 

@@ -1,0 +1,150 @@
+"""``reprise ps``, ``show``, ``events``, ``logs``: what was run can be looked at."""
+
+import json
+
+import pytest
+from tests.story.conftest import Shell
+
+FLOW = """
+import asyncio, logging
+from reprise import step, workflow
+
+@step
+async def speak(word: str) -> str:
+    logging.getLogger("voice").info("said \\x1b[31m%s", word)
+    return word * 300
+
+@workflow
+async def talk(words: list[str]) -> list[str]:
+    return list(await asyncio.gather(*(speak(word) for word in words)))
+
+@workflow
+async def quiet() -> None:
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def talked(tmp_path_factory):
+    shell = Shell(tmp_path_factory.mktemp("talked"))
+    (shell.folder / "talk.py").write_text(FLOW)
+    assert (
+        shell(
+            "run", "talk.py:talk", "-i", f"words={json.dumps(list('abcdefghij'))}", "--id", "talk-1"
+        ).returncode
+        == 0
+    )
+    assert shell("run", "flow.py:parent", "--id", "par").returncode == 0
+    yield shell
+    shell.stop()
+
+
+def test_runs_are_listed_for_people_and_for_programs(talked):
+    table = talked.inside("ps").stdout.splitlines()
+    assert table[0].split() == ["ID", "WORKFLOW", "STATUS", "STARTED", "TOOK", "NOTE"]
+    assert [line.split()[:4] for line in table[1:]] == [
+        ["par", "parent", "✓", "completed"],
+        ["talk-1", "talk", "✓", "completed"],
+    ]
+    lines = [json.loads(line) for line in talked.inside("ps", "-o", "jsonl").stdout.splitlines()]
+    assert [(row["id"], row["parent"], row["tags"]["reprise.file"]) for row in lines] == [
+        ("par", None, "flow.py"),
+        ("talk-1", None, "talk.py"),
+    ]
+    assert [row["id"] for row in json.loads(talked.inside("ps", "--all", "-o", "json").stdout)] == [
+        "par:1.squares",
+        "par",
+        "talk-1",
+    ]
+    assert [row["id"] for row in json.loads(talked.inside("ps", "-w", "talk", "-o", "json").stdout)] == [
+        "talk-1"
+    ]
+    assert json.loads(talked.inside("ps", "--status", "failed", "-o", "json").stdout) == []
+    assert len(json.loads(talked.inside("ps", "-n", "1", "-o", "json").stdout)) == 1
+
+
+def test_a_run_is_found_by_the_start_of_its_id_and_by_last(talked):
+    for name in ("ta", "talk-1"):
+        assert talked.inside("show", name).stdout.startswith("talk  talk-1  ✓ completed")
+    assert talked.inside("show", "@last").stdout.startswith("parent  par  ✓ completed")
+    missing = talked.inside("show", "tb")
+    assert (missing.returncode, missing.stdout) == (3, "")
+    assert "hint: List them: reprise ps" in missing.stderr
+
+
+def test_one_run_is_shown_with_steps_children_and_what_to_do_next(talked):
+    shown = talked.inside("show", "par")
+    assert "par:1.squares" in shown.stdout
+    assert "attempts" in shown.stdout.lower()
+    assert ["shaky", "done"] in [line.split()[:2] for line in shown.stdout.splitlines()]
+    assert "reprise events par" in shown.stderr
+    folded = talked.inside("show", "talk-1").stdout
+    assert "speak ×10  10 ended" in folded
+    assert "-o json" in folded, "a long result is cut for people only"
+    assert talked.inside("show", "talk-1", "--steps").stdout.count("speak") == 10
+    fact = json.loads(talked.inside("show", "talk-1", "-o", "json").stdout)
+    assert [len(word) for word in fact["result"]] == [300] * 10
+    assert {step["state"] for step in fact["steps"]} == {"done"}
+    assert (fact["status"], fact["input"], fact["children"]) == (
+        "completed",
+        [[], {"words": list("abcdefghij")}],
+        [],
+    )
+
+
+def test_history_is_printed_whole(talked):
+    lines = [
+        json.loads(line) for line in talked.inside("events", "talk-1", "-o", "jsonl").stdout.splitlines()
+    ]
+    assert [line["version"] for line in lines] == list(range(1, len(lines) + 1))
+    assert (lines[0]["kind"], lines[-1]["kind"]) == ("run_started", "run_finished")
+    assert [line["kind"] for line in lines].count("step_completed") == 10
+    table = talked.inside("events", "talk-1", "-f").stdout.splitlines()
+    assert len(table) == len(lines)
+    assert "a" * 300 in "\n".join(table), "nothing is cut when nobody looks"
+    assert len(json.loads(talked.inside("events", "talk-1", "-o", "json").stdout)) == len(lines)
+
+
+def test_history_is_followed_while_it_grows(shell):
+    running = shell.start("run", "flow.py:asks", "--id", "slow")
+    running.wait_for("asks running")
+    following = shell.start("events", "slow", "-f")
+    following.wait_for("run_owned")
+    shell("signal", "slow", "name", "Ada")
+    following.wait_for("signal_received")
+    following.wait_for("run_finished")
+    assert (following.ended(), running.ended()) == (0, 0)
+
+
+def test_logs_of_steps_are_kept_without_what_could_drive_a_terminal(talked):
+    table = talked.inside("logs", "talk-1").stdout.splitlines()
+    assert sorted(line.split()[-1] for line in table) == list("abcdefghij")
+    assert "\x1b" not in "".join(table)
+    first = json.loads(talked.inside("logs", "talk-1", "-o", "jsonl").stdout.splitlines()[0])
+    assert (first["level"], first["logger"], first["step"]) == ("INFO", "voice", "speak")
+
+
+def test_help_teaches(shell):
+    alone = shell.inside()
+    assert alone.returncode == 0
+    for command in ("reprise run flow.py", "reprise ps", "reprise show @last"):
+        assert command in alone.stdout
+    for name in (
+        "run",
+        "resume",
+        "worker",
+        "ps",
+        "show",
+        "events",
+        "logs",
+        "signal",
+        "cancel",
+        "pause",
+        "doctor",
+    ):
+        text = shell.inside(name, "--help")
+        assert (
+            text.returncode,
+            f"reprise {name}" in text.stdout.partition("╭")[0].partition("Usage")[2][20:],
+        ) == (0, True)
+    assert shell.inside("--version").stdout == shell("version").stdout
