@@ -21,7 +21,9 @@ def test_a_message_comes_back_as_it_was() -> None:
     message = Message(
         id="1", to="bob", body={"a": [1]}, headers={"h": "1"}, priority=Priority.HIGH, at=5, ttl=1.5
     )
-    assert codec.decode(codec.encode(message, Message), Message) == message
+    back = codec.decode(codec.encode(message, Message), Message)
+    assert back == message
+    assert type(back.priority) is Priority
 
 
 def test_an_answer_goes_where_the_question_wants_it() -> None:
