@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings, strategies as st
 from tests.replay.harness import trial
+from tests.replay.loops import loop_factory
 from tests.replay.patterns import (
     CORPUS,
     KIDS,
@@ -232,7 +233,7 @@ def test_every_prefix_of_a_random_body_resumes(program: Node, seed: int) -> None
 
     CORPUS["random"] = Pattern(body, lambda status, value: status in ("completed", "cancelled"), disturb)
     try:
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(trial("random", seed))
     finally:
         del CORPUS["random"]

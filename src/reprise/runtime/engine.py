@@ -453,7 +453,9 @@ class Engine:
             return
         if not execution.live:
             execution.had_mail = True
-        elif run not in self._reading:
+        elif run in self._reading:
+            self._tapped.add(run)
+        else:
             self._reading.add(run)
             self._spawn(self._bring(run))
 
@@ -461,8 +463,11 @@ class Engine:
         try:
             execution = self.executions.get(run)
             while execution is not None and not execution.done and execution.live:
+                self._tapped.discard(run)
                 records = await self.store.log.read(inbox_stream(run), execution.inbox_version)
                 if not records:
+                    if run in self._tapped:
+                        continue  # it came while we read
                     break
                 pause = _pause_in(records, execution)
                 execution.receive(records)
@@ -470,6 +475,7 @@ class Engine:
                     await self._pause(execution, pause)
         finally:
             self._reading.discard(run)
+            self._tapped.discard(run)
 
     # ---------------------------------------------------------------- leaving memory
 

@@ -101,7 +101,7 @@ class Execution:
         self.extra: list[Group] = []
         self.change: RunChange | None = None
         self.after: list[Callable[[bool], None]] = []
-        self.acks: deque[list[Callable[[bool], None]]] = deque()
+        self.acks: deque[tuple[Callable[[bool], None], ...]] = deque()
         """One entry for each append on its way: whom to tell whether it was written."""
         self.holding = False
         self.settled: asyncio.Future[None] | None = None
@@ -230,9 +230,8 @@ class Execution:
         closes = bool(events) and events[-1].kind == Kind.RUN_FINISHED
         group = Group(self.stream, events, self.version, self.token, False, closes, "", change)
         self.version += len(events)
-        self.acks.append(self.after)
-        if self.after:
-            self.after = []
+        self.acks.append(tuple(self.after))  # a copy: what is asked for later waits for a later append
+        self.after.clear()
         return Append(id, (group, *extra) if extra else (group,), self.committed)
 
     def committed(self, append: Append) -> None:

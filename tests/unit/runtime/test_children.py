@@ -191,3 +191,57 @@ async def test_a_child_that_left_memory_and_its_parent_too_still_meet():
         await row_when(app, "one", lambda row: row.owner is None and row.status == "waiting")
         await app.client.signal("one:1.waits", "go", "x")
         assert await handle.result(5) == "x"
+
+
+class Held(MemoryStore):
+    """A store whose commits wait until the test lets them happen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = []
+        self._submit = self.log.submit
+        self.log.submit = self.held.extend  # type: ignore[method-assign]
+
+    def let(self, count: int) -> None:
+        some, self.held[:] = self.held[:count], self.held[count:]
+        self._submit(some)
+
+    def open(self) -> None:
+        self.log.submit = self._submit  # type: ignore[method-assign]
+        self.let(len(self.held))
+
+
+async def test_a_child_begins_only_when_its_own_start_is_durable():
+    """Also when an append that has nothing to do with it is on its way."""
+    gate = asyncio.Event()
+
+    @step
+    async def gated() -> int:
+        await gate.wait()
+        return 5
+
+    @workflow
+    async def parent() -> list[int]:
+        async def first() -> int:
+            return await one(1) + await adds(2, 3)
+
+        return await asyncio.gather(first(), gated())
+
+    store = Held()
+    async with opened(store) as app:
+        starting = asyncio.create_task(app.start(parent, id="one"))
+        await until(lambda: store.held)
+        store.let(1)
+        handle = await starting
+        await until(lambda: store.held)  # what came of one()
+        gate.set()
+        await until(lambda: len(store.held) == 2)  # what came of gated()
+        store.let(1)
+        await until(lambda: len(store.held) == 2)  # the start of the child
+        store.let(1)
+        await until(lambda: not app.engine.executions["one"].waiting.get("/gated:1"))
+        assert list(app.engine.executions) == ["one"]
+        assert store.held
+        store.open()
+        assert await handle.result(5) == [6, 5]
+        assert app.engine.counters["started"] == 2

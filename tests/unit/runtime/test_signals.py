@@ -130,6 +130,25 @@ async def test_a_wait_that_timed_out_leaves_the_signal_for_the_next():
         assert await handle.result(5) == ["late", "x"]
 
 
+async def test_a_signal_that_comes_while_the_inbox_is_read_is_taken_at_once():
+    store = MemoryStore()
+    async with opened(store) as app:
+        handle = await app.start(takes_two, id="one")
+        read = store.log.read
+
+        async def slowly(stream, after=0, limit=None):
+            found = await read(stream, after, limit)
+            if stream == inbox_stream("one") and not found:
+                store.log.read = read
+                await handle.signal("go", 2)
+                await asyncio.sleep(0.001)  # the tap comes before the answer of the read
+            return found
+
+        store.log.read = slowly
+        await handle.signal("go", 1)
+        assert await handle.result(0.9) == [1, 2], "without waiting for the next look"
+
+
 # ---------------------------------------------------------------- time
 
 
