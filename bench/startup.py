@@ -1,4 +1,4 @@
-"""How long it takes until Reprise is there: fresh interpreters, in turn with a bare one."""
+"""How long it takes until Reprise is there: fresh interpreters, in turn with a bare one and a bare typer program."""
 
 from __future__ import annotations
 
@@ -7,26 +7,43 @@ import sys
 from statistics import median
 from time import perf_counter
 
+from reprise.cli.main import TABLE
+
 LIMIT_MS = 30
 """`import reprise` may cost this much more than starting Python."""
+
+HELP_RATIO = 1.3
+"""`reprise --help` may take this many times what a typer program with as many empty commands takes."""
+
+BARE_TYPER = """
+import sys, typer
+app = typer.Typer()
+for number in range({commands}):
+    exec(f"def command_{{number}}(name: str, count: int = 1) -> None: 'Do what number {{number}} does.'")
+    app.command()(locals()[f"command_{{number}}"])
+sys.argv = ["bare", "--help"]
+app()
+"""
 
 PROGRAMS = {
     "bare interpreter": "pass",
     "import reprise": "import reprise",
     "+ its errors": "from reprise import RunFailed",
     "+ the log's facts": "from reprise import Event",
+    "bare typer --help": BARE_TYPER.format(commands=len(TABLE)),
+    "reprise --help": "import sys; sys.argv = ['reprise', '--help']; from reprise.cli.main import main; main()",
 }
 
 
 def start(code: str) -> float:
     """Return the milliseconds that a fresh interpreter takes for `code`."""
     begun = perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     return (perf_counter() - begun) * 1000
 
 
 def main(*, once: bool) -> bool:
-    """Print medians; return whether `import reprise` is within its limit."""
+    """Print medians; return whether `import reprise` and `reprise --help` are within their limits."""
     rounds = 1 if once else 25
     taken: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for _ in range(rounds):
@@ -35,4 +52,9 @@ def main(*, once: bool) -> bool:
     bare = median(taken["bare interpreter"])
     for name, times in taken.items():
         print(f"{name:20} {median(times):7.1f} ms  (+{median(times) - bare:.1f})")
-    return once or median(taken["import reprise"]) - bare <= LIMIT_MS
+    ratios = [
+        ours / theirs
+        for ours, theirs in zip(taken["reprise --help"], taken["bare typer --help"], strict=True)
+    ]
+    print(f"reprise --help takes {median(ratios):.2f} times a bare typer program's (limit {HELP_RATIO})")
+    return once or (median(taken["import reprise"]) - bare <= LIMIT_MS and median(ratios) <= HELP_RATIO)

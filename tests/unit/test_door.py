@@ -96,6 +96,15 @@ LOADS = [
         DRIVERS | SCREEN | LOOP | STORES,
     ),
     Load("import reprise.stores.store", DRIVERS | SCREEN | STORES),
+    Load(
+        "import sys; sys.argv = ['reprise', '--help']; from reprise.cli.main import main; main()",
+        DRIVERS | STORES | {"asyncio", "concurrent.futures", "multiprocessing", "ssl", "msgspec", "pydantic"},
+        own={"reprise", "reprise.cli", "reprise.cli.main"},
+    ),
+    Load(
+        "import reprise.cli.look",
+        DRIVERS | STORES | {"pydantic", "reprise.runtime.engine", "reprise.cli.run"},
+    ),
 ]
 
 

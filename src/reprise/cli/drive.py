@@ -19,7 +19,7 @@ from reprise.cli.inputs import Call
 from reprise.cli.load import AnyWorkflow, Target
 from reprise.cli.output import Screen
 from reprise.cli.paint import error_lines, status
-from reprise.cli.session import FILE_TAG, WORKFLOW_TAG, flag
+from reprise.cli.session import FILE_TAG, WORKFLOW_TAG
 from reprise.cli.stop import leave, stopping
 from reprise.cli.tree import Tree
 from reprise.cli.watch import Feed, Nothing, Picture, Show, Words, end_of, follow
@@ -55,6 +55,8 @@ class Plan(msgspec.Struct, kw_only=True):
     progress: Progress = Progress.AUTO
     timeout: float | None = None
     deadline: float | None = None
+    where: str = ""
+    """The flag of the store, as it belongs into commands that are shown."""
     resume: str = ""
     """The command that lets the run go on."""
 
@@ -93,11 +95,11 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
             feed.close()
             await app.close()
     if finished is not None:
-        return leave(conclude(screen, feed.tree, finished, plan.resume))
+        return leave(conclude(screen, feed.tree, finished, plan.where, plan.resume))
     if here:
         screen.hint(f"Run {plan.id} is kept. Go on with:  {plan.resume}")
     else:
-        screen.hint(f"Run {plan.id} goes on elsewhere. Look:  reprise show {plan.id}")
+        screen.hint(f"Run {plan.id} goes on elsewhere. Look:  reprise show {plan.id}{plan.where}")
     return leave(ExitCode.INTERRUPTED if asked.done() else ExitCode.TIMEOUT)
 
 
@@ -160,12 +162,12 @@ def shown(progress: Progress, screen: Screen) -> Generator[Show]:
             yield Nothing() if progress is Progress.NONE else Words(screen)
 
 
-def conclude(screen: Screen, tree: Tree, finished: Finished, resume: str) -> int:
+def conclude(screen: Screen, tree: Tree, finished: Finished, where: str, resume: str) -> int:
     """Print how a run ended: its result to stdout, the rest to stderr; return the exit code."""
     run, error = tree.id, finished.error
     if finished.status == RunStatus.COMPLETED:
         screen.json(bytes(finished.value))
-        screen.hint(f"Look at it with:  reprise show {run}")
+        screen.hint(f"Look at it with:  reprise show {run}{where}")
         return ExitCode.OK
     if error is not None and error.type:
         for text in error_lines(
@@ -175,7 +177,7 @@ def conclude(screen: Screen, tree: Tree, finished: Finished, resume: str) -> int
     elif error is not None and error.message:
         screen.say(error.message, "red")
     screen.say(status(finished.status))
-    screen.hint(f"Look at it with:  reprise show {run}")
+    screen.hint(f"Look at it with:  reprise show {run}{where}")
     if finished.status not in RUN.final:
         screen.hint(f"Let it go on with:  {resume}")
     if error is not None and error.type == "reprise.DeadlineExceeded":
@@ -183,12 +185,12 @@ def conclude(screen: Screen, tree: Tree, finished: Finished, resume: str) -> int
     return FACES[finished.status].exit
 
 
-def resume_command(run: str, target: Target, config: Config, store: str | None) -> str:
+def resume_command(run: str, target: Target, config: Config, where: str) -> str:
     """Return the command that lets a run go on, as it can be typed in this folder."""
     if config.store.startswith("memory:"):
         return "(a memory store ends with its process)"
     file = f" --file {target.tag}" if Path(target.tag).is_absolute() else ""
-    return f"reprise resume {run}{file}{flag(store)}"
+    return f"reprise resume {run}{file}{where}"
 
 
 def logs() -> None:

@@ -143,9 +143,11 @@ def _one(text: Text, step: Step, progress: Progress | None, now: int) -> None:
 
 
 def _many(text: Text, row: Row, now: int) -> None:
-    share = row.ended / row.total if row.total else 0.0
-    text.append(f"  {bar(share)}", "green" if row.quiet and not row.failed else "cyan")
-    text.append(f"  {row.ended}/{row.total}")
+    if row.open:
+        text.append(f"  {row.ended} ended, {row.total - row.ended} under way")
+    else:
+        text.append(f"  {bar(row.ended / row.total)}", "green" if row.quiet and not row.failed else "cyan")
+        text.append(f"  {row.ended}/{row.total}")
     if row.failed:
         text.append(f"  ✗{row.failed}", "red")
     if row.retrying:

@@ -62,7 +62,7 @@ def describe(row: Row) -> str:
     step = row.single
     error = f"  {line(row.error)}" if row.error and (row.failed or row.retrying) else ""
     if step is None:
-        counts = f"{row.ended}/{row.total}"
+        counts = f"{row.ended} ended" if row.open else f"{row.ended}/{row.total}"
         counts += f"  {row.failed} failed" if row.failed else ""
         counts += f"  {row.retrying} retrying" if row.retrying else ""
         took = f"  {duration(row.ended_at - row.started_at)}" if row.quiet else ""

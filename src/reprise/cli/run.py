@@ -124,9 +124,7 @@ async def _run(wanted: Wanted, config: Config, screen: Screen) -> int:
     try:
         id, row = await _find(Client(store, SystemClock()), wanted)
         plan = _plan(wanted, config, loaded, id, row)
-        return await (
-            _detach(plan, store, screen, wanted.store) if wanted.detach else drive(plan, store, screen)
-        )
+        return await (_detach(plan, store, screen) if wanted.detach else drive(plan, store, screen))
     finally:
         await store.stop()
 
@@ -149,7 +147,8 @@ def _plan(wanted: Wanted, config: Config, loaded: Loaded, id: str, row: RunRow |
         progress=wanted.progress,
         timeout=wanted.timeout,
         deadline=wanted.deadline,
-        resume=resume_command(id, wanted.target, config, wanted.store),
+        where=flag(wanted.store),
+        resume=resume_command(id, wanted.target, config, flag(wanted.store)),
     )
 
 
@@ -169,7 +168,7 @@ async def _find(client: Client, wanted: Wanted) -> tuple[str, RunRow | None]:
         id = f"{wanted.id}-{number}"
 
 
-async def _detach(plan: Plan, store: Store, screen: Screen, url: str | None) -> int:
+async def _detach(plan: Plan, store: Store, screen: Screen) -> int:
     async with Reprise(store, worker=False, clock=SystemClock()) as app:
         if plan.call is not None:
             args, kwargs = plan.call
@@ -186,7 +185,7 @@ async def _detach(plan: Plan, store: Store, screen: Screen, url: str | None) -> 
         elif plan.row is not None and plan.row.status not in RUN.final:
             await app.client.resume(plan.id)
     screen.raw(plan.id)
-    screen.hint(f"A worker executes it:  reprise worker {plan.target.place}{flag(url)}")
+    screen.hint(f"A worker executes it:  reprise worker {plan.target.place}{plan.where}")
     return ExitCode.OK
 
 
@@ -239,7 +238,7 @@ async def _resume(
         if row.status in RUN.final:
             finished = await client.finished(row.id)
             assert finished is not None
-            return conclude(screen, Tree(row.id), finished, "")
+            return conclude(screen, Tree(row.id), finished, flag(store), "")
         if detach:
             await client.resume(row.id)
             screen.say(f"Run {row.id} goes on when a worker takes it.")
@@ -254,7 +253,8 @@ async def _resume(
             row=row,
             progress=progress,
             timeout=timeout,
-            resume=resume_command(row.id, loaded.target, config, store),
+            where=flag(store),
+            resume=resume_command(row.id, loaded.target, config, flag(store)),
         )
         logs()
         return await drive(plan, opened, screen)

@@ -38,6 +38,8 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+SETTLES = 5
+"""A total may grow so often and still be that of a fan-out: what ended a moment ago is not in the log yet."""
 ENDED = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 _ENDS = {
     Kind.STEP_COMPLETED: State.DONE,
@@ -75,6 +77,8 @@ class Row(msgspec.Struct):
     counts: dict[State, int] = {}
     known: int = 0
     """How many there are, where a worker told; the log says it only of slow ones before they end."""
+    grown: int = 0
+    """How often there were more than before, after some had ended."""
     error: str = ""
     """Of the latest that failed an attempt."""
     next_at: int = 0
@@ -101,6 +105,11 @@ class Row(msgspec.Struct):
     def total(self) -> int:
         """How many there are as far as is known."""
         return max(len(self.steps), self.known)
+
+    @property
+    def open(self) -> bool:
+        """Tell whether more keep coming (a pool, a loop), so that the total says nothing about the end."""
+        return self.grown > SETTLES and not self.quiet
 
     @property
     def quiet(self) -> bool:
@@ -259,7 +268,9 @@ class Tree(msgspec.Struct):
             row = self.rows.get(name)
             if row is None:
                 row = self.rows[name] = Row(name, started_at=now)
-            row.known = max(row.known, row.ended + count)
+            if row.known < row.ended + count:
+                row.grown += bool(row.ended)
+                row.known = row.ended + count
 
     # ---------------------------------------------------------------- questions
 

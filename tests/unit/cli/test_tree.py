@@ -137,6 +137,17 @@ def test_what_a_worker_tells_gives_the_total_until_the_run_ends():
     assert tree.rows["fetch"].total == 3
 
 
+def test_total_that_keeps_growing_is_not_drawn_as_a_share():
+    log, tree = fan_out(40), Tree("r")
+    for record in log.records:
+        tree.apply(record)
+        tree.ask({"fetch": 3}, record.at)
+    assert tree.rows["fetch"].open
+    assert "40 ended, 3 under way" in text(tree, now=50 * S)[1]
+    tree.ask(None, 50 * S)
+    assert "40/40" in text(tree, now=50 * S)[1]
+
+
 def text(tree, now=10 * S, width=80, height=24, **view):
     return [line.plain for line in frame(View(tree, **view), now, width, height)]
 
