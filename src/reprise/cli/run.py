@@ -33,6 +33,32 @@ Timeout = Annotated[
     float | None,
     typer.Option("--timeout", metavar="SECONDS", help="Wait no longer; the run is kept.", show_default=False),
 ]
+TargetName = Annotated[
+    str,
+    typer.Argument(metavar="FILE.py[:WORKFLOW]", help="A file, or a module: package.module:workflow."),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="INPUT",
+        help="name=value, JSON, @file.json, or - for stdin; may be repeated.",
+        show_default=False,
+    ),
+]
+NewId = Annotated[
+    str,
+    typer.Option(
+        "--id", metavar="ID", help="Id of the run: the same again is the same run.", show_default=False
+    ),
+]
+Again = Annotated[bool, typer.Option("--again", help="If the run has ended, start a fresh one: ID-2, ID-3 …")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Start it and leave it to a worker.")]
+Deadline = Annotated[
+    float | None,
+    typer.Option("--deadline", metavar="SECONDS", help="Cancel the run after this time.", show_default=False),
+]
 Concurrency = Annotated[
     int | None,
     typer.Option("--concurrency", metavar="N", help="Steps executing at once.", show_default=False),
@@ -41,39 +67,13 @@ Concurrency = Annotated[
 
 def run(
     context: typer.Context,
-    target: Annotated[
-        str,
-        typer.Argument(metavar="FILE.py[:WORKFLOW]", help="A file, or a module: package.module:workflow."),
-    ],
-    input: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="INPUT",
-            help="name=value, JSON, @file.json, or - for stdin; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    id: Annotated[
-        str,
-        typer.Option(
-            "--id", metavar="ID", help="Id of the run: the same again is the same run.", show_default=False
-        ),
-    ] = "",
-    again: Annotated[
-        bool, typer.Option("--again", help="If the run has ended, start a fresh one: ID-2, ID-3 …")
-    ] = False,
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Start it and leave it to a worker.")
-    ] = False,
+    target: TargetName,
+    input: Inputs = None,
+    id: NewId = "",
+    again: Again = False,
+    detach: Detach = False,
     timeout: Timeout = None,
-    deadline: Annotated[
-        float | None,
-        typer.Option(
-            "--deadline", metavar="SECONDS", help="Cancel the run after this time.", show_default=False
-        ),
-    ] = None,
+    deadline: Deadline = None,
     store: StoreUrl = None,
     concurrency: Concurrency = None,
     progress: Shown = Progress.AUTO,
