@@ -78,6 +78,11 @@ class Options(TypedDict, total=False):
     root: Path
 
 
+class Whole(TypedDict):
+    name: str
+    depth: int
+
+
 T = TypeVar("T")
 
 
@@ -183,6 +188,8 @@ REFUSED: list[tuple[Any, Any, str]] = [
     (Span(date(2026, 1, 1), "3"), Span, "$[1]"),  # type: ignore[arg-type]
     ({"depth": 1, "dept": 2}, Options, "no key 'dept'"),
     ({"depth": "1"}, Options, "$.depth"),
+    ({}, Whole, "Whole without depth, name"),
+    ("1", float, "str where float is declared"),
     ({"a": 1}, dict[int, int], "str where int is declared"),
     ("c", Literal["a", "b"], "one of 'a', 'b'"),
     (["x"], Literal["a", 1], "one of"),
