@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from math import isfinite
 from types import MemberDescriptorType
 from typing import Any, TypeVar, cast
@@ -30,12 +31,38 @@ _classes: dict[str, type[BaseException]] = {
     if isinstance(cls, type) and issubclass(cls, BaseException) and cls.__name__ == name
 }
 
+_STANDARD = {
+    "asyncio.exceptions": (
+        "BrokenBarrierError",
+        "IncompleteReadError",
+        "InvalidStateError",
+        "LimitOverrunError",
+    ),
+    "asyncio.queues": ("QueueEmpty", "QueueFull"),
+    "binascii": ("Error",),
+    "csv": ("Error",),
+    "decimal": ("DivisionByZero", "InvalidOperation"),
+    "http.client": ("BadStatusLine", "HTTPException", "IncompleteRead", "RemoteDisconnected"),
+    "json.decoder": ("JSONDecodeError",),
+    "socket": ("gaierror", "herror"),
+    "sqlite3": ("DatabaseError", "IntegrityError", "OperationalError", "ProgrammingError"),
+    "ssl": ("SSLCertVerificationError", "SSLError"),
+    "subprocess": ("CalledProcessError", "TimeoutExpired"),
+    "tarfile": ("ReadError", "TarError"),
+    "tomllib": ("TOMLDecodeError",),
+    "urllib.error": ("HTTPError", "URLError"),
+    "xml.etree.ElementTree": ("ParseError",),
+    "zipfile": ("BadZipFile",),
+}
+"""Exceptions of the standard library that arrive as themselves. A module is loaded when one of its errors is read; only
+these are: data must not choose what is imported."""
+
 
 def register_error(cls: type[E]) -> type[E]:
     """Make an exception class known, so that it arrives as itself and ``except`` finds it, also after a restart.
 
-    Use it as a decorator where the class is defined. Built-in exceptions and all subclasses of ``RepriseError`` are
-    known without it.
+    Use it as a decorator where the class is defined. Built-in exceptions, the common ones of the standard library and
+    all subclasses of ``RepriseError`` are known without it.
     """
     _classes[_error_name(cls)] = cls
     return cls
@@ -95,6 +122,10 @@ def _error_class(name: str) -> type[BaseException] | None:
     if name not in _classes:
         for cls in _descendants(RepriseError):
             _classes.setdefault(_error_name(cls), cls)
+    if name not in _classes:
+        module, _, attribute = name.rpartition(".")
+        if attribute in _STANDARD.get(module, ()):
+            _classes[name] = getattr(import_module(module), attribute)
     return _classes.get(name)
 
 

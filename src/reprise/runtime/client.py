@@ -36,6 +36,7 @@ from reprise.kernel.events import (
 )
 from reprise.kernel.failures import decode_error, encode_error
 from reprise.kernel.ids import Counter, Ids
+from reprise.kernel.machine import RunStatus
 from reprise.stores.log import Group, RunChange, append
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 LOOK_AGAIN = 1.0
 """Seconds after which a waiter looks again although nobody tapped it."""
-RESTING = frozenset({"stranded", "needs_attention", "paused"})
+RESTING = frozenset({RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION, RunStatus.PAUSED})
 """States without an end in which waiting any longer is pointless without somebody's doing."""
 
 
@@ -267,7 +268,7 @@ class RunHandle(Generic[T]):
             ResultTimeout: it had not ended in ``timeout`` seconds; it goes on.
         """
         finished = await self.finished(timeout)
-        if finished.status == "completed":
+        if finished.status == RunStatus.COMPLETED:
             return cast(T, self._decode(bytes(finished.value)))
         raise outcome_error(self.id, finished)
 
@@ -307,14 +308,14 @@ async def _tapped_within(tapped: asyncio.Event, seconds: float) -> None:
 def outcome_error(run: str, finished: Finished) -> BaseException:
     """Return the exception that stands for the end of a run that did not complete."""
     text = finished.error.message if finished.error is not None else ""
-    if finished.status == "failed" and finished.error is not None:
+    if finished.status == RunStatus.FAILED and finished.error is not None:
         error = decode_error(finished.error)
         error.add_note(f"run {run} failed; look at it with: reprise show {run}")
         return error
-    if finished.status == "cancelled":
+    if finished.status == RunStatus.CANCELLED:
         return RunCancelled(f"Run {run} was cancelled: {text or 'no reason given'}.")
-    if finished.status == "needs_attention":
+    if finished.status == RunStatus.NEEDS_ATTENTION:
         return RunNeedsAttention(f"Run {run} waits for a decision: {text}.", hint=f"Look: reprise show {run}")
-    if finished.status == "paused":
+    if finished.status == RunStatus.PAUSED:
         return RunPaused(f"Run {run} is paused.", hint=f"Let it go on: reprise resume {run}")
     return RunStranded(f"Run {run} cannot be executed here: {text}", hint=f"Look: reprise show {run}")

@@ -20,6 +20,7 @@ from reprise.kernel.events import (
     inbox_stream,
 )
 from reprise.kernel.failures import encode_error
+from reprise.kernel.machine import RunStatus
 from reprise.stores.log import Group, RunChange
 
 if TYPE_CHECKING:
@@ -61,19 +62,19 @@ def outcome_of(execution: Execution) -> Finished:
         if request is not None and request.deadline:
             return failed(DeadlineExceeded(f"Run {execution.id} did not end before its deadline."))
         reason = request.reason if request is not None else "the body cancelled itself"
-        return Finished("cancelled", error=encode_error(RunCancelled(reason)))
+        return Finished(RunStatus.CANCELLED, error=encode_error(RunCancelled(reason)))
     error = main.exception()
     if error is not None:
         return failed(_explained(execution, error))
     try:
-        return Finished("completed", msgspec.Raw(execution.encode_result(main.result())))
+        return Finished(RunStatus.COMPLETED, msgspec.Raw(execution.encode_result(main.result())))
     except RepriseError as unwritable:
         return failed(unwritable)
 
 
 def failed(error: BaseException) -> Finished:
     """Return the end by an error."""
-    return Finished("failed", error=encode_error(error))
+    return Finished(RunStatus.FAILED, error=encode_error(error))
 
 
 def _explained(execution: Execution, error: BaseException) -> BaseException:
@@ -99,7 +100,7 @@ def stuck(execution: Execution) -> StuckBodyError:
 def child_error(mail: ChildFinished) -> ErrorValue:
     """Return what a parent gets of a child run that did not complete and that it did not cancel."""
     finished = mail.finished
-    if finished.status == "failed" and finished.error is not None:
+    if finished.status == RunStatus.FAILED and finished.error is not None:
         return finished.error
     reason = finished.error.message if finished.error is not None else ""
     return encode_error(

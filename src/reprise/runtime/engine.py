@@ -38,6 +38,7 @@ from reprise.kernel.events import (
 )
 from reprise.kernel.failures import encode_error
 from reprise.kernel.ids import Counter
+from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import History
 from reprise.runtime.host import Job
@@ -353,7 +354,7 @@ class Engine:
         if "deadline" not in execution.seen and not execution.done:
             execution.seen.add("deadline")
             execution.record(Kind.CANCEL_REQUESTED, "deadline", b'{"reason":"deadline","deadline":true}')
-            execution.alter(status="cancelling")
+            execution.alter(status=RunStatus.CANCELLING)
 
     def _start_child(self, job: Job) -> None:
         """Start a child run in the same commit as the note of it; or, after a take-over, wait for the one there is."""
@@ -486,7 +487,7 @@ class Engine:
             return
         execution.record(Kind.RUN_PAUSED, mail)
         # Due once more: a wish to resume may have come while we settled.
-        execution.alter(status="paused", owner=None, due_at=self.now())
+        execution.alter(status=RunStatus.PAUSED, owner=None, due_at=self.now())
         final = execution.take(self.numbers.new())
         assert final is not None
         execution.evict()
@@ -505,7 +506,9 @@ class Engine:
         if execution.done or not execution.idle or not execution.live:
             return False
         due, version = execution.due_at(), execution.version
-        change = RunChange(execution.id, execution.resting("waiting"), owner=None, due_at=due, at=self.now())
+        change = RunChange(
+            execution.id, execution.resting(RunStatus.WAITING), owner=None, due_at=due, at=self.now()
+        )
         rest = Group(execution.stream, (), version, execution.token, run=change)
         inbox = Group(inbox_stream(execution.id), (), execution.inbox_version)
         try:
@@ -519,7 +522,7 @@ class Engine:
         if execution.done:
             return False
         if not execution.idle or execution.version != version:
-            execution.alter(status="running", owner=self.worker, due_at=None)  # it went on meanwhile
+            execution.alter(status=RunStatus.RUNNING, owner=self.worker, due_at=None)  # it went on meanwhile
             return False
         execution.evict()
         self.ended_quietly(execution)
@@ -553,7 +556,7 @@ class Engine:
         releases: list[Append] = []
         for execution in list(self.executions.values()):
             if not execution.finishing and not execution.done:
-                execution.alter(owner=None, due_at=self.now(), status=execution.resting("pending"))
+                execution.alter(owner=None, due_at=self.now(), status=execution.resting(RunStatus.PENDING))
             final = execution.take(self.numbers.new())
             if final is not None:
                 releases.append(final)

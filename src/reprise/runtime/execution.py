@@ -33,6 +33,7 @@ from reprise.kernel.events import (
     Signal,
 )
 from reprise.kernel.failures import decode_error
+from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
 from reprise.runtime.ending import caller, child_error, ends_elsewhere, failed, instead, outcome_of, stuck
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
@@ -53,6 +54,15 @@ _LOOK_AT_CLOCK = 16
 
 class Execution:
     """The run ``id`` while it is loaded here, owned under ``token``."""
+
+    # More attributes than a shared instance dictionary takes; slots are smaller and made faster.
+    __slots__ = (
+        "__weakref__ acks after armed attempts cancel_request change child_jobs children context done "
+        "encode_result ending explicit extra failing finishing had_mail history holding host id "
+        "idle_since in_flight inbox_version last_at live loop mail main marked out pending prints "
+        "recorded replaying scheduled seen settled started stream to_start to_stop token version "
+        "waiting"
+    ).split()
 
     def __init__(
         self,
@@ -434,7 +444,7 @@ class Execution:
 
     def resting(self, status: str) -> str:
         """Return the state of the run when it leaves memory: ``status``, unless it is about to be cancelled."""
-        return status if self.cancel_request is None else "cancelling"
+        return status if self.cancel_request is None else RunStatus.CANCELLING
 
     async def settle(self) -> None:
         """Start nothing more and wait until what executes is recorded."""
@@ -464,7 +474,7 @@ class Execution:
                 self.record(Kind.SIGNAL_RECEIVED, record.key, record.data)
             elif record.kind == Kind.CANCEL_SENT:
                 self.record(Kind.CANCEL_REQUESTED, record.key, record.data)
-                self.alter(status="cancelling")
+                self.alter(status=RunStatus.CANCELLING)
             elif record.kind == Kind.CHILD_FINISHED:
                 self._child_finished(msgspec.json.decode(record.data, type=ChildFinished))
             self.alter(due_at=None)
@@ -474,9 +484,9 @@ class Execution:
         if job is None:
             return
         finished = mail.finished
-        if finished.status == "completed":
+        if finished.status == RunStatus.COMPLETED:
             self.job_ended(job, Kind.STEP_COMPLETED, bytes(finished.value), 0)
-        elif finished.status == "cancelled" and job.asked:
+        elif finished.status == RunStatus.CANCELLED and job.asked:
             self.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
         else:
             self.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(child_error(mail)), 0)

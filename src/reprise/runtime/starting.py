@@ -10,6 +10,7 @@ import msgspec
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import RunConflict
 from reprise.kernel.events import Event, Kind, Owned, Started, run_stream
+from reprise.kernel.machine import RunStatus
 from reprise.runtime.history import History
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Group, Log, RunChange
@@ -53,12 +54,12 @@ def opening(
     )
     events = [Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))]
     change = RunChange(
-        id, "pending", workflow.name, parent or None, None, now, engine.build, started.tags, at=now
+        id, RunStatus.PENDING, workflow.name, parent or None, None, now, engine.build, started.tags, at=now
     )
     if not owned:
         return started, Group(run_stream(id), events, 0, run=change)
     events.append(Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, 1, 1))))
-    change.status, change.owner, change.due_at = "running", engine.worker, None
+    change.status, change.owner, change.due_at = RunStatus.RUNNING, engine.worker, None
     return started, Group(run_stream(id), events, 0, 1, takes=True, run=change)
 
 

@@ -31,6 +31,7 @@ from reprise.kernel.events import (
     run_stream,
 )
 from reprise.kernel.failures import encode_error
+from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import POISON, History, read_history, wishes
 from reprise.runtime.starting import PYTHON
@@ -75,13 +76,15 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         await _needs_attention(engine, row, head, reason, mail)
         return None
     if history.paused and not resumed:
-        await _release(engine, row.id, head, mail, status="paused", owner=None, due_at=None)
+        await _release(engine, row.id, head, mail, status=RunStatus.PAUSED, owner=None, due_at=None)
         return None
     owner = await _own(engine, row, head, history, resumed)
     try:
         return engine.enter(workflow, row.id, owner.token, history, bool(mail))
     except NonDeterminismError as error:
-        await _release(engine, row.id, owner, status="stranded", owner=None, due_at=None, error=str(error))
+        await _release(
+            engine, row.id, owner, status=RunStatus.STRANDED, owner=None, due_at=None, error=str(error)
+        )
         return None
 
 
@@ -93,7 +96,7 @@ async def _own(engine: Engine, row: RunRow, head: Head, history: History, resume
     owned = Owned(engine.worker, token, history.owned + 1 if died else 1)
     events = [Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(owned))]
     events += [Event(Kind.RUN_RESUMED, now, key) for key in resumed]
-    status = "cancelling" if history.cancelling else "running"
+    status = RunStatus.CANCELLING if history.cancelling else RunStatus.RUNNING
     change = RunChange(run, status, owner=engine.worker, due_at=None, error="", at=now)
     group = Group(run_stream(run), events, history.version, token, takes=True, run=change)
     await append(engine.store.log, engine.numbers.new(), group)
@@ -108,11 +111,11 @@ async def _own(engine: Engine, row: RunRow, head: Head, history: History, resume
 
 async def _unknown(engine: Engine, row: RunRow) -> None:
     """Make visible that nobody here can execute the run; it stays due for those who can."""
-    if row.status == "stranded" and row.error:
+    if row.status == RunStatus.STRANDED and row.error:
         return
     head = await engine.store.log.head(run_stream(row.id))
     reason = f"workflow {row.workflow!r} is not known to worker {engine.worker}"
-    await _release(engine, row.id, head, status="stranded", owner=None, error=reason)
+    await _release(engine, row.id, head, status=RunStatus.STRANDED, owner=None, error=reason)
 
 
 async def _needs_attention(
@@ -120,7 +123,7 @@ async def _needs_attention(
 ) -> None:
     rest: dict[str, Any] = {"status": "needs_attention", "owner": None, "due_at": None, "error": reason[:500]}
     await _release(engine, row.id, head, mail, **rest)
-    engine.tell(row.id, Finished("needs_attention", error=encode_error(RunNeedsAttention(reason))))
+    engine.tell(row.id, Finished(RunStatus.NEEDS_ATTENTION, error=encode_error(RunNeedsAttention(reason))))
 
 
 async def _release(
@@ -143,7 +146,7 @@ async def strand(engine: Engine, execution: Execution, error: RepriseError) -> N
     note = Event(Kind.RUN_STRANDED, engine.now(), "", msgspec.json.encode(Stranded(reason, engine.worker)))
     change = RunChange(
         execution.id,
-        "stranded",
+        RunStatus.STRANDED,
         owner=None,
         due_at=None,
         error=reason[:500],
@@ -159,5 +162,5 @@ async def strand(engine: Engine, execution: Execution, error: RepriseError) -> N
         engine.tell(execution.id, None)
         return
     engine.observe(execution.id, [note])
-    engine.tell(execution.id, Finished("stranded", error=encode_error(RunStranded(reason))))
+    engine.tell(execution.id, Finished(RunStatus.STRANDED, error=encode_error(RunStranded(reason))))
     engine.store.signal.wake([run_stream(execution.id)])

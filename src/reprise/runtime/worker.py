@@ -13,6 +13,7 @@ from contextlib import suppress
 from reprise.kernel.clock import Clock
 from reprise.kernel.errors import StoreError
 from reprise.kernel.ids import Ids
+from reprise.kernel.machine import RunStatus
 from reprise.runtime.engine import Engine
 from reprise.runtime.presence import Presence
 from reprise.stores.lease import Grant
@@ -27,7 +28,14 @@ IDLE = 5.0
 """Seconds that a run may wait in memory before it is let go."""
 BATCH = 200
 """Runs taken in one look."""
-LIVE = ("pending", "running", "waiting", "cancelling", "compensating", "stranded")
+LIVE = (
+    RunStatus.PENDING,
+    RunStatus.RUNNING,
+    RunStatus.WAITING,
+    RunStatus.CANCELLING,
+    RunStatus.COMPENSATING,
+    RunStatus.STRANDED,
+)
 
 
 class Worker:
@@ -177,20 +185,22 @@ class Worker:
         first, self._first = self._first and self._claims, False
         if not self._only:
             rows = await runs.due(now, owner=self.id, dead=dead, limit=limit)
-            return rows + (await runs.find(RunFilter(status=("stranded",)), limit=BATCH) if first else [])
+            return rows + (
+                await runs.find(RunFilter(status=(RunStatus.STRANDED,)), limit=BATCH) if first else []
+            )
         family = [row async for row in self._family() if is_of(row, self._only)]
         due = [
             row
             for row in family
             if row.owner in dead
             or (row.owner in (None, self.id) and row.due_at is not None and row.due_at <= now)
-            or (first and row.status == "stranded")
+            or (first and row.status == RunStatus.STRANDED)
         ]
         return due[:limit]
 
     async def _family(self) -> AsyncIterator[RunRow]:
         """Yield the runs that have not ended and whose id begins as that of the one we are for."""
-        where = RunFilter(prefix=self._only, status=(*LIVE, "paused", "needs_attention"))
+        where = RunFilter(prefix=self._only, status=(*LIVE, RunStatus.PAUSED, RunStatus.NEEDS_ATTENTION))
         before = ""
         while rows := await self._store.runs.find(where, limit=BATCH, before=before, newest_first=False):
             for row in rows:
@@ -218,7 +228,7 @@ class Worker:
             return False
         if not self._claims:
             return False
-        if row.status == "stranded" and engine.registry.get(row.workflow) is None:
+        if row.status == RunStatus.STRANDED and engine.registry.get(row.workflow) is None:
             return False
         return await engine.take_over(row) is not None
 

@@ -28,6 +28,8 @@ class MemoryRuns:
         """Write what an append says about a run."""
         row = self._rows.get(change.id)
         if row is None:
+            if change.workflow is UNSET:
+                return  # mail to a run that was dropped meanwhile
             row = RunRow(change.id, "", "pending", created_at=change.at, updated_at=change.at)
         fields = {name: value for name in _CHANGEABLE if (value := getattr(change, name)) is not UNSET}
         self._rows[change.id] = replace(row, updated_at=change.at, **fields)
