@@ -68,7 +68,7 @@ bench: install-test ## Measure
 	$(BIN)/python -m bench $(ARGS)
 
 bench-peers: install-test install-peers ## Measure beside other systems
-	REPRISE_PEERS_PYTHON=$(VENV)-peers/bin/python $(BIN)/python -m bench peers $(ARGS)
+	REPRISE_PEERS_PYTHON=$(VENV)-peers/bin/python $(BIN)/python -m bench peers correctness $(ARGS)
 
 ci: ## What CI does, in a clean clone of the last commit
 	@clone=$$(mktemp -d) && git clone --quiet . "$$clone" && (cd "$$clone" && bash .ci/run); \

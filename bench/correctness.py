@@ -1,4 +1,4 @@
-"""A natural fan-out in two stages, killed after its last step: are the results still in their places?
+"""Whether the results of a natural fan-out in two stages are in their places when it is killed after its last step.
 
     async def pair(i): return await second(await first(i))
     await asyncio.gather(*(pair(i) for i in range(n)))
@@ -25,17 +25,19 @@ PAIRS = 20
 
 
 def main(*, once: bool) -> bool:
-    """Print the table; return whether ours were right every time."""
+    """Print the table; return whether Reprise was right every time."""
     peers = os.environ.get("REPRISE_PEERS_PYTHON", "")
     times = 1 if once else 5
     floors = Floors()
     rows: list[tuple[str, ...]] = []
-    for engine in ("ours", *(("dbos", "langgraph") if peers and not once else ())):
-        python = sys.executable if engine == "ours" else str(Path(peers).absolute())
+    for engine in ("reprise", *(("dbos", "langgraph") if peers and not once else ())):
+        python = sys.executable if engine == "reprise" else str(Path(peers).absolute())
         outcomes = Counter(_kill_and_recover(engine, python) for _ in range(times))
-        rows.append((engine, str(times), *(str(outcomes[name]) for name in ("right", "WRONG", "error", "again"))))
-        if engine == "ours":
-            floors.least(f"ours: right of {times}", outcomes["right"], times, 0)
+        rows.append(
+            (engine, str(times), *(str(outcomes[name]) for name in ("right", "WRONG", "error", "again")))
+        )
+        if engine == "reprise":
+            floors.least(f"reprise: right of {times}", outcomes["right"], times, 0)
     table((f"{PAIRS} pairs", "kills", "right", "silently wrong", "error", "right, steps again"), rows)
     floors.print()
     return floors.kept

@@ -2,31 +2,37 @@
 
 J1 a chain of 100 steps · J2 1,000 steps at once, 100 at a time · J3 1,000 runs of 3 steps · J4 a step at history
 length 100, 1,000 and 10,000. A step returns a fresh random string of 300 characters; afterwards a fresh process opens
-the store and compares every one.
+the store and compares every one. What is asked of CPU is asked in tasks: the CPU that making and awaiting an asyncio
+task takes here and now.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from math import nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from bench.measure.children import Engine, Measures, run
 from bench.measure.counters import described
 from bench.measure.disk import sync_us
 from bench.measure.report import Floors, figure, table
+from bench.measure.yardstick import task_us
 
 STORES = ("memory", "full", "normal")
-JOBS = {
-    "J1": {"job": "chain", "steps": 100},
-    "J2": {"job": "fan", "steps": 1000},
+JOBS: dict[str, dict[str, Any]] = {
+    "J1": {"job": "chain", "steps": 100, "runs": 1},
+    "J2": {"job": "fan", "steps": 1000, "runs": 1},
     "J3": {"job": "chain", "steps": 3, "runs": 1000},
 }
 PAYLOAD = 302
 """Bytes of a step's value as JSON."""
+CPU_LIMITS = {"J1 memory": 8, "J2 memory": 4, "J3 memory": 16, "J1 full": 50, "J2 full": 5, "J3 full": 20}
+"""Tasks' worth of CPU that a step may take: about a third more than it took when this was written."""
 LENGTHS = (100, 1000, 10_000)
 WINDOW = 100
 """Steps over which the cost at a length is taken."""
@@ -37,56 +43,67 @@ HEAD = ("job, store", "steps/s", "least..most", "us/step", "CPU loop", "other", 
 
 def main(*, once: bool) -> bool:
     """Print the tables; return whether the floors were kept."""
-    print(f"{described()}\n")
+    yardstick = task_us()
+    print(f"{described()}\na task made and awaited: {yardstick:.1f} us of CPU\n")
     floors = Floors()
     with TemporaryDirectory(prefix="reprise-bench-") as folder:
-        _jobs(Path(folder), floors, times=1 if once else 9, pause=0.0)
-        print("\nwith steps of 10 ms")
-        _jobs(Path(folder), floors, times=1 if once else 3, pause=0.01)
+        figures = _jobs(Path(folder), STORES, 1 if once else 7, 0.0, most_runs=20 if once else 1000)
+        for name, limit in CPU_LIMITS.items():
+            floors.most(f"{name}: CPU of a step in tasks", figures[name][0].cpu_us / yardstick, limit, 1)
+        done, over = figures["J2 full"]
+        floors.most("J2 full: syncs per step", done.per_step("syncs"), 0.05, 4)
+        floors.most("J2 full: bytes written per step", done.per_step("written"), 2000, 0)
+        floors.most("J1 full: bytes in the file per step beyond its value", figures["J1 full"][1], 150, 0)
+        floors.most("J2 full: bytes in the file per step beyond its value", over, 150, 0)
+        if not once:
+            print("\nwith steps of 10 ms")
+            _jobs(Path(folder), STORES[:2], 2, 0.01)
         print("\nJ4: CPU us (wall us) of a step by length of the history")
-        _lengths(Path(folder), floors, LENGTHS[:2] if once else LENGTHS, times=1 if once else 5)
+        _lengths(Path(folder), floors, LENGTHS[:2] if once else LENGTHS, times=1 if once else 3)
     floors.print()
     return once or floors.kept
 
 
 @contextmanager
 def _engine(folder: Path, name: str, store: str) -> Iterator[Engine]:
-    """Open our engine on a fresh store; afterwards compare every value in a fresh process."""
-    with Engine("ours", store, folder / f"{name}-{store}") as engine:
+    """Open Reprise on a fresh store; afterwards compare every value in a fresh process."""
+    with Engine("reprise", store, folder / f"{name}-{store}") as engine:
         yield engine
     if store != "memory":
         run("bench.programs.compare", store, str(engine.folder))
 
 
-def _jobs(folder: Path, floors: Floors, times: int, pause: float) -> None:
+def _jobs(
+    folder: Path, stores: Sequence[str], times: int, pause: float, most_runs: int = 1000
+) -> dict[str, tuple[Measures, float]]:
+    """Print what the jobs cost; return it by name, with the bytes in the file per step beyond its value."""
+    figures: dict[str, tuple[Measures, float]] = {}
     rows: list[tuple[str, ...]] = []
-    with Engine("ours", "full", folder / f"empty-{pause}") as engine:
+    with Engine("reprise", "full", folder / f"empty-{pause}") as engine:
         pass
     empty = _file_bytes(engine.folder)
-    for name, job in JOBS.items():
-        for store in STORES:
+    for name, whole in JOBS.items():
+        job = {**whole, "runs": min(whole["runs"], most_runs)}
+        for store in stores:
             before = sync_us(folder)
             with _engine(folder, f"{name}-{pause}", store) as engine:
                 engine.do(**job, pause=pause)
                 done = engine.do(**job, pause=pause, times=times)
-            over = _overhead(engine.folder, empty, job["steps"] * job.get("runs", 1) * (times + 1))
+            over = _overhead(engine.folder, empty, job["steps"] * job["runs"] * (times + 1))
+            figures[f"{name} {store}"] = done, over
             rows.append(_row(f"{name} {store}", done, over, f"{before:.0f}, {sync_us(folder):.0f}"))
-            if not pause and (name, store) == ("J2", "full"):
-                floors.most("J2 full: syncs per step", done.per_step("syncs"), 0.05, 4)
-                floors.most("J2 full: bytes written per step", done.per_step("written"), 2000, 0)
-            if not pause and store == "full":
-                floors.most(f"{name} full: bytes in the file per step beyond its value", over, 150, 0)
     table(HEAD, rows)
+    return figures
 
 
-def _row(name: str, done: Measures, over: float | None, bare: str) -> tuple[str, ...]:
+def _row(name: str, done: Measures, over: float, bare: str) -> tuple[str, ...]:
     return (
         name,
         figure(done.rate, 0),
         f"{min(done.rates):,.0f}..{max(done.rates):,.0f}",
         figure(1e6 / done.rate, 1),
-        figure(done.per_step("loop_cpu", 1e6), 1),
-        figure(done.per_step("other_cpu", 1e6), 1),
+        figure(done.per_step("loop_cpu") * 1e6, 1),
+        figure(done.per_step("other_cpu") * 1e6, 1),
         figure(done.per_step("syncs"), 4),
         figure(done.per_step("written"), 0),
         figure(over, 0),
@@ -95,10 +112,10 @@ def _row(name: str, done: Measures, over: float | None, bare: str) -> tuple[str,
     )
 
 
-def _overhead(folder: Path, empty: int, steps: int) -> float | None:
-    """Return the bytes per step that the file has beyond the values and beyond that of an empty store."""
+def _overhead(folder: Path, empty: int, steps: int) -> float:
+    """Return the bytes per step that the file has beyond the values and beyond that of an empty store; NaN in memory."""
     size = _file_bytes(folder)
-    return (size - empty) / steps - PAYLOAD if size else None
+    return (size - empty) / steps - PAYLOAD if size else nan
 
 
 def _file_bytes(folder: Path) -> int:

@@ -69,25 +69,23 @@ def _appends(folder: Path, number: int, count: int) -> tuple[str, ...]:
         figure(count / seconds, 0),
         figure(seconds / count * 1e6),
         figure(cpu / count * 1e6),
-        figure(syncs / count if syncs >= 0 else None, 4),
-        figure(written / count if written >= 0 else None, 0),
+        figure(syncs / count, 4),
+        figure(written / count, 0),
         figure(over, 0),
         f"{before:.0f}, {sync_us(folder):.0f}",
     )
 
 
 async def append(path: str, number: str, count: str) -> None:
-    """Append ``count`` records to one stream and print seconds, CPU, syncs and bytes (-1 = not counted)."""
+    """Append ``count`` records to one stream and print seconds, CPU, syncs and bytes (NaN = not counted)."""
     store = SQLiteStore(path)
     await store.start()
-    counted, began, cpu = counters()() or (-1, -1), perf_counter(), process_time()
+    counted, began, cpu = counters(), perf_counter(), process_time()
     await _flood(store, int(number), int(count))
     seconds, cpu = perf_counter() - began, process_time() - cpu
-    syncs, written = counters()() or (-1, -1)
+    syncs, written = counters()
     await store.stop()
-    print(
-        seconds, cpu, syncs - counted[0] if syncs >= 0 else -1, written - counted[1] if written >= 0 else -1
-    )
+    print(seconds, cpu, syncs - counted[0], written - counted[1])
 
 
 async def _flood(store: SQLiteStore, in_flight: int, count: int) -> None:
@@ -155,6 +153,7 @@ async def _renewals(path: Path, seconds: float) -> list[float]:
     taken: list[float] = []
     ends = perf_counter() + seconds
     while perf_counter() < ends:
+        assert grant is not None
         began = perf_counter()
         [grant] = await store.lease.renew([grant], 600)
         taken.append((perf_counter() - began) * 1000)

@@ -65,7 +65,8 @@ def main(*, once: bool) -> bool:
         rows: list[tuple[str, ...]] = []
         for (pair, name), least in FLOORS.items():
             turns = 1 if once else {"J1": 7, "J2": 4, "J3": 2}[name]
-            rows += _beside(Path(folder), python, pair, name, floors, least, turns, JOBS[name])
+            job = {**JOBS[name], "steps": 3, "runs": 10} if once else JOBS[name]
+            rows += _beside(Path(folder), python, pair, name, floors, least, turns, job)
         table(HEAD, rows)
         if not once:
             print("\nwith steps of 10 ms")
@@ -95,10 +96,10 @@ def _beside(
     ours: list[Measures] = []
     peers: list[Measures] = []
     with ExitStack() as stack:
-        our = stack.enter_context(Engine("ours", pair.ours, folder / f"{label}-ours"))
+        our = stack.enter_context(Engine("reprise", pair.ours, folder / f"{label}-ours"))
         peer = stack.enter_context(Engine(pair.peer, pair.peer_store, folder / label, python))
         our.do(**job)
-        peer.do(**({"steps": 10} | job if job["job"] == "fan" else {**job, "runs": 1}))
+        peer.do(**{**job, "steps": min(job["steps"], 100), "runs": 1})
         for _ in range(turns):
             ours.append(our.do(**job, times=OURS_PER_TURN))
             peers.append(peer.do(**job))
@@ -112,7 +113,7 @@ def _beside(
         floors.least(f"{name} {pair.ours}: times the steps/s of {beside}", ratio, least)
     disk = f"{bare[0]:.0f}, {median(bare[1:]):.0f}"
     return [
-        (*_cells(f"{name} ours {pair.ours}", mine), disk, f"{ratio:.1f}", f"{of_cpu:.1f}"),
+        (*_cells(f"{name} reprise {pair.ours}", mine), disk, f"{ratio:.1f}", f"{of_cpu:.1f}"),
         (*_cells(f"   {pair.peer} {pair.peer_store}", theirs), disk),
     ]
 

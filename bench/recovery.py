@@ -52,13 +52,15 @@ def main(*, once: bool) -> bool:
     floors = Floors()
     rows: list[tuple[str, ...]] = []
     for case in CASES:
-        smaller = case._replace(steps=min(case.steps, 1000)) if once else case
+        smaller = case._replace(steps=min(case.steps, 300)) if once else case
         outcomes = [_live_twice(smaller) for _ in range(1 if once else 5)]
         seconds = median(outcome.seconds for outcome in outcomes)
         again, broken = (sum(getattr(outcome, name) for outcome in outcomes) for name in ("again", "broken"))
         finished = sum(outcome.finished for outcome in outcomes)
         slowest = max(outcome.seconds for outcome in outcomes)
-        rows.append((str(smaller), figure(seconds, 3), figure(slowest, 3), f"{finished:,}", str(again), str(broken)))
+        rows.append(
+            (str(smaller), figure(seconds, 3), figure(slowest, 3), f"{finished:,}", str(again), str(broken))
+        )
         floors.most(f"{smaller}: seconds to the first resumed step", seconds, 0.5, 3)
         floors.most(f"{smaller}: acknowledged steps again", broken, 0, 0)
     table(("run, end", "s to step", "slowest", "finished", "again", "acknowledged again"), rows)

@@ -42,19 +42,24 @@ async def do(jobs: Jobs, job: str, steps: int, pause: float, runs: int) -> None:
 
 
 async def measured(
-    jobs: Jobs, work: Work, *, job: str, steps: int, pause: float = 0.0, runs: int = 1, marks: tuple[int, ...] = ()
+    jobs: Jobs,
+    work: Work,
+    *,
+    job: str,
+    steps: int,
+    pause: float = 0.0,
+    runs: int = 1,
+    marks: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """Do a job once and return what it cost."""
     gc.collect()
     before = len(work.made)
     work.clocks = dict.fromkeys(marks)
-    counted = counters()
-    start = (counted(), time.process_time(), time.thread_time(), time.perf_counter())
+    start = (*counters(), time.process_time(), time.thread_time(), time.perf_counter())
     await do(jobs, job, steps, pause, runs)
-    end = (counted(), time.process_time(), time.thread_time(), time.perf_counter())
+    end = (*counters(), time.process_time(), time.thread_time(), time.perf_counter())
     assert len(work.made) - before == steps * runs, f"{len(work.made) - before} steps were executed"
-    process, loop, seconds = (b - a for a, b in zip(start[1:], end[1:], strict=True))
-    syncs, written = (None, None) if end[0] is None or start[0] is None else (b - a for a, b in zip(start[0], end[0]))
+    syncs, written, process, loop, seconds = (b - a for a, b in zip(start, end, strict=True))
     return {
         "steps": steps * runs,
         "seconds": seconds,
@@ -70,13 +75,19 @@ async def measured(
 async def serve(engine: str, store: str, folder: Path, answers: TextIO) -> None:
     """Answer until standard input ends; then leave the values behind."""
     work = Work()
-    opened: AbstractAsyncContextManager[Jobs] = import_module(f"bench.engines.{engine}").opened(store, folder, work)
+    opened: AbstractAsyncContextManager[Jobs] = import_module(f"bench.engines.{engine}_jobs").opened(
+        store, folder, work
+    )
     async with opened as jobs:
         print(json.dumps("ready"), file=answers, flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             command = json.loads(line)
             times = command.pop("times")
-            print(json.dumps([await measured(jobs, work, **command) for _ in range(times)]), file=answers, flush=True)
+            print(
+                json.dumps([await measured(jobs, work, **command) for _ in range(times)]),
+                file=answers,
+                flush=True,
+            )
     work.save(folder)
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from statistics import median
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from bench.measure.counters import environment
 
@@ -28,8 +28,9 @@ class Measure:
         self.loop_cpu: float = values["loop_cpu"]
         """Seconds of CPU of the thread of the event loop."""
         self.other_cpu: float = values["other_cpu"]
-        self.syncs: int | None = values["syncs"]
-        self.written: int | None = values["written"]
+        self.syncs: float = values["syncs"]
+        """NaN, as ``written``, where it was not counted."""
+        self.written: float = values["written"]
         self.rss: float = values["rss"]
         """Most memory so far, in MB."""
         self.clocks: dict[int, tuple[float, float]] = {int(i): tuple(c) for i, c in values["clocks"].items()}
@@ -51,12 +52,9 @@ class Measures:
         """Steps per second of each time."""
         return [one.steps / one.seconds for one in self.each]
 
-    def per_step(self, name: str, scale: float = 1.0) -> float | None:
-        """Return the median of a figure per step; None when it was not measured."""
-        values = [getattr(one, name) for one in self.each]
-        if any(value is None for value in values):
-            return None
-        return median(value / one.steps * scale for value, one in zip(values, self.each, strict=True))
+    def per_step(self, name: str) -> float:
+        """Return the median of a figure per step."""
+        return median(getattr(one, name) / one.steps for one in self.each)
 
     @property
     def rate(self) -> float:
@@ -66,7 +64,7 @@ class Measures:
     @property
     def cpu_us(self) -> float:
         """Microseconds of CPU per step, all threads."""
-        return self.per_step("cpu", 1e6) or 0.0
+        return self.per_step("cpu") * 1e6
 
     @property
     def rss(self) -> float:
@@ -82,7 +80,7 @@ class Engine:
         self._python = python
         folder.mkdir(parents=True, exist_ok=True)
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         command = [self._python, "-m", "bench.engines", self.name, self.store, str(self.folder)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -105,7 +103,9 @@ class Engine:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise EngineFailed(f"{self.name} on {self.store} ended with status {self._process.wait()}; see above.")
+            raise EngineFailed(
+                f"{self.name} on {self.store} ended with status {self._process.wait()}; see above."
+            )
         return json.loads(line)
 
     def do(self, job: str, steps: int, *, times: int = 1, **options: Any) -> Measures:

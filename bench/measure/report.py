@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -14,9 +15,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join([f"{first:{widths[0]}}", *cells]).rstrip(), flush=True)
 
 
-def figure(value: float | None, digits: int = 1) -> str:
-    """Write a figure, or a dash where it was not measured."""
-    return "-" if value is None else f"{value:,.{digits}f}"
+def figure(value: float, digits: int = 1) -> str:
+    """Write a figure, or a dash for NaN: it was not measured."""
+    return "-" if isnan(value) else f"{value:,.{digits}f}"
 
 
 class Floors:
@@ -26,15 +27,15 @@ class Floors:
         self._rows: list[tuple[str, str, str, str]] = []
         self.kept = True
 
-    def most(self, name: str, value: float | None, limit: float, digits: int = 2) -> None:
+    def most(self, name: str, value: float, limit: float, digits: int = 2) -> None:
         """Ask for a figure of ``limit`` or less."""
-        self._add(name, value, f"<= {limit:g}", value is not None and value <= limit, digits)
+        self._add(name, value, f"<= {limit:g}", value <= limit, digits)
 
-    def least(self, name: str, value: float | None, limit: float, digits: int = 1) -> None:
+    def least(self, name: str, value: float, limit: float, digits: int = 1) -> None:
         """Ask for a figure of ``limit`` or more."""
-        self._add(name, value, f">= {limit:g}", value is not None and value >= limit, digits)
+        self._add(name, value, f">= {limit:g}", value >= limit, digits)
 
-    def _add(self, name: str, value: float | None, limit: str, kept: bool, digits: int) -> None:
+    def _add(self, name: str, value: float, limit: str, kept: bool, digits: int) -> None:
         self._rows.append((name, figure(value, digits), limit, "kept" if kept else "MISSED"))
         self.kept = self.kept and kept
 

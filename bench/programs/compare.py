@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench.engines.ours import url
+from bench.engines.reprise_jobs import url
 from bench.engines.work import made_in
 from reprise import Kind, Reprise
 
@@ -25,7 +25,9 @@ async def compare(store: str, folder: Path) -> int:
             completed.sort(key=lambda record: (len(record.key), record.key))  # in the order of the calls
             found = dict(enumerate(json.loads(record.data) for record in completed))
             if found != made:
-                raise ValueError(f"{run}: {len(found)} values are in the store, {len(made)} were made, or they differ")
+                raise ValueError(
+                    f"{run}: {len(found)} values are in the store, {len(made)} were made, or they differ"
+                )
             compared += len(found)
     return compared
 

@@ -14,10 +14,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.engines.ours import url
+from bench.engines.reprise_jobs import url
 from reprise import Event, Kind, Reprise, step, workflow
 
 store, folder, shape, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+reached = asyncio.Event()
 again = (folder / "reached").exists()
 executed, acknowledged = (
     os.open(folder / name, os.O_CREAT | os.O_WRONLY | os.O_APPEND) for name in ("executed", "acknowledged")
@@ -33,6 +34,7 @@ async def number(i: int) -> int:
         await asyncio.sleep((5 + i * 7 % 31) / 1000)
     if i == count // 2 and not again:
         (folder / "reached").touch()
+        reached.set()
         await asyncio.sleep(3600 if shape == "chain" else 0)
     os.write(executed, b"%d\n" % i)
     return i
@@ -61,13 +63,10 @@ async def main() -> None:
     """Start the run, or find it as it was left; print its result."""
     async with Reprise(url(store, folder), observers=[trace], grace=0.1) as app:
         run = await app.start(chain if shape == "chain" else fan, count, id="mortal")
-        result = asyncio.create_task(run.result())
-        while sys.argv[5:] == ["stop"] and not again and not (folder / "reached").exists():
-            await asyncio.sleep(0.01)
-        if sys.argv[5:] != ["stop"] or again:
-            print(await result)
+        if sys.argv[5:] == ["stop"] and not again:
+            await reached.wait()
         else:
-            result.cancel()
+            print(await run.result())
 
 
 asyncio.run(main())

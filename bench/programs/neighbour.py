@@ -1,4 +1,4 @@
-"""A process beside others at one file: `neighbour FOLDER ROLE SECONDS`. Prints what it measured as JSON."""
+"""A worker beside others at one file: `neighbour FOLDER ROLE SECONDS`. Prints what it measured as JSON."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import asyncio
 import json
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bench.engines import ours
+from bench.engines import reprise_jobs
 from bench.engines.work import Work
 from reprise import Reprise, step, wait_for_signal, workflow
-
-NAMES = ("bench-there", "bench-back")
 
 
 async def saturate(folder: Path, seconds: float) -> int:
@@ -22,7 +19,7 @@ async def saturate(folder: Path, seconds: float) -> int:
     work = Work()
     until = time.monotonic() + seconds
     runs = 0
-    async with ours.opened("full", folder, work) as jobs:
+    async with reprise_jobs.opened("full", folder, work) as jobs:
         while time.monotonic() < until:
             runs += 1
             await jobs.fan(f"{id(folder)}-{until}-{runs}", 1000, 0)
@@ -33,7 +30,7 @@ async def saturate(folder: Path, seconds: float) -> int:
 async def renew(folder: Path, seconds: float) -> list[float]:
     """Renew a lease again and again; return the milliseconds of each time."""
     taken: list[float] = []
-    async with Reprise(ours.url("full", folder), worker=False) as app:
+    async with Reprise(reprise_jobs.url("full", folder), worker=False) as app:
         lease = app.store.lease
         grant = await lease.take("bench", "neighbour", 60)
         until = time.monotonic() + seconds
@@ -43,32 +40,6 @@ async def renew(folder: Path, seconds: float) -> list[float]:
             taken.append((time.monotonic() - begun) * 1000)
             await asyncio.sleep(0.005)
     return taken
-
-
-async def tap(folder: Path, seconds: float) -> list[float]:
-    """Tap the other process, which taps back; return the milliseconds of each way. A tap may be lost: tap again."""
-    taken: list[float] = []
-    back = asyncio.Event()
-    async with Reprise(ours.url("full", folder), worker=False) as app:
-        app.store.signal.listen(NAMES[1], lambda _: back.set())
-        until = time.monotonic() + seconds
-        while (begun := time.monotonic()) < until:
-            back.clear()
-            app.store.signal.wake([NAMES[0]])
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await back.wait()
-                taken.append((time.monotonic() - begun) * 500)
-            await asyncio.sleep(0.005)
-    return taken
-
-
-async def tap_back(folder: Path, seconds: float) -> None:
-    """Answer taps, until the other process has long ended."""
-    async with Reprise(ours.url("full", folder), worker=False) as app:
-        signal = app.store.signal
-        signal.listen(NAMES[0], lambda _: signal.wake([NAMES[1]]))
-        await asyncio.sleep(seconds + 3)
 
 
 delays: list[float] = []
@@ -89,7 +60,7 @@ async def listen() -> None:
 
 async def take_signals(folder: Path, seconds: float) -> list[float]:
     """Execute a run that others send signals to; return the milliseconds from each sending to the step after it."""
-    async with Reprise(ours.url("full", folder)) as app:
+    async with Reprise(reprise_jobs.url("full", folder)) as app:
         run = await app.start(listen, id="listen")
         async with asyncio.timeout(seconds + 60):
             await run.result()
@@ -98,7 +69,7 @@ async def take_signals(folder: Path, seconds: float) -> list[float]:
 
 async def send_signals(folder: Path, seconds: float) -> None:
     """Send signals to a run that another process executes."""
-    async with Reprise(ours.url("full", folder), worker=False) as app:
+    async with Reprise(reprise_jobs.url("full", folder), worker=False) as app:
         run = app.handle("listen")
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -109,7 +80,7 @@ async def send_signals(folder: Path, seconds: float) -> None:
 
 async def rest(folder: Path, seconds: float) -> float:
     """Keep a worker open that has nothing to do; return the share of one CPU it takes, in percent."""
-    async with Reprise(ours.url("full", folder)):
+    async with Reprise(reprise_jobs.url("full", folder)):
         await asyncio.sleep(0.5)
         begun = time.process_time()
         await asyncio.sleep(seconds)

@@ -1,5 +1,5 @@
 """Pairs on LangGraph's functional API: `pairs_langgraph FOLDER LIFE PAIRS`."""
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportFunctionMemberAccess=false
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Pairs on Reprise: `pairs_ours FOLDER LIFE PAIRS`."""
+"""Pairs on Reprise: `pairs_reprise FOLDER LIFE PAIRS`."""
 
 from __future__ import annotations
 
 import asyncio
 
-from bench.engines.ours import url
+from bench.engines.reprise_jobs import url
 from bench.programs import pairs
 from reprise import Reprise, step, workflow
 

@@ -1,4 +1,4 @@
-"""Several processes at one SQLite file: how long others wait for their turn, how fast they wake, what waiting costs."""
+"""Several workers at one SQLite file: how long others wait for their turn, how fast runs wake, what waiting costs."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ def main(*, once: bool) -> bool:
     with TemporaryDirectory(prefix="reprise-bench-") as folder:
         alone, *_ = _together(Path(folder), seconds / 2, "renew")
         beside, *busy = _together(Path(folder), seconds, "renew", "saturate", "saturate")
-        taps, _ = _together(Path(folder), seconds / 2, "tap", "tap_back")
         signals, _ = _together(Path(folder), seconds / 2, "take_signals", "send_signals")
         (idle,) = _together(Path(folder), seconds / 1.2, "rest")
     rows = [
         _row("lease renewed, alone", alone),
-        _row("lease renewed beside two busy processes", beside),
-        _row("tap of another process", taps),
+        _row("lease renewed beside two busy workers", beside),
         _row("signal sent here, taken and step begun there", signals),
     ]
     table(("milliseconds", "p50", "p99", "most", "times"), rows)
-    print(f"\nbusy processes: {' and '.join(f'{steps / seconds:,.0f}' for steps in busy)} steps/s")
-    floors.most("lease renewed beside two busy processes: p99 ms", _percentile(beside, 99), 50, 1)
+    print(f"\nbusy workers: {' and '.join(f'{steps / seconds:,.0f}' for steps in busy)} steps/s")
+    floors.most("lease renewed beside two busy workers: p99 ms", _percentile(beside, 99), 50, 1)
     floors.most("open worker with nothing to do: % of a CPU", idle, 1, 2)
     floors.print()
     return once or floors.kept
@@ -48,7 +46,9 @@ def _together(folder: Path, seconds: float, *roles: str) -> list[Any]:
             command = [sys.executable, "-m", "bench.programs.neighbour", str(folder), role, str(seconds)]
             process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
             processes.append(stack.enter_context(process))
-            time.sleep(0.5 if len(roles) > 1 else 0)  # the next one finds the file made, and the one before at work
+            time.sleep(
+                0.5 if len(roles) > 1 else 0
+            )  # the next one finds the file made, and the one before at work
         answers = [process.communicate()[0] for process in processes]
         if failed := [role for role, process in zip(roles, processes, strict=True) if process.returncode]:
             raise RuntimeError(f"{', '.join(failed)} failed: see above")

@@ -62,7 +62,13 @@ async def opened(_store: str, folder: Path, work_of_steps: Work) -> AsyncIterato
     """Launch on a file in the folder."""
     global work  # noqa: PLW0603 - steps are functions of the module
     work = work_of_steps
-    DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{folder / 'dbos.db'}", "log_level": "ERROR"})
+    DBOS(
+        config={
+            "name": "bench",
+            "system_database_url": f"sqlite:///{folder / 'dbos.db'}",
+            "log_level": "ERROR",
+        }
+    )
     DBOS.launch()
     try:
         yield Dbos()
