@@ -136,7 +136,9 @@ class Pool:
 
     async def _drive(self, driver: Driver) -> None:
         jobs = self._jobs
-        task = driver.task
+        task = asyncio.current_task()
+        assert task is not None
+        driver.task = task  # with an eager task factory we run before create_task has returned
         count = 0
         try:
             while not self._closing:
