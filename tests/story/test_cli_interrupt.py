@@ -1,5 +1,6 @@
 """Ctrl-C, SIGTERM, kill -9: whatever stops ``reprise run``, the run goes on from where it was."""
 
+import json
 import os
 import pty
 import re
@@ -30,6 +31,17 @@ def test_one_signal_records_what_runs_and_keeps_the_run(shell, number):
     assert shell.marks() == ["square 2", "held 2", "square 100"], (
         "the step that ran was recorded while stopping"
     )
+
+
+def test_run_that_only_waits_is_kept_too_also_after_it_was_let_go_from_memory(shell):
+    running = shell.start("run", "flow.py:asks", "--id", "r")
+    running.wait_for("asks running")
+    while json.loads(shell.inside("show", "r", "-o", "json").stdout)["status"] != "waiting":
+        pass
+    running.signal(signal.SIGINT)
+    running.wait_for("nothing is under way")
+    assert running.ended() == 130
+    assert "Run r is kept. Go on with:  reprise resume r" in running.lines
 
 
 def test_a_second_signal_leaves_at_once(shell):

@@ -83,24 +83,30 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
     )
     feed.waits = partial(_waits, app)
     logs()
-    with stopping() as asked:
+    elsewhere = False
+    with stopping() as asked, prints_to_stderr():
         try:
             await app.open()
             await _begin(app, plan)
             finished = await _watch(app, plan, feed, screen, asked)
-            here = plan.id in app.engine.executions
-            if finished is None and here:
+            if finished is None:
+                elsewhere = await _is_elsewhere(app, plan.id)
                 _say_stopping(screen, app, plan)
         finally:
             feed.close()
             await app.close()
     if finished is not None:
         return leave(conclude(screen, feed.tree, finished, plan.where, plan.resume))
-    if here:
-        screen.hint(f"Run {plan.id} is kept. Go on with:  {plan.resume}")
-    else:
+    if elsewhere:
         screen.hint(f"Run {plan.id} goes on elsewhere. Look:  reprise show {plan.id}{plan.where}")
+    else:
+        screen.hint(f"Run {plan.id} is kept. Go on with:  {plan.resume}")
     return leave(ExitCode.INTERRUPTED if asked.done() else ExitCode.TIMEOUT)
+
+
+async def _is_elsewhere(app: Reprise, run: str) -> bool:
+    """Tell whether another worker has the run."""
+    return (await app.client.row(run)).owner not in (None, app.engine.worker)
 
 
 def _waits(app: Reprise, run: str) -> Waits | None:
@@ -137,7 +143,8 @@ async def _begin(app: Reprise, plan: Plan) -> None:
 
 
 def _say_stopping(screen: Screen, app: Reprise, plan: Plan) -> None:
-    steps = sum(waits_of(app.engine.executions[plan.id]).steps.values())
+    waits = _waits(app, plan.id)
+    steps = 0 if waits is None else sum(waits.steps.values())
     grace = plan.config.settings.worker.grace
     what = f"what runs now has {grace:g} s to end and be recorded" if steps else "nothing is under way"
     screen.say(f"Stopping: {what}. Ctrl-C again leaves at once.", "yellow")
@@ -145,7 +152,7 @@ def _say_stopping(screen: Screen, app: Reprise, plan: Plan) -> None:
 
 @contextmanager
 def shown(progress: Progress, screen: Screen) -> Generator[Show]:
-    """Show a run as asked for; what steps print goes to stderr, because stdout is for the result."""
+    """Show a run as it was asked for."""
     live = progress is Progress.LIVE or (progress is Progress.AUTO and screen.err.is_terminal)
     if live:
         picture = Picture(screen)
@@ -154,12 +161,20 @@ def shown(progress: Progress, screen: Screen) -> Generator[Show]:
         finally:
             picture.close()
     else:
-        # Line by line, not piece by piece as stderr itself would take it: steps print from threads.
-        with (
-            open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False) as lines,
-            redirect_stdout(lines),
-        ):
-            yield Nothing() if progress is Progress.NONE else Words(screen)
+        yield Nothing() if progress is Progress.NONE else Words(screen)
+
+
+@contextmanager
+def prints_to_stderr() -> Generator[None]:
+    """Let what steps print go to stderr, because stdout is for the result.
+
+    Line by line, not piece by piece as stderr itself would take it: they print from threads.
+    """
+    with (
+        open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False) as lines,
+        redirect_stdout(lines),
+    ):
+        yield
 
 
 def conclude(screen: Screen, tree: Tree, finished: Finished, where: str, resume: str) -> int:

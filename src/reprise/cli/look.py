@@ -217,11 +217,15 @@ async def _logs(screen: Screen, url: str, id: str, follow: bool, output: Format)
         if output is Format.JSON and not follow:
             screen.json(msgspec.json.encode([log_fact(record) async for record in client.logs(row.id)]))
             return
+        some = False
         async for record in client.logs(row.id, follow=follow):
             if output is Format.TABLE:
                 screen.line(_log(record))
             else:
                 screen.row(log_fact(record))
+            some = True
+    if not some and output is Format.TABLE:
+        screen.hint("Nothing was logged (child runs have logs of their own).")
 
 
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}

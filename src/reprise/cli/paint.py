@@ -70,11 +70,17 @@ def frame(view: View, now: int, width: int = 80, height: int = 24) -> list[Text]
         # What is under way or went wrong is worth more than what is done.
         body = _shortened(body, room)
     name = tree.started.workflow if tree.started is not None else ""
-    head = Text.assemble((line(name), "bold"), "  ", status(tree.status))
+    head = Text.assemble((line(name), "bold"), "  ", status(_status(view)))
     lines = [head, *(text for _, text in body), *_waiting(view, now), _foot(tree, now)]
     for text in lines:
         text.truncate(width, overflow="ellipsis")
     return lines
+
+
+def _status(view: View) -> str:
+    waits, state = view.waits, view.tree.status
+    rests = waits is not None and not waits.steps and bool(waits.signals or waits.timers)
+    return RunStatus.WAITING if rests and state == RunStatus.RUNNING else state
 
 
 def _foot(tree: Tree, now: int) -> Text:

@@ -38,6 +38,8 @@ class Feed:
         """What a run in this process waits for."""
         self._store = store
         self._progress: dict[str, int] = {}
+        self._rests: tuple[int, Waits | None] = (0, None)
+        """What the run waited for when it was last in memory, and at which version."""
         self._undo = [
             store.signal.listen(stream, self._tap) for stream in (run_stream(run), progress_stream(run))
         ]
@@ -78,7 +80,15 @@ class Feed:
         for tree in (self.tree, *self.children.values()):
             waits = self.waits(tree.id)
             tree.ask(waits.steps if waits is not None else None, now)
-        return View(self.tree, self.children, self.waits(self.tree.id))
+        return View(self.tree, self.children, self._waiting(self.waits(self.tree.id)))
+
+    def _waiting(self, waits: Waits | None) -> Waits | None:
+        """Return what the run waits for, also while a long wait has let it go from memory."""
+        version, before = self._rests
+        if waits is None and before is not None and not before.steps and version == self.tree.version:
+            return before
+        self._rests = (self.tree.version, waits)
+        return waits
 
 
 class Show(Protocol):

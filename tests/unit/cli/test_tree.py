@@ -180,6 +180,7 @@ def test_picture_shows_progress_children_and_what_is_waited_for():
     assert lines[1] == "  ⠋ load  9.0 s  ━━━━━━━━──  3/4  row 3"
     assert lines[2:4] == ["  ⠋ part  8.0 s", "    ✓ fetch  ━━━━━━━━━━━━━━━━━━━━  2/2  1.5 s"]
     waiting = text(Log().opened().tree(), waits=Waits({}, (70 * S,), ("approve",)))
+    assert waiting[0] == "survey  ⏸ waiting"
     assert waiting[1].startswith("  ⏸ waits for the signal 'approve'   reprise signal r approve VALUE")
     assert waiting[2].endswith("1m 0s from now") or waiting[2].endswith("1m from now")
 
