@@ -3,6 +3,7 @@
 import pytest
 from tests.contract.postgres_keeper import PostgresKeeper
 
+from reprise.stores.postgres import lease
 from reprise.testing.suites import ConcurrentLogSuite, KeeperSuite, LeaseSuite, LogSuite
 
 
@@ -23,4 +24,9 @@ class InPostgres(KeeperSuite):
 class TestLog(InPostgres, LogSuite, ConcurrentLogSuite): ...
 
 
-class TestLease(InPostgres, LeaseSuite): ...
+class TestLease(InPostgres, LeaseSuite):
+    @pytest.fixture(autouse=True)
+    def _nobody_looks_unasked(self, monkeypatch):
+        """So that a tap that does not come is noticed, and a ticket that stays too."""
+        monkeypatch.setattr(lease, "SHOWN_EVERY", 3600)
+        monkeypatch.setattr(lease, "TICKET_LIFE", 7200)

@@ -24,7 +24,7 @@ from reprise.kernel.errors import (
 from reprise.kernel.events import Event
 from reprise.kernel.ids import Counter
 from reprise.stores.log import Append, Group, RunChange, append, enlist
-from reprise.stores.postgres import PostgresStore, open_postgres
+from reprise.stores.postgres import PostgresStore, lease, open_postgres
 from reprise.testing.suites import until
 
 IDS = Counter()
@@ -115,6 +115,7 @@ async def test_a_writer_stopped_in_its_turn_is_thrown_out(keeper, store, neighbo
     """A process that is paused while it holds the log's lock loses its transaction after a while."""
     stopped = PostgresStore(keeper.dsn, schema=keeper.schema)
     connection = await stopped._target.connect()
+    assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "5s"
     await connection.execute("SET idle_in_transaction_session_timeout = '100ms'")
     await connection.execute("BEGIN")
     await connection.execute("SELECT lock_log()")
@@ -369,6 +370,9 @@ async def test_damage_is_noticed(store, neighbour, damage):
     await neighbour.execute(damage)
     with pytest.raises(StoreCorrupt):
         assert [await store.log.read(stream) for stream in ("run/a", "run/b")] == "never"
+    if "DELETE" in damage and "2" in damage:
+        with pytest.raises(StoreCorrupt):
+            await store.log.read("run/a", 0, 2)
     if "UPDATE" in damage:
         with pytest.raises(StoreCorrupt):
             await store.log.scan()
@@ -448,6 +452,31 @@ async def test_commits_are_durable_whatever_the_server_prefers(keeper, store):
 # ---------------------------------------------------------------- leases
 
 
+@pytest.fixture
+def unasked(monkeypatch):
+    """Let nobody look again unasked, so that a tap that does not come is noticed."""
+    monkeypatch.setattr(lease, "SHOWN_EVERY", 3600)
+    monkeypatch.setattr(lease, "TICKET_LIFE", 7200)
+
+
+async def test_a_lease_that_comes_after_its_taker_was_cancelled_is_given_back(keeper, store, neighbour):
+    """The server cannot be told in time; so its answer is waited for behind the caller's back."""
+    async with neighbour.transaction():
+        await neighbour.execute("SELECT lock_lease('x')")
+        gone = asyncio.create_task(store.lease.take("x", "gone", 3600))
+
+        async def under_way():
+            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            return await keeper.ask(waiting) == 1
+
+        await until(under_way, "the server works at it")
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+    async with asyncio.timeout(20):
+        assert await store.lease.take("x", "next", 60, wait=None)
+
+
 async def test_tokens_grow_over_a_restored_backup(store, neighbour):
     """The backup's sequence is behind; the epoch, raised when it is restored, is above."""
     grants = [await store.lease.take(f"x{n}", "me", 60) for n in range(5)]
@@ -467,7 +496,7 @@ async def test_the_ticket_of_a_dead_process_does_not_block_the_line(keeper, stor
     assert await keeper.waiting("x") == 0
 
 
-async def test_waiters_are_tapped_again_after_their_connection_broke(keeper, store):
+async def test_waiters_are_tapped_again_after_their_connection_broke(keeper, store, unasked):
     """They notice, and stay in line."""
     other = await keeper.open()
     grant = await store.lease.take("x", "a", 3600)

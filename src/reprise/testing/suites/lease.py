@@ -256,6 +256,18 @@ class LeaseSuite(KeeperSuite):
         await store.lease.drop([writing])
         assert all(await soon(asyncio.gather(*readers)))
 
+    async def test_readers_enter_when_the_writer_before_them_gives_up(
+        self, keeper: Keeper, store: Store
+    ) -> None:
+        """Nobody gave anything back; yet there is room now."""
+        await taken(store, "x", "r0", shared=True)
+        writer = await self.queue_up(keeper, store, "w")
+        reader = await self.queue_up(keeper, store, "r1", shared=True)
+        writer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writer
+        assert await soon(reader)
+
     async def test_many_rivals_never_meet(self, keeper: Keeper) -> None:
         """Under contention of several stores: one at a time, tokens in the order of holding."""
         stores = [await keeper.open() for _ in range(3)]
