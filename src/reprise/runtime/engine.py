@@ -30,7 +30,6 @@ from reprise.kernel.events import (
     Finished,
     Kind,
     Progress,
-    Record,
     Signal,
     Started,
     inbox_stream,
@@ -40,7 +39,7 @@ from reprise.kernel.failures import encode_error
 from reprise.kernel.ids import Counter
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
-from reprise.runtime.history import History
+from reprise.runtime.history import History, pause_in
 from reprise.runtime.host import Job
 from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
@@ -51,6 +50,9 @@ from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange, append, enlist, outcome
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
+
+DEADLINE = "@deadline"
+"""Key of the request that the run's own deadline makes; no id of mail begins so."""
 
 Observer = Callable[[str, Sequence[Event]], None]
 """Called with a run's id and events after they became durable; must not block."""
@@ -351,9 +353,9 @@ class Engine:
         return set_variables
 
     def _deadline(self, execution: Execution) -> None:
-        if "deadline" not in execution.seen and not execution.done:
-            execution.seen.add("deadline")
-            execution.record(Kind.CANCEL_REQUESTED, "deadline", b'{"reason":"deadline","deadline":true}')
+        if DEADLINE not in execution.seen and not execution.done:
+            execution.seen.add(DEADLINE)
+            execution.record(Kind.CANCEL_REQUESTED, DEADLINE, b'{"reason":"deadline","deadline":true}')
             execution.alter(status=RunStatus.CANCELLING)
 
     def _start_child(self, job: Job) -> None:
@@ -470,7 +472,7 @@ class Engine:
                     if run in self._tapped:
                         continue  # it came while we read
                     break
-                pause = _pause_in(records, execution)
+                pause = pause_in(records, execution.seen)
                 execution.receive(records)
                 if pause is not None:
                     await self._pause(execution, pause)
@@ -587,14 +589,3 @@ class Engine:
             "steps": self.pool.executed,
             "retries": self.pool.retried,
         }
-
-
-def _pause_in(records: Sequence[Record], execution: Execution) -> str | None:
-    """Return the id of an unseen request to pause that nobody took back, None if there is none."""
-    found: str | None = None
-    for record in records:
-        if record.kind == Kind.PAUSE_SENT and record.key not in execution.seen:
-            found = record.key
-        elif record.kind == Kind.RESUME_SENT:
-            found = None
-    return found

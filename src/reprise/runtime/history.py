@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import msgspec
 
@@ -118,3 +118,14 @@ def wishes(history: History, mail: Sequence[Record]) -> list[str]:
         elif record.kind == Kind.CANCEL_SENT and record.key not in history.seen:
             found.append(f"for {record.key}")  # the key itself is that of the CANCEL_REQUESTED to come
     return [key for key in found if key not in history.seen]
+
+
+def pause_in(records: Sequence[Record], seen: Container[str]) -> str | None:
+    """Return the id of an unseen request to pause that nobody took back, None if there is none."""
+    found: str | None = None
+    for record in records:
+        if record.kind == Kind.PAUSE_SENT and record.key not in seen:
+            found = record.key
+        elif record.kind == Kind.RESUME_SENT:
+            found = None
+    return found

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from reprise.kernel.clock import Clock
+from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.kernel.errors import StoreError
 from reprise.kernel.ids import Ids
 from reprise.kernel.machine import RunStatus
@@ -26,6 +26,8 @@ LOOK = 1.0
 """Seconds between two looks into the index when nothing taps the worker."""
 IDLE = 5.0
 """Seconds that a run may wait in memory before it is let go."""
+STRANGER = 5.0
+"""Seconds that a run of a workflow not known here waits for another worker before it is shown as stranded."""
 BATCH = 200
 """Runs taken in one look."""
 LIVE = (
@@ -68,6 +70,7 @@ class Worker:
         self._next: asyncio.TimerHandle | None = None
         self._stopping = False
         self._first = True
+        self._strangers_at = 0.0
         self.drained = asyncio.Event()
 
     @property
@@ -171,6 +174,7 @@ class Worker:
         limit = min(room, BATCH)
         dead = await self._dead()
         rows = await self._due(dead, limit)
+        await self._point_out_strangers(dead)
         taken = 0
         for row in rows:
             taken += await self._try(row)
@@ -184,7 +188,8 @@ class Worker:
         now, runs = self._clock.now(), self._store.runs
         first, self._first = self._first and self._claims, False
         if not self._only:
-            rows = await runs.due(now, owner=self.id, dead=dead, limit=limit)
+            known = self._engine.registry.names()
+            rows = await runs.due(now, owner=self.id, dead=dead, workflows=known, limit=limit)
             return rows + (
                 await runs.find(RunFilter(status=(RunStatus.STRANDED,)), limit=BATCH) if first else []
             )
@@ -197,6 +202,17 @@ class Worker:
             or (first and row.status == RunStatus.STRANDED)
         ]
         return due[:limit]
+
+    async def _point_out_strangers(self, dead: list[str]) -> None:
+        """Show as stranded what has been due for a while and whose workflow is not known here."""
+        now = self._clock.monotonic()
+        if not self._claims or self._only or now < self._strangers_at:
+            return
+        self._strangers_at = now + STRANGER
+        due_since = self._clock.now() - round(STRANGER * MICROSECONDS)
+        for row in await self._store.runs.due(due_since, owner=self.id, dead=dead, limit=BATCH):
+            if self._engine.registry.get(row.workflow) is None:
+                await self._try(row)
 
     async def _family(self) -> AsyncIterator[RunRow]:
         """Yield the runs that have not ended and whose id begins as that of the one we are for."""

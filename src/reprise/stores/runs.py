@@ -57,13 +57,23 @@ class Runs(Protocol):
         """Count runs by ``status``, ``workflow`` or ``owner`` ('' for none)."""
         ...
 
-    async def due(self, now: int, *, owner: str, dead: Sequence[str] = (), limit: int = 100) -> list[RunRow]:
+    async def due(
+        self,
+        now: int,
+        *,
+        owner: str,
+        dead: Sequence[str] = (),
+        workflows: Sequence[str] | None = None,
+        limit: int = 100,
+    ) -> list[RunRow]:
         """Return runs that a worker may act on, oldest due first.
 
         They have not ended, and are
 
         - due (``due_at`` <= now) and owned by nobody, or by ``owner`` itself (mail for a run it holds), or
         - owned by one of ``dead``.
+
+        ``workflows`` leaves out the others, so that runs which nobody here knows do not hide those that are known.
         """
         ...
 

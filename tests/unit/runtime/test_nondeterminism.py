@@ -327,7 +327,8 @@ async def test_input_that_no_longer_fits_strands_the_run():
         assert await app.handle("one").result(5) == "Ada"
 
 
-async def test_an_unknown_workflow_is_visible_and_taken_by_whoever_knows_it():
+async def test_an_unknown_workflow_is_visible_and_taken_by_whoever_knows_it(monkeypatch):
+    monkeypatch.setattr("reprise.runtime.worker.STRANGER", 0.01)
     store = await in_flight()
     async with opened(store) as app:
         row = await status_is(app, "one", "stranded")

@@ -59,12 +59,22 @@ class MemoryRuns:
             )
         return dict(Counter(getattr(row, by) or "" for row in self._matching(where)))
 
-    async def due(self, now: int, *, owner: str, dead: Sequence[str] = (), limit: int = 100) -> list[RunRow]:
+    async def due(
+        self,
+        now: int,
+        *,
+        owner: str,
+        dead: Sequence[str] = (),
+        workflows: Sequence[str] | None = None,
+        limit: int = 100,
+    ) -> list[RunRow]:
         """Return runs that a worker may act on, oldest due first; see the port."""
         orphans = frozenset(dead)
 
         def is_due(row: RunRow) -> bool:
             if self._heads.get(run_stream(row.id), NO_STREAM).closed:
+                return False
+            if workflows is not None and row.workflow not in workflows:
                 return False
             mine = row.owner is None or row.owner == owner
             return row.owner in orphans or (mine and row.due_at is not None and row.due_at <= now)

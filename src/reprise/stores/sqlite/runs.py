@@ -6,6 +6,8 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from reprise.kernel.errors import ConfigurationError
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.sqlite.database import Connection
@@ -37,9 +39,17 @@ class SQLiteRuns:
             )
         return await self._readers.read(lambda c: _count(c, where, by))
 
-    async def due(self, now: int, *, owner: str, dead: Sequence[str] = (), limit: int = 100) -> list[RunRow]:
+    async def due(
+        self,
+        now: int,
+        *,
+        owner: str,
+        dead: Sequence[str] = (),
+        workflows: Sequence[str] | None = None,
+        limit: int = 100,
+    ) -> list[RunRow]:
         """Return runs that a worker may act on, oldest due first; see the port."""
-        return await self._readers.read(lambda c: _due(c, now, owner, dead, limit))
+        return await self._readers.read(lambda c: _due(c, now, owner, dead, workflows, limit))
 
     async def mark(self, run: str, due_at: int | None) -> None:
         """Set when somebody should look at a run; unknown ids are ignored."""
@@ -83,8 +93,16 @@ def _count(connection: Connection, where: RunFilter, by: str) -> dict[str, int]:
     return counts
 
 
-def _due(connection: Connection, now: int, owner: str, dead: Sequence[str], limit: int) -> list[RunRow]:
-    parameters: dict[str, Any] = {"now": now, "limit": limit, "owner": owner}
+def _due(
+    connection: Connection,
+    now: int,
+    owner: str,
+    dead: Sequence[str],
+    workflows: Sequence[str] | None,
+    limit: int,
+) -> list[RunRow]:
+    names = None if workflows is None else msgspec.json.encode(workflows).decode()
+    parameters: dict[str, Any] = {"now": now, "limit": limit, "owner": owner, "workflows": names}
     found = connection.execute(f"{SQL['select']} {SQL['due']}", parameters).fetchall()
     for worker in dict.fromkeys(dead):
         orphans = f"{SQL['select']} {SQL['orphans']}"

@@ -185,6 +185,17 @@ class RunsSuite(KeeperSuite):
         assert sorted(await self.due(store, 1, dead=["w2", "w3"])) == ["a", "b"]
         assert await self.due(store, 1, dead=[]) == []
 
+    async def test_runs_of_other_workflows_do_not_hide_the_known_ones(self, store: Store) -> None:
+        """A page of what nobody here can execute must not keep a worker from what it can."""
+        for n in range(3):
+            await start(store, f"stranger-{n}", workflow="stranger", due_at=n)
+        await start(store, "known", workflow="known", due_at=9)
+        await start(store, "left", workflow="known", owner="gone")
+        await start(store, "lost", workflow="stranger", owner="gone")
+        assert await self.due(store, 9, workflows=["known"], limit=2) == ["known"]
+        assert set(await self.due(store, 9, workflows=["known"], dead=["gone"])) == {"known", "left"}
+        assert await self.due(store, 9, workflows=[]) == []
+
     async def test_an_ended_run_is_never_due(self, store: Store) -> None:
         """Whatever its row still says."""
         await start(store, "a", due_at=1, owner="w2")

@@ -106,8 +106,10 @@ GROUP BY 1
 
 -- name: due
 AND r.ended = 0 AND r.due_at IS NOT NULL AND r.due_at <= :now AND (r.owner IS NULL OR r.owner = :owner)
+AND (:workflows IS NULL OR r.workflow IN (SELECT value FROM json_each(:workflows)))
 ORDER BY r.due_at, r.id LIMIT :limit
 
 -- name: orphans
 AND r.ended = 0 AND r.owner IS NOT NULL AND r.owner = :owner
+AND (:workflows IS NULL OR r.workflow IN (SELECT value FROM json_each(:workflows)))
 ORDER BY r.due_at, r.id LIMIT :limit
