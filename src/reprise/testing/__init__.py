@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from importlib import import_module
 
-_SUITES = {
-    "ConcurrentLogSuite": "reprise.testing.suites.log",
-    "Keeper": "reprise.testing.suites.keeper",
-    "KeeperSuite": "reprise.testing.suites.keeper",
-    "LeaseSuite": "reprise.testing.suites.lease",
-    "LogSuite": "reprise.testing.suites.log",
-    "QueueSuite": "reprise.testing.suites.queue",
-    "RunsSuite": "reprise.testing.suites.runs",
-    "SignalSuite": "reprise.testing.suites.signal",
-}
+_SUITES = (
+    "ConcurrentLogSuite",
+    "Keeper",
+    "KeeperSuite",
+    "LeaseSuite",
+    "LogSuite",
+    "QueueSuite",
+    "RunsSuite",
+    "SignalSuite",
+)
 
 
 def __getattr__(name: str) -> object:
-    """Import the module of a suite when it is first asked for."""
+    """Import the suites when one is first asked for."""
     if name not in _SUITES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    return getattr(import_module(_SUITES[name]), name)
+    return getattr(import_module("reprise.testing.suites"), name)
 
 
 def __dir__() -> list[str]:
