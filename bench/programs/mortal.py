@@ -1,4 +1,4 @@
-"""A run that is killed and comes back: `mortal STORE FOLDER SHAPE STEPS`. Started again, it goes on where it was.
+"""A run that is killed and comes back: `mortal STORE FOLDER SHAPE AT STEPS [stop]`. Started again, it goes on where it was.
 
 Leaves in the folder: `executed` (number of each step whose body ran to its end), `acknowledged` (numbers of the steps
 that the log said were durable), `reached` when the first life shall be ended, `resumed` (monotonic clock at the first
@@ -17,7 +17,8 @@ from pathlib import Path
 from bench.engines.reprise_jobs import url
 from reprise import Event, Kind, Reprise, step, workflow
 
-store, folder, shape, count = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+store, folder, shape = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+at, count = int(sys.argv[4]), int(sys.argv[5])
 reached = asyncio.Event()
 again = (folder / "reached").exists()
 executed, acknowledged = (
@@ -27,12 +28,12 @@ executed, acknowledged = (
 
 @step
 async def number(i: int) -> int:
-    """Note that it ran. The step in the middle holds on until the process is killed."""
+    """Note that it ran. The step `at` of a chain holds on until the process is killed."""
     if again and not (folder / "resumed").exists():
         (folder / "resumed").write_text(str(time.monotonic()))
     if shape == "fan":
         await asyncio.sleep((5 + i * 7 % 31) / 1000)
-    if i == count // 2 and not again:
+    if i == at and not again:
         (folder / "reached").touch()
         reached.set()
         await asyncio.sleep(3600 if shape == "chain" else 0)
@@ -63,7 +64,7 @@ async def main() -> None:
     """Start the run, or find it as it was left; print its result."""
     async with Reprise(url(store, folder), observers=[trace], grace=0.1) as app:
         run = await app.start(chain if shape == "chain" else fan, count, id="mortal")
-        if sys.argv[5:] == ["stop"] and not again:
+        if sys.argv[6:] == ["stop"] and not again:
             await reached.wait()
         else:
             print(await run.result())
