@@ -100,6 +100,7 @@ _EXPORTS: dict[str, str] = {
     "Workflow": "reprise.runtime.workflow",
     "workflow": "reprise.runtime.workflow",
     "open_store": "reprise.stores",
+    "tail": "reprise.stores.tail",
 }
 """Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
 
@@ -202,6 +203,7 @@ if TYPE_CHECKING:
     from reprise.runtime.step import Step as Step, step as step
     from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
     from reprise.stores import open_store as open_store
+    from reprise.stores.tail import tail as tail
 
 else:  # out of a type checker's sight: to it, any name would exist
 
