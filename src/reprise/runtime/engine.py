@@ -82,7 +82,7 @@ class Engine:
         self.outer = asyncio.get_running_loop()
         self.clock = clock
         self.numbers = Counter()
-        self.pool = Pool(self.outer, clock, self.flush, uniform, concurrency, middleware)
+        self.pool = Pool(self.outer, clock, self.flush, self._schedule, uniform, concurrency, middleware)
         self.side = Side(store, clock, self.outer, self.numbers.new)
         self.executions: dict[str, Execution] = {}
         self.observers: list[Observer] = []
@@ -119,7 +119,8 @@ class Engine:
     def dirty(self, execution: Execution) -> None:
         """Append what the execution has, with the next flush."""
         self._dirty.append(execution)
-        self._schedule()
+        if not self.pool.recording:
+            self._schedule()
 
     def send(self, append: Append) -> asyncio.Future[Append]:
         """Append something else with the next flush; the future has its outcome."""
@@ -173,13 +174,14 @@ class Engine:
 
     def start_jobs(self, jobs: Sequence[Job]) -> None:
         """Execute steps; start child runs."""
-        steps = [job for job in jobs if job.step.what == "step"]
-        if len(steps) != len(jobs):
-            for job in jobs:
-                if job.step.what == "workflow":
-                    self._start_child(job)
-        for job in steps:
-            job.attempt = job.execution.attempts.get(job.key, 0) if job.execution.attempts else 0
+        steps: list[Job] = []
+        for job in jobs:
+            if job.step.what == "workflow":
+                self._start_child(job)
+                continue
+            if job.execution.attempts:
+                job.attempt = job.execution.attempts.get(job.key, 0)
+            steps.append(job)
         self.pool.start(steps)
 
     def stop_job(self, job: Job) -> None:

@@ -25,12 +25,14 @@ from reprise.kernel.policy import Fault
 from reprise.runtime.branch import RUN
 from reprise.runtime.host import Job
 from reprise.runtime.middleware import Call, Middleware, compose
-from reprise.runtime.timeouts import Timeouts
 
 FLUSH_EVERY = 128
 """Steps after which results are handed to the log although more steps are ready."""
 SLOW = 0.02
 """Seconds after which a running step gets a STEP_STARTED note of its own."""
+
+NEVER = float("inf")
+"""Later than any time of the loop."""
 
 STEP: ContextVar[Job] = ContextVar("reprise_step")
 """The step that the running code belongs to."""
@@ -39,7 +41,7 @@ STEP: ContextVar[Job] = ContextVar("reprise_step")
 class Driver:
     """A task that executes steps, one at a time."""
 
-    __slots__ = ("began", "idle", "job", "noted", "task", "timed_out")
+    __slots__ = ("began", "deadline", "idle", "job", "noted", "task", "timed_out")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None]
@@ -47,6 +49,7 @@ class Driver:
         self.idle: asyncio.Future[None] | None = None
         self.timed_out = False
         self.began = 0.0
+        self.deadline = NEVER
         self.noted = False
 
 
@@ -62,6 +65,7 @@ class Pool:
         outer: asyncio.AbstractEventLoop,
         clock: Clock,
         flush: Callable[[], None],
+        later: Callable[[], None],
         uniform: Callable[[], float],
         concurrency: int = 100,
         middleware: Sequence[Middleware] = (),
@@ -69,6 +73,8 @@ class Pool:
         self.concurrency = concurrency
         self.executed = 0
         self.retried = 0
+        self.recording = False
+        """A driver records what came of a step and will see to the flush itself."""
         self._outer = outer
         self._clock = clock
         self._flush = flush
@@ -77,10 +83,11 @@ class Pool:
         self._idle: list[Driver] = []
         self._drivers: set[Driver] = set()
         self._backing_off: dict[Job, asyncio.TimerHandle] = {}
-        self._timeouts = Timeouts(outer, self._expired)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="reprise-step")
         self._invoke = compose(middleware, self._innermost) if middleware else None
-        self._watching = False
+        self._later = later
+        self._watch: asyncio.TimerHandle | None = None
+        self._watch_at = NEVER
         self._closing = False
 
     # ---------------------------------------------------------------- work in
@@ -152,6 +159,8 @@ class Pool:
                 count += 1
                 if not jobs or count % FLUSH_EVERY == 0:
                     self._flush()
+                else:
+                    self._later()
                 if task.cancelling() or len(contextvars.copy_context()) > 1:
                     break
                 if count % 32 == 0:
@@ -173,11 +182,12 @@ class Pool:
         job.driver = driver
         driver.job = job
         driver.noted = driver.timed_out = False
-        began = driver.began = self._clock.monotonic()
-        if not self._watching:
-            self._watching = True
-            self._outer.call_later(SLOW, self._note_slow)
-        unwatch = self._timeouts.add(driver, step.timeout) if step.timeout is not None else None
+        began = driver.began = self._outer.time()
+        timeout = step.timeout
+        driver.deadline = NEVER if timeout is None else began + timeout
+        soon = began + SLOW if timeout is None or timeout > SLOW else driver.deadline
+        if soon < self._watch_at:
+            self._look_at(soon, began)
         error: BaseException | None = None
         data = b""
         kind = Kind.STEP_COMPLETED
@@ -202,15 +212,17 @@ class Pool:
         except Exception as raised:
             error = raised
         finally:
-            if unwatch is not None:
-                unwatch(driver)
             job.driver = driver.job = None
         self.executed += 1
-        took = int((self._clock.monotonic() - began) * 1_000_000)
-        if error is None:
-            execution.job_ended(job, kind, data, took)
-        else:
-            self._failed(job, error, took)
+        took = int((self._outer.time() - began) * 1_000_000)
+        self.recording = True
+        try:
+            if error is None:
+                execution.job_ended(job, kind, data, took)
+            else:
+                self._failed(job, error, took)
+        finally:
+            self.recording = False
 
     async def _innermost(self, call: Call) -> Any:
         return await self._innermost_job(call.job)
@@ -229,11 +241,6 @@ class Pool:
         return await step.function(*job.args, **job.kwargs)
 
     # ---------------------------------------------------------------- timeouts, retries, notes
-
-    def _expired(self, driver: Driver) -> None:
-        if driver.job is not None:
-            driver.timed_out = True
-            driver.task.cancel()
 
     def _failed(self, job: Job, error: BaseException, took: int) -> None:
         """Try again later, or record the failure."""
@@ -254,19 +261,40 @@ class Pool:
         self._backing_off.pop(job, None)
         self.start([job])
 
-    def _note_slow(self) -> None:
-        """Write STEP_STARTED for steps that run for a while, so that others can see them."""
-        before = self._clock.monotonic() - SLOW
+    def _look_at(self, when: float, now: float) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch_at = when
+        self._watch = self._outer.call_later(when - now, self._look)
+
+    def _look(self) -> None:
+        """Cancel steps whose time is over; note those that run for a while, so that others can see them.
+
+        One look at all drivers, when the first of them needs it, costs less than a timer for each step.
+        """
+        now = self._outer.time()
+        soonest = NEVER
         for driver in self._drivers:
             job = driver.job
-            if job is not None and not driver.noted and driver.began < before:
-                driver.noted = True
-                job.execution.record(
-                    Kind.STEP_STARTED, job.key, msgspec.json.encode(job.step.name), job.print
-                )
-        self._watching = any(driver.job is not None and not driver.noted for driver in self._drivers)
-        if self._watching:
-            self._outer.call_later(SLOW, self._note_slow)
+            if job is None:
+                continue
+            if not driver.noted:
+                if driver.began + SLOW <= now:
+                    driver.noted = True
+                    job.execution.record(
+                        Kind.STEP_STARTED, job.key, msgspec.json.encode(job.step.name), job.print
+                    )
+                else:
+                    soonest = min(soonest, driver.began + SLOW)
+            if driver.deadline <= now:
+                driver.deadline = NEVER
+                driver.timed_out = True
+                driver.task.cancel()
+            else:
+                soonest = min(soonest, driver.deadline)
+        self._watch, self._watch_at = None, NEVER
+        if soonest < NEVER:
+            self._look_at(soonest, now)
 
 
 def _timed_out(job: Job) -> BaseException:
