@@ -178,10 +178,16 @@ class Worker:
         taken = 0
         for row in rows:
             taken += await self._try(row)
-        for worker in dead:
-            if len(rows) < limit and not self._only:
-                self._presence.forget(worker)
+        if dead and not self._only:
+            await self._forget(dead)
         return taken > 0 and len(rows) == limit
+
+    async def _forget(self, dead: list[str]) -> None:
+        """Remove the lock files of the dead that own nothing more; those of the others still say that they died."""
+        left = await self._store.runs.count(RunFilter(status=LIVE), by="owner")
+        for worker in dead:
+            if worker not in left:
+                self._presence.forget(worker)
 
     async def _due(self, dead: list[str], limit: int) -> list[RunRow]:
         """Return the runs to act on; at the first look also those that were stranded before this worker came."""

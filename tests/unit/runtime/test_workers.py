@@ -176,6 +176,22 @@ async def test_runs_of_a_process_that_died_here_are_taken_over_at_once(tmp_path)
     assert ran == ["one-1"]
 
 
+async def test_who_cannot_take_the_run_of_a_dead_worker_leaves_the_sign_of_its_death(tmp_path):
+    url = f"sqlite:///{tmp_path / 'runs.db'}?synchronous=OFF"
+    async with opened(url) as first, opened(url) as stranger:
+        await first.start(waits, id="one")
+        await idle_in(first, "one")
+        dead = first.engine.worker
+        kill(first)
+        os.close(worker_of(first)._presence._held.pop(dead))
+        await worker_of(stranger).look()
+        assert worker_of(stranger)._presence.died(dead)
+        stranger.registry.add(waits)
+        await idle_in(stranger, "one")
+        await worker_of(stranger).look()
+        assert not worker_of(stranger)._presence.died(dead)
+
+
 async def test_a_worker_that_lost_its_lease_begins_again_under_a_new_name(monkeypatch):
     monkeypatch.setattr(reprise.runtime.worker, "LEASE", 0.03)
     clock = VirtualClock()

@@ -216,7 +216,10 @@ class Post:
         return path if len(path.encode()) <= _LONGEST_ADDRESS else f"/proc/self/fd/{self._directory}/{name}"
 
     def _list_others(self) -> list[str]:
-        changed_at = self._folder.stat().st_mtime_ns
+        try:
+            changed_at = self._folder.stat().st_mtime_ns
+        except FileNotFoundError:
+            return []  # somebody removed the folder, and with it everybody's address
         if changed_at != self._listed_at:
             names = [path.name for path in self._folder.glob("*.sock")]
             self._others = [name for name in names if name != self.name]
