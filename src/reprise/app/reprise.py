@@ -18,7 +18,8 @@ from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.ids import Ids
 from reprise.kernel.policy import seconds
 from reprise.runtime.client import RESTING, Client, RunHandle
-from reprise.runtime.engine import Engine, Observer
+from reprise.runtime.engine import Engine
+from reprise.runtime.host import Observer
 from reprise.runtime.middleware import Middleware
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import SideHandler

@@ -40,7 +40,7 @@ from reprise.kernel.ids import Counter
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import History, pause_in
-from reprise.runtime.host import Job
+from reprise.runtime.host import Job, Observer
 from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
@@ -53,9 +53,6 @@ from reprise.stores.store import Store
 
 DEADLINE = "@deadline"
 """Key of the request that the run's own deadline makes; no id of mail begins so."""
-
-Observer = Callable[[str, Sequence[Event]], None]
-"""Called with a run's id and events after they became durable; must not block."""
 
 
 class Engine:
@@ -147,20 +144,10 @@ class Engine:
                 continue  # it left memory; what it still wanted to say is said by whoever goes on
             append = execution.take(self.numbers.new())
             if append is not None:
-                if self.observers:
-                    append.done = self._observed(execution)
                 appends.append(append)
                 self._idle.pop(execution.id, None)
         if appends:
             self.store.log.submit(appends)
-
-    def _observed(self, execution: Execution) -> Callable[[Append], None]:
-        def done(append: Append) -> None:
-            if append.error is None:
-                self.observe(execution.id, append.groups[0].events)
-            execution.committed(append)
-
-        return done
 
     def observe(self, run: str, events: Sequence[Event]) -> None:
         """Show observers what became durable."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from reprise.kernel.arguments import fingerprint
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.errors import (
     BodyError,
@@ -140,7 +141,7 @@ class Execution:
         self, step: Recorded[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], key: str
     ) -> StepFuture:
         """Register a call under ``key``; it starts after the drain, once the run is live."""
-        print = step.arguments.fingerprint(step.name, args, kwargs)
+        print = fingerprint(step.name, args, kwargs)
         if self.prints and (before := self.prints.get(key)) is not None and before != print:
             self._disagree(key, step.name)
         if key in self.waiting or (step.key and key in self.explicit):
@@ -246,14 +247,16 @@ class Execution:
 
     def committed(self, append: Append) -> None:
         """Receive an append that is durable, or was refused."""
+        error, events = append.error, append.groups[0].events
+        if self.host.observers and error is None:
+            self.host.observe(self.id, events)
         for settled in self.acks.popleft():
-            settled(append.error is None)
+            settled(error is None)
         if self.done:
             return
-        if append.error is not None:
-            self.lose(append.error)
+        if error is not None:
+            self.lose(error)
             return
-        events = append.groups[0].events
         if events and events[-1].kind == Kind.RUN_FINISHED:
             self._finished(msgspec.json.decode(events[-1].data, type=Finished))
             return
@@ -304,7 +307,7 @@ class Execution:
         until = 0.0
         count = 0
         while True:
-            if not loop.drain():
+            if loop.ready and not loop.drain():
                 return True
             if loop.poison is not None:
                 raise loop.poison

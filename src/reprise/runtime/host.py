@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reprise.kernel.errors import RepriseError
-from reprise.kernel.events import Finished, Progress
+from reprise.kernel.events import Event, Finished, Progress
 
 if TYPE_CHECKING:
     from reprise.runtime.execution import Execution
+
+
+Observer = Callable[[str, Sequence[Event]], None]
+"""Called with a run's id and events after they became durable; must not block."""
 
 
 class Job:
@@ -58,6 +62,12 @@ class Host(Protocol):
     """What an execution needs of the engine around it. All calls come from the outer loop, outside of drains."""
 
     outer: asyncio.AbstractEventLoop
+
+    observers: list[Observer]
+
+    def observe(self, run: str, events: Sequence[Event]) -> None:
+        """Show observers what became durable."""
+        ...
 
     def now(self) -> int:
         """Return the time in microseconds."""

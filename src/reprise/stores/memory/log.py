@@ -67,7 +67,8 @@ class MemoryLog:
                     mark = 0
             if group.run is not None:
                 self.runs.apply(group.run)
-        append.versions = tuple([self.heads.get(g.stream, NO_STREAM).version for g in append.groups])
+        heads = self.heads
+        append.versions = tuple([heads.get(g.stream, NO_STREAM).version for g in append.groups])
         if position != before:
             append.position = self._end = position
         self.counters["appends"] += 1
