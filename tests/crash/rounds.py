@@ -200,6 +200,18 @@ class Round:
             msgspec.json.decode(data, type=Owned).token for data in self._column("data", run, Kind.RUN_OWNED)
         )
 
+    def unfinished(self) -> str:
+        """Return the rows of the runs that have not ended and who still owns a lease: why nothing goes on."""
+        connection = sqlite3.connect(f"file:{self.folder / client_main.DATABASE}?mode=ro", uri=True)
+        try:
+            runs = connection.execute(
+                "SELECT id, workflow, status, owner, due_at, error FROM runs WHERE ended = 0"
+            )
+            locks = sorted(path.name for path in self.folder.glob(f"{client_main.DATABASE}.workers/*"))
+            return "\n".join(map(str, [*runs.fetchmany(20), *locks]))
+        finally:
+            connection.close()
+
     def _column(self, column: str, run: str, kind: Kind) -> list[Any]:
         connection = sqlite3.connect(f"file:{self.folder / client_main.DATABASE}?mode=ro", uri=True)
         try:
@@ -215,7 +227,9 @@ class Round:
         """Look until it holds; what is looked at are files that other processes write."""
         until = time.monotonic() + PATIENCE
         while not holds():
-            assert time.monotonic() < until, f"waited {PATIENCE} s for {what}:\n{self.said()}"
+            assert time.monotonic() < until, (
+                f"waited {PATIENCE} s for {what}:\n{self.said()}\n{self.unfinished()}"
+            )
             time.sleep(0.002)
 
     # ---------------------------------------------------------------- the end

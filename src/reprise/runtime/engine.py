@@ -350,6 +350,9 @@ class Engine:
     def _start_child(self, job: Job) -> None:
         """Start a child run in the same commit as the note of it; or, after a take-over, wait for the one there is."""
         parent, workflow = job.execution, job.step
+        self.registry.add(
+            workflow
+        )  # also of a child that an owner before started: it may need a new owner, too
         if job.key in parent.children:
             return
         id = child_id(parent.id, job.key)
@@ -359,7 +362,6 @@ class Engine:
             parent.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(encode_error(error)), 0)
             return
         parent.children[job.key] = id
-        self.registry.add(workflow)
         started, group = (job.context or parent.context).run(
             opening,
             self,
