@@ -14,7 +14,8 @@ from tests.crash import flows
 from tests.crash.ledger import Finished, Helped, Ledger, Sent, Started, lines
 from tests.crash.worker_main import DATABASE
 
-from reprise import Reprise, RunEnded
+from reprise import Reprise, ResultTimeout, RunEnded
+from reprise.kernel import events as ended
 from reprise.stores.sqlite import SQLiteStore
 
 PROMISED = "promised.jsonl"
@@ -81,13 +82,23 @@ class Client:
 
     async def _wait(self, run: str) -> None:
         while True:
-            finished = await self._app.client.wait(run, settled=True)
+            finished = await self._end_or_rest(run)
             if finished.status in ("completed", "failed", "cancelled"):
                 self._promised.write(Finished(run, finished.status, bytes(finished.value)))
                 return
             self._promised.write(Helped(run, finished.status))
             await self._app.client.resume(run)
             await asyncio.sleep(0.05)
+
+    async def _end_or_rest(self, run: str) -> ended.Finished:
+        """Wait until a run has ended or rests, or waits for a child that rests: one killed too often needs attention."""
+        client = self._app.client
+        while True:
+            try:
+                return await client.wait(run, 1, settled=True)
+            except ResultTimeout:
+                for resting in await client.resting(run):
+                    return ended.Finished(resting.status)
 
 
 async def act(options: Options) -> None:

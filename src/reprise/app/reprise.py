@@ -17,7 +17,7 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.ids import Ids
 from reprise.kernel.policy import seconds
-from reprise.runtime.client import RESTING, Client, RunHandle
+from reprise.runtime.client import Client, RunHandle
 from reprise.runtime.engine import Engine
 from reprise.runtime.host import Observer
 from reprise.runtime.middleware import Middleware
@@ -225,8 +225,8 @@ class Reprise:
     async def resume(self, id: str, workflow: Workflow[..., Any] | None = None) -> RunHandle[Any]:
         """Let a run that exists go on, here if nobody else executes it, and return its handle.
 
-        One that rests (paused, stranded, needs attention) is told so through its inbox. ``workflow`` is the code to
-        go on with; it may also have been given as one of ``workflows``.
+        One that rests (paused, stranded, needs attention) is told so through its inbox, and so are its children that
+        rest. ``workflow`` is the code to go on with; it may also have been given as one of ``workflows``.
 
         Raises:
             RunNotFound: there is no such run.
@@ -234,7 +234,7 @@ class Reprise:
         if workflow is not None:
             self.registry.add(workflow)
         row = await self.client.row(id)
-        if row.status in RESTING:
+        if await self.client.resting(id):
             await self.client.resume(id)
         await self._adopt(id)
         return self.handle(id, workflow or self.registry.get(row.workflow))

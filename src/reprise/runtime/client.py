@@ -124,12 +124,21 @@ class Client:
         await self._mail(run, Kind.PAUSE_SENT, self._ids.new())
 
     async def resume(self, run: str) -> None:
-        """Let a paused, stranded or poisoned run be taken up again.
+        """Let a paused, stranded or poisoned run be taken up again, and those of its descendants that rest.
 
         Raises:
             RunNotFound, RunEnded: nothing was sent.
         """
+        for resting in await self.resting(run):
+            if resting.id != run:
+                await self._mail(resting.id, Kind.RESUME_SENT, self._ids.new())
         await self._mail(run, Kind.RESUME_SENT, self._ids.new())
+
+    async def resting(self, run: str) -> list[RunRow]:
+        """Return those of a run and its descendants that rest: paused, stranded, in need of attention."""
+        where = RunFilter(prefix=run, status=sorted(RESTING))
+        rows = await self._store.runs.find(where, limit=1000, newest_first=False)
+        return [row for row in rows if is_of(row, run)]
 
     async def _mail(self, run: str, kind: Kind, id: str, data: bytes = b"") -> None:
         now = self._clock.now()
@@ -218,6 +227,13 @@ class Client:
             if ended:
                 return
             await self._store.signal.wait(stream, LOOK_AGAIN)
+
+
+def is_of(row: RunRow, run: str) -> bool:
+    """Tell whether a row is ``run`` or one of its descendants, whose ids are their parent's and the key of the call."""
+    if run in (row.id, row.parent):
+        return True
+    return row.parent is not None and row.parent.startswith((f"{run}:", f"{run}/"))
 
 
 class RunHandle(Generic[T]):

@@ -39,7 +39,7 @@ from reprise.kernel.failures import encode_error
 from reprise.kernel.ids import Counter
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
-from reprise.runtime.history import History, pause_in
+from reprise.runtime.history import DEADLINE, History, pause_in
 from reprise.runtime.host import Job, Observer
 from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
@@ -50,9 +50,6 @@ from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange, append, enlist, outcome
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
-
-DEADLINE = "@deadline"
-"""Key of the request that the run's own deadline makes; no id of mail begins so."""
 
 
 class Engine:
@@ -100,6 +97,8 @@ class Engine:
         self.stopping = False
         self.orphans: set[str] = set()
         """Runs that left memory because the store failed, not because another worker owns them."""
+        self.unread: set[str] = set()
+        """Runs in memory whose mail could not be read because the store failed."""
         self.counters = {"started": 0, "taken": 0, "finished": 0, "parked": 0, "stranded": 0, "lost": 0}
 
     def start(self) -> None:
@@ -454,22 +453,39 @@ class Engine:
             self._spawn(self._bring(run))
 
     async def _bring(self, run: str) -> None:
+        execution = self.executions.get(run)
         try:
-            execution = self.executions.get(run)
-            while execution is not None and not execution.done and execution.live:
-                self._tapped.discard(run)
-                records = await self.store.log.read(inbox_stream(run), execution.inbox_version)
-                if not records:
-                    if run in self._tapped:
-                        continue  # it came while we read
-                    break
-                pause = pause_in(records, execution.seen)
-                execution.receive(records)
-                if pause is not None:
-                    await self._pause(execution, pause)
+            if execution is not None:
+                await self._read_mail(execution)
+        except StoreError:
+            self.unread.add(run)
+            raise
         finally:
             self._reading.discard(run)
-            self._tapped.discard(run)
+            # Tapped for the run's next life here, which began while we still read for this one?
+            tapped = run in self._tapped and run not in self._starting
+            if tapped or self.executions.get(run) is not execution:
+                self._tapped.discard(run)
+                self.bring_mail(run)
+
+    async def _read_mail(self, execution: Execution) -> None:
+        inbox = inbox_stream(execution.id)
+        while not execution.done and execution.live:
+            self._tapped.discard(execution.id)
+            records = await self.store.log.read(inbox, execution.inbox_version)
+            if not records:
+                if execution.id in self._tapped:
+                    continue  # it came while we read
+                return
+            pause = pause_in(records, execution.seen)
+            execution.receive(records)
+            if pause is not None:
+                await self._pause(execution, pause)
+                return
+            # What is recorded here says that the run is not due. Mail that came before that is durable has made it due
+            # in vain, so only a look after it is the last.
+            if execution.marked and not execution.done:
+                await execution.written()
 
     # ---------------------------------------------------------------- leaving memory
 
@@ -515,7 +531,8 @@ class Engine:
         if execution.done:
             return False
         if not execution.idle or execution.version != version:
-            execution.alter(status=RunStatus.RUNNING, owner=self.worker, due_at=None)  # it went on meanwhile
+            # It went on meanwhile. It stays due, for mail may have made it so.
+            execution.alter(status=RunStatus.RUNNING, owner=self.worker)
             return False
         execution.evict()
         self.ended_quietly(execution)

@@ -38,7 +38,7 @@ from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
 from reprise.runtime.ending import caller, child_error, ends_elsewhere, failed, instead, outcome_of, stuck
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
-from reprise.runtime.history import History
+from reprise.runtime.history import DEADLINE, History
 from reprise.runtime.host import Host, Job
 from reprise.runtime.loop import SLICE, RunLoop
 from reprise.runtime.mailbox import Mailboxes
@@ -218,6 +218,12 @@ class Execution:
         self.extra.append(opening)
         self.after.append(settled)
         self._mark()
+
+    def written(self) -> asyncio.Future[bool]:
+        """Return a future of whether what is to be appended now, or next, was written."""
+        future: asyncio.Future[bool] = self.host.outer.create_future()
+        self.after.append(lambda written: None if future.done() else future.set_result(written))
+        return future
 
     def alter(self, **fields: Any) -> RunChange:
         """Change the run's row in the index with the next append."""
@@ -441,7 +447,7 @@ class Execution:
     def due_at(self) -> int | None:
         """Return when somebody must look at the run although no mail came, microseconds."""
         due = [round(handle.due * MICROSECONDS) for handle in self.loop.timers.values()]
-        if self.started.deadline and "deadline" not in self.seen:
+        if self.started.deadline and DEADLINE not in self.seen:
             due.append(self.started.deadline)
         return min(due, default=None)
 
@@ -579,7 +585,10 @@ class Execution:
         self._forget()
 
     def _forget(self) -> None:
-        """Break the cycles, so that memory comes back without the cycle collector."""
+        """Break the cycles, so that memory comes back without the cycle collector; nothing more will be written."""
+        after, self.after = self.after, []
+        for settled in after:
+            settled(False)
         if self.settled is not None and not self.settled.done():
             self.settled.set_result(None)
         self.waiting.clear()

@@ -11,6 +11,8 @@ from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import ChildStarted, Finished, Kind, Owned, Record, Retrying, Started
 
 STEP_KINDS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED})
+DEADLINE = "@deadline"
+"""Key of the request that the run's own deadline makes; no id of mail begins so."""
 POISON = 5
 """Take-overs without progress after which a run needs attention."""
 

@@ -65,12 +65,12 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         return None  # it has ended, or another worker took it since the row was read
     try:
         history = read_history(row.id, await log.read(stream))
-        mail = await log.read(inbox_stream(row.id))
+        poisoned = history.owned >= POISON
+        mail = await log.read(inbox_stream(row.id)) if poisoned or history.paused else []
     except StoreCorrupt as error:
         await _needs_attention(engine, row, head, str(error))
         return None
-    poisoned = history.owned >= POISON
-    resumed = wishes(history, mail) if poisoned or history.paused else []
+    resumed = wishes(history, mail)
     if poisoned and not resumed:
         reason = f"taken over {POISON} times without progress: it may kill its workers"
         await _needs_attention(engine, row, head, reason, mail)
@@ -80,7 +80,8 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         return None
     owner = await _own(engine, row, head, history, resumed)
     try:
-        return engine.enter(workflow, row.id, owner.token, history, bool(mail))
+        # From the take-over on the run is not due, so mail that came before it is looked for after it.
+        return engine.enter(workflow, row.id, owner.token, history, has_mail=True)
     except NonDeterminismError as error:
         await _release(
             engine, row.id, owner, status=RunStatus.STRANDED, owner=None, due_at=None, error=str(error)

@@ -14,6 +14,7 @@ from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.kernel.errors import StoreError
 from reprise.kernel.ids import Ids
 from reprise.kernel.machine import RunStatus
+from reprise.runtime.client import is_of
 from reprise.runtime.engine import Engine
 from reprise.runtime.presence import Presence
 from reprise.stores.lease import Grant
@@ -165,7 +166,7 @@ class Worker:
     async def look(self) -> bool:
         """Look once: take due runs, bring mail, let long waits go; True when there is more to take."""
         await self._park_idle()
-        await self._retry_orphans()
+        await self._retry()
         room = self._engine.max_loaded - len(self._engine.executions)
         if room <= 0:
             for execution in self._engine.idle()[:BATCH]:
@@ -274,20 +275,20 @@ class Worker:
                 break
             await self._engine.park(execution)
 
-    async def _retry_orphans(self) -> None:
-        for run in list(self._engine.orphans):
+    async def _retry(self) -> None:
+        """Look again after runs whose store failed us: those we may own without having them, and unread mail."""
+        engine = self._engine
+        unread, engine.unread = engine.unread, set()
+        for run in unread:
+            engine.bring_mail(run)
+        for run in list(engine.orphans):
             rows = await self._store.runs.find(RunFilter(prefix=run), limit=1, newest_first=False)
-            self._engine.orphans.discard(run)
             if rows and rows[0].id == run and rows[0].owner == self.id:
                 await self._try(rows[0])
+                if run not in engine.executions:
+                    continue  # something of ours is still on its way: it stays an orphan
+            engine.orphans.discard(run)
 
     def statistics(self) -> dict[str, int | str]:
         """Return the engine's counts and the worker's name."""
         return {"worker": self.id, **self._engine.statistics()}
-
-
-def is_of(row: RunRow, run: str) -> bool:
-    """Tell whether a row is ``run`` or one of its descendants, whose ids are their parent's and the key of the call."""
-    if run in (row.id, row.parent):
-        return True
-    return row.parent is not None and row.parent.startswith((f"{run}:", f"{run}/"))

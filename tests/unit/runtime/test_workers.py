@@ -188,8 +188,7 @@ async def test_who_cannot_take_the_run_of_a_dead_worker_leaves_the_sign_of_its_d
         assert worker_of(stranger)._presence.died(dead)
         stranger.registry.add(waits)
         await idle_in(stranger, "one")
-        await worker_of(stranger).look()
-        assert not worker_of(stranger)._presence.died(dead)
+        await until(lambda: not worker_of(stranger)._presence.died(dead))
 
 
 async def test_a_worker_that_lost_its_lease_begins_again_under_a_new_name(monkeypatch):
