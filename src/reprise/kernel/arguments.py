@@ -228,8 +228,19 @@ class Arguments:
         """Return 63 bits that stand for a name and arguments, the same in every process; never 0, never fails.
 
         Arguments of a step are compared, not stored, so a value of a class that JSON does not know (a client, ``self``)
-        contributes the full name of its class and nothing else. Sets and keys are sorted. No address and no ``repr`` enters.
+        contributes the full name of its class and nothing else. Sets and keys are sorted. No address and no ``repr``
+        enters. Whether an argument was given by position or by name makes no difference.
+
+        >>> def save(n, path): ...
+        >>> of = Arguments(save).fingerprint
+        >>> of("save", (1, "x"), {}) == of("save", (1,), {"path": "x"}) == of("save", (), {"path": "x", "n": 1})
+        True
         """
+        if kwargs:
+            positional, rest = self.parameters.positional, dict(kwargs)
+            while len(args) < len(positional) and positional[len(args)] in rest:
+                args = (*args, rest.pop(positional[len(args)]))
+            kwargs = rest
         return fingerprint(name, args, kwargs)
 
 

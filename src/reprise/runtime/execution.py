@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from reprise.kernel.arguments import fingerprint
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.errors import (
     BodyError,
@@ -141,7 +140,7 @@ class Execution:
         self, step: Recorded[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], key: str
     ) -> StepFuture:
         """Register a call under ``key``; it starts after the drain, once the run is live."""
-        print = fingerprint(step.name, args, kwargs)
+        print = step.arguments.fingerprint(step.name, args, kwargs)
         if self.prints and (before := self.prints.get(key)) is not None and before != print:
             self._disagree(key, step.name)
         if key in self.waiting or (step.key and key in self.explicit):
