@@ -8,7 +8,7 @@ the append.
 
 Guarantees (proved by ``reprise.testing.LogSuite`` over every keeper)
     - atomic over all groups of an append; conditions are checked in the commit's own transaction
-    - versions of a stream are 1, 2, 3 … without a hole
+    - versions of a stream are 1, 2, 3 … without a hole; ``trim`` takes away the oldest and nothing else
     - positions only grow, are never re-used (also not after ``drop`` of the newest), and become visible in order: a
       reader that has seen position p never later finds a new record below p
     - a fenced stream accepts only the token of its current holder
@@ -48,6 +48,11 @@ class RunChange(msgspec.Struct, gc=False, omit_defaults=True):
     tags: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     error: str | msgspec.UnsetType = msgspec.UNSET
     """Short text of why it failed or is stranded."""
+    since: int | msgspec.UnsetType = msgspec.UNSET
+    """Version of ``run/<id>`` after which replay reads: where its generation begins."""
+    generation: int | msgspec.UnsetType = msgspec.UNSET
+    warning: str | msgspec.UnsetType = msgspec.UNSET
+    """What somebody should know about a run that goes on, '' = nothing."""
     at: int = 0
     """Time of the change; becomes ``created_at`` when the row is new, ``updated_at`` always."""
 
@@ -123,6 +128,14 @@ class Log(Protocol):
 
     async def lookup(self, stream: str, append: int) -> int | None:
         """Return the version of the first record that append wrote in that stream, None if it wrote none."""
+        ...
+
+    async def trim(self, stream: str, through: int) -> int:
+        """Delete a stream's records up to version ``through``, but never its newest; return how many went.
+
+        What is left keeps its versions: they begin after the last one deleted, reading from before that begins there,
+        and that none is missing is checked from there on.
+        """
         ...
 
     async def drop(self, stream: str) -> int:

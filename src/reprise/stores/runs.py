@@ -28,6 +28,11 @@ class RunRow(msgspec.Struct, frozen=True):
     error: str = ""
     token: int = 0
     """Current token of ``run/<id>``."""
+    since: int = 0
+    """Version of ``run/<id>`` after which replay reads."""
+    generation: int = 0
+    """How often the run has gone on as a new one."""
+    warning: str = ""
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):

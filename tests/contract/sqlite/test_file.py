@@ -13,8 +13,10 @@ import pytest
 from reprise.kernel.events import Event
 from reprise.stores.log import Append, Group, RunChange, append, enlist
 from reprise.stores.queue import Task
+from reprise.stores.runs import RunFilter
 from reprise.stores.sqlite import SQLiteStore, database, signal as signals, watch
 from reprise.stores.sqlite.ledger import RECORDS_PER_DROP
+from reprise.stores.sqlite.rows import sealed
 
 START = RunChange("r", status="running", workflow="w", tags={"a": "b"}, at=1)
 
@@ -34,11 +36,16 @@ async def test_a_file_of_each_older_schema_is_upgraded(path: Path, version: int)
         connection.executescript(script)
         connection.execute(f"PRAGMA user_version = {number}")
     connection.execute(f"PRAGMA application_id = {database.APPLICATION_ID}")
+    old = ("old", "flow", "waiting", 1, 2, None, "w", 3, "b", '{"team":"ü"}', "", 0)
+    connection.execute(f"INSERT INTO runs VALUES ({','.join('?' * 13)})", sealed(old))
+    connection.execute("INSERT INTO run_tags VALUES ('team', 'ü', 1, 'old')")
     connection.close()
     store = SQLiteStore(path, synchronous="OFF")
     await store.start()
     await fill(store)
     assert await store.verify() == []
+    (row,) = await store.runs.find(RunFilter(tags={"team": "ü"}))
+    assert (row.id, row.workflow, row.status, row.owner, row.due_at) == ("old", "flow", "waiting", "w", 3)
     await store.stop()
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA user_version").fetchone()[0] == database.migrations()[-1][0]
@@ -64,6 +71,7 @@ async def test_a_failed_upgrade_changes_nothing(path: Path, monkeypatch: pytest.
         ("DELETE FROM streams WHERE name = 'side'", "belongs to no stream"),
         ("UPDATE streams SET closed = 1 WHERE name = 'side'", "side"),
         ("UPDATE runs SET status = 'completed'", "runs"),
+        ("INSERT INTO trims VALUES (2, 3, 0)", "trims"),
         ("DELETE FROM runs", "names the run r"),
         ("UPDATE leases SET token = 99", "leases"),
         ("UPDATE tasks SET state = 'done'", "tasks"),

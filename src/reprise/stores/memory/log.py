@@ -26,6 +26,8 @@ class MemoryLog:
         self.counters = {"appends": 0, "commits": 0, "refused": 0}
         self._all: list[Record] = []
         self._streams: dict[str, list[Record]] = {}
+        self._gone: set[int] = set()
+        """Positions in ``_all`` of deleted records, until there are enough of them to be worth a new list."""
         self._end = 0
         self._answers: list[Append] = []
 
@@ -57,10 +59,12 @@ class MemoryLog:
             stream, mark = group.stream, append.id
             if group.events:
                 rows = self._streams.setdefault(stream, [])
+                version = rows[-1].version if rows else 0
                 for e in group.events:
                     position += 1
+                    version += 1
                     row = Record(
-                        position, stream, len(rows) + 1, e.kind, e.at, e.key, e.data, e.print, e.took, mark
+                        position, stream, version, e.kind, e.at, e.key, e.data, e.print, e.took, mark
                     )
                     rows.append(row)
                     self._all.append(row)
@@ -81,20 +85,25 @@ class MemoryLog:
     async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
         """Return a stream's records with version > ``after``, in order."""
         self._check_open()
-        return self._streams.get(stream, [])[after : None if limit is None else after + limit]
+        rows = self._streams.get(stream)
+        if rows is None:
+            return []
+        start = max(0, after + 1 - rows[0].version)
+        return rows[start : None if limit is None else start + limit]
 
     async def scan(self, after: int = 0, limit: int = 1000, prefix: str = "") -> list[Record]:
         """Return records of all streams (whose name starts with ``prefix``) with position > ``after``, in order."""
         self._check_open()
         start = bisect_right(self._all, after, key=_position)
-        if not prefix:
+        if not prefix and not self._gone:
             return self._all[start : start + limit]
         found: list[Record] = []
         for index in range(start, len(self._all)):
             if len(found) == limit:
                 break
-            if self._all[index].stream.startswith(prefix):
-                found.append(self._all[index])
+            row = self._all[index]
+            if row.stream.startswith(prefix) and row.position not in self._gone:
+                found.append(row)
         return found
 
     async def head(self, stream: str) -> Head:
@@ -115,23 +124,40 @@ class MemoryLog:
                 return row.version
         return None
 
+    async def trim(self, stream: str, through: int) -> int:
+        """Delete a stream's records up to version ``through``, but never its newest; return how many went."""
+        self._check_open()
+        rows = self._streams.get(stream)
+        if rows is None:
+            return 0
+        gone = rows[: max(0, min(through + 1 - rows[0].version, len(rows) - 1))]
+        del rows[: len(gone)]
+        self._forget(gone)
+        return len(gone)
+
     async def drop(self, stream: str) -> int:
         """Delete a stream and its entry in the run index; return how many records went."""
         self._check_open()
         gone = self._streams.pop(stream, [])
         self.heads.pop(stream, None)
-        if gone:
-            self._all = [row for row in self._all if row.stream != stream]
+        self._forget(gone)
         if stream.startswith(run_stream("")):
             self.runs.forget(stream.removeprefix(run_stream("")))
         return len(gone)
+
+    def _forget(self, rows: Sequence[Record]) -> None:
+        """Take records out of the list of all; a new list for each few would cost as much as all there are."""
+        self._gone.update([row.position for row in rows])
+        if 2 * len(self._gone) >= len(self._all):
+            self._all = [row for row in self._all if row.position not in self._gone]
+            self._gone.clear()
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters; ``records`` and ``bytes`` are those held now."""
         return {
             **self.counters,
-            "records": len(self._all),
-            "bytes": sum(len(row.data) for row in self._all),
+            "records": len(self._all) - len(self._gone),
+            "bytes": sum(len(row.data) for rows in self._streams.values() for row in rows),
             "streams": len(self._streams),
         }
 

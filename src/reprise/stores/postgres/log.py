@@ -11,6 +11,9 @@ from reprise.stores.postgres.connections import Pool
 from reprise.stores.postgres.rows import to_record, to_stream
 from reprise.stores.postgres.writer import SQL, Writer
 
+RECORDS_PER_TRIM = 1000
+"""Records that one statement trims, so that nobody waits long for the stream."""
+
 
 class PostgresLog:
     """One append-only log of many streams in one schema.
@@ -57,6 +60,18 @@ class PostgresLog:
     async def lookup(self, stream: str, append: int) -> int | None:
         """Return the version of the first record that append wrote in that stream, None if it wrote none."""
         return await self._pool.run(lambda c: c.fetchval(SQL["lookup"], stream, append))
+
+    async def trim(self, stream: str, through: int) -> int:
+        """Delete a stream's records up to version ``through``, but never its newest; return how many went.
+
+        A thousand per commit. Should the process die in between, the stream was trimmed by so much less.
+        """
+        gone = 0
+        while some := await self._pool.run(
+            lambda c: c.fetchval(SQL["trim"], stream, through, RECORDS_PER_TRIM)
+        ):
+            gone += some
+        return gone
 
     async def drop(self, stream: str) -> int:
         """Delete a stream and its entry in the run index; return how many records went. Positions stay used up."""

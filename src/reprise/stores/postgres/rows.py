@@ -49,7 +49,7 @@ def to_stream(stream: str, rows: list[Row], after: int, limit: int | None) -> li
     Raises ``StoreCorrupt`` when a checksum is wrong, a version is missing, or the end is not where the head says.
     """
     records = [to_record(stream, row) for row in rows if row["position"] is not None]
-    expected = after + 1
+    expected = max(after, rows[0]["trimmed"] if rows else 0) + 1
     for record in records:
         if record.version != expected:
             raise _missing(stream, record.version, expected)

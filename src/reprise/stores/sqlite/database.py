@@ -19,6 +19,7 @@ from reprise.kernel.errors import (
     StoreUnreachable,
     UnsupportedFileSystem,
 )
+from reprise.stores.sqlite.rows import checksum
 
 APPLICATION_ID = 0x52505253
 """``RPRS``: marks a database file as ours."""
@@ -71,10 +72,12 @@ Connect = Callable[[str], Connection]
 
 
 def connect(uri: str) -> Connection:
-    """Open a connection with Python's own ``sqlite3``."""
-    return sqlite3.connect(
+    """Open a connection with Python's own ``sqlite3``; ``seal(…)`` in SQL is the checksum of a row's columns."""
+    connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
     )
+    connection.create_function("seal", -1, lambda *row: checksum(row), deterministic=True)
+    return connection
 
 
 def open_writer(path: Path, connect: Connect, synchronous: str, busy: float) -> Connection:

@@ -14,7 +14,7 @@ from reprise.kernel.errors import AppendRefused, CodecError, StoreCorrupt, Store
 from reprise.stores.conditions import NO_STREAM, admit, streams_of
 from reprise.stores.log import ANY, Append, Group, Head
 from reprise.stores.sqlite.database import Connection
-from reprise.stores.sqlite.rows import broken_row, checksum, is_sealed, missing_records, sealed
+from reprise.stores.sqlite.rows import broken_row, check_row, checksum, is_sealed, missing_records, sealed
 from reprise.stores.sqlite.run_rows import RunRows
 from reprise.stores.sqlite.statements import Statements
 
@@ -24,7 +24,7 @@ RECORD_WIDTH = 11
 KNOWN_STREAMS = 100_000
 """Heads kept in memory; beyond it all are forgotten and read again."""
 RECORDS_PER_DROP = 1000
-"""Records that one job deletes, so that nobody waits long for a turn."""
+"""Records that one job deletes or trims, so that nobody waits long for a turn."""
 VERSIONS_PER_HEAD_ROW = 64
 """A stream's row is written again at least this often, so that lost records at its end are noticed."""
 
@@ -130,21 +130,49 @@ class Ledger:
             self._flat.clear()
         self.runs.flush()
 
-    def hide(self, name: str) -> tuple[int, int]:
-        """Begin to drop a stream: nobody finds it or its run's row any more; return its number and its version."""
+    def trim(self, name: str, through: int) -> int:
+        """Delete some of a stream's oldest records, up to version ``through`` in the end; return how many."""
+        head = self._know(name)
+        stream = self._streams.get(name)
+        if stream is None:
+            return 0
+        begin = self._trimmed(stream.id)
+        end = min(through, head.version - 1, begin + RECORDS_PER_DROP)
+        if end <= begin:
+            return 0
+        self._connection.execute(SQL["trim_records"], (stream.id, end))
+        self._connection.execute(SQL["set_trimmed"], sealed((stream.id, end)))
+        return end - begin
+
+    def _trimmed(self, id: int) -> int:
+        row = self._connection.execute(SQL["trimmed"], (id,)).fetchone()
+        if row is None:
+            return 0
+        check_row("trims", str(id), row)
+        return row[1]
+
+    def _know(self, name: str) -> Head:
         if name not in self._heads:
             self._load([name])
             if name in self._broken:
                 raise self._broken[name]
-        head, stream = self._heads.pop(name, NO_STREAM), self._streams.pop(name, None)
+        return self._heads.get(name, NO_STREAM)
+
+    def hide(self, name: str) -> tuple[int, int]:
+        """Begin to drop a stream: nobody finds it or its run's row any more; return its number and its count."""
+        head = self._know(name)
+        self._heads.pop(name, None)
+        stream = self._streams.pop(name, None)
         if stream is None:
             return 0, 0
         self._changed.pop(name, None)
+        count = head.version - self._trimmed(stream.id)
+        self._connection.execute(SQL["forget_trimmed"], (stream.id,))
         self._connection.execute(SQL["keep_position"], (self._position,))
         self._connection.execute(SQL["hide_stream"], (f"~dropped/{stream.id}", stream.id))
         if name.startswith("run/"):
             self.runs.drop(name[4:])
-        return stream.id, head.version
+        return stream.id, count
 
     def clear_hidden(self, id: int) -> bool:
         """Delete some records of a hidden stream, at last itself; return whether there are more."""

@@ -54,6 +54,16 @@ class SQLiteLog:
         """Return the version of the first record that append wrote in that stream, None if it wrote none."""
         return await self._readers.read(lambda connection: _lookup(connection, stream, append))
 
+    async def trim(self, stream: str, through: int) -> int:
+        """Delete a stream's records up to version ``through``, but never its newest; return how many went.
+
+        A thousand per commit. Should the process die in between, the stream was trimmed by so much less.
+        """
+        gone = 0
+        while some := await self._writer.submit(lambda transaction: transaction.ledger.trim(stream, through)):
+            gone += some
+        return gone
+
     async def drop(self, stream: str) -> int:
         """Delete a stream and its entry in the run index; return how many records went. Positions stay used up.
 
@@ -62,13 +72,13 @@ class SQLiteLog:
         """
 
         def begin(transaction: Transaction) -> tuple[int, int, bool]:
-            id, version = transaction.ledger.hide(stream)
-            return id, version, bool(id) and transaction.ledger.clear_hidden(id)
+            id, count = transaction.ledger.hide(stream)
+            return id, count, bool(id) and transaction.ledger.clear_hidden(id)
 
-        id, version, more = await self._writer.submit(begin)
+        id, count, more = await self._writer.submit(begin)
         if more:
             await self._clear(id)
-        return version
+        return count
 
     async def clear_dropped(self) -> None:
         """Delete what is left of streams whose drop was interrupted."""
@@ -88,9 +98,12 @@ def _read(connection: Connection, stream: str, after: int, limit: int | None) ->
     rows = connection.execute(SQL["read"], parameters).fetchall()
     if not rows:
         return []
-    id, kept, token, closed, crc = rows[0][:5]
+    id, kept, token, closed, crc, through, trim_crc = rows[0][:7]
     check_row("streams", stream, (id, stream, kept, token, closed, crc))
-    records = [to_record(stream, row[5:]) for row in rows if row[5] is not None]
+    if through is not None:
+        check_row("trims", stream, (id, through, trim_crc))
+        after = max(after, through)
+    records = [to_record(stream, row[7:]) for row in rows if row[7] is not None]
     expected = after + 1
     for record in records:
         if record.version != expected:

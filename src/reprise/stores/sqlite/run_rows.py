@@ -17,7 +17,8 @@ from reprise.stores.sqlite.statements import Statements
 SQL = Statements("runs.sql")
 
 (ID, WORKFLOW, STATUS, CREATED_AT, UPDATED_AT, PARENT, OWNER, DUE_AT, BUILD, TAGS, ERROR, ENDED) = range(12)
-_WIDTH = 13
+(SINCE, GENERATION, WARNING) = range(12, 15)
+_WIDTH = 16
 _KNOWN_RUNS = 50_000
 
 _tags_to_text = msgspec.json.Encoder(order="deterministic").encode
@@ -33,9 +34,21 @@ def to_run_row(row: tuple[Any, ...]) -> RunRow:
     """Return the columns of ``runs`` and the stream's token as a value; raises ``StoreCorrupt``."""
     *columns, token = row
     check_row("runs", columns[ID], tuple(columns))
-    id, workflow, status, created, updated, parent, owner, due, build, tags, error, _, _ = columns
+    id, workflow, status, created, updated, parent, owner, due, build, tags, error, _, *life, _ = columns
     return RunRow(
-        id, workflow, status, created, updated, parent, owner, due, build, tags_of(tags), error, token or 0
+        id,
+        workflow,
+        status,
+        created,
+        updated,
+        parent,
+        owner,
+        due,
+        build,
+        tags_of(tags),
+        error,
+        token or 0,
+        *life,
     )
 
 
@@ -79,7 +92,7 @@ class RunRows:
         """Fold a change into its run's row."""
         row = self._known.get(change.id)
         if row is None:
-            columns = [change.id, "", "pending", change.at, 0, None, None, None, "", "{}", "", 0]
+            columns = [change.id, "", "pending", change.at, 0, None, None, None, "", "{}", "", 0, 0, 0, ""]
             row = self._known[change.id] = _Row(columns, new=True)
         columns = row.columns
         columns[UPDATED_AT] = change.at
@@ -102,6 +115,15 @@ class RunRows:
             row.whole = True
         if change.tags is not UNSET:
             columns[TAGS] = _tags_to_text(change.tags).decode()
+            row.whole = True
+        if change.since is not UNSET:
+            columns[SINCE] = change.since
+            row.whole = True
+        if change.generation is not UNSET:
+            columns[GENERATION] = change.generation
+            row.whole = True
+        if change.warning is not UNSET and columns[WARNING] != change.warning:
+            columns[WARNING] = change.warning
             row.whole = True
         self._dirty[change.id] = row
 
@@ -143,7 +165,7 @@ class RunRows:
                 inserts += full
                 tags += _tag_rows(row.columns)
             else:
-                _, _, status, _, updated, _, owner, due, _, _, error, ended, crc = full
+                _, _, status, _, updated, _, owner, due, _, _, error, ended, *_, crc = full
                 updates += (id, status, updated, owner, due, error, ended, crc)
             row.new = row.whole = False
             row.old_tags = row.columns[TAGS]

@@ -15,7 +15,7 @@ MOST_PROBLEMS = 1000
 """A file that is worse is not described further."""
 _PAGE = 1000
 
-_TABLES = {"streams": 1, "runs": 0, "leases": 0, "tasks": 2}
+_TABLES = {"streams": 1, "trims": 0, "runs": 0, "leases": 0, "tasks": 2}
 """Tables and the column by which a person knows a row."""
 
 
@@ -43,8 +43,9 @@ def _problems(connection: Connection) -> Iterator[str]:
         for row in connection.execute(SQL[table]).fetchall():
             if not is_sealed(row):
                 yield f"The row of {row[name]} in the table {table} does not match its checksum."
-    for stream, version, count, last in connection.execute(SQL["holes"]).fetchall():
-        yield f"The stream {stream} has {count} records up to version {last} and should have {max(version, last or 0)}."
+    for stream, version, count, last, through in connection.execute(SQL["holes"]).fetchall():
+        wanted = max(version, last or 0) - through
+        yield f"The stream {stream} has {count} records up to version {last} and should have {wanted}."
     for (run,) in connection.execute(SQL["tags_without_run"]).fetchall():
         yield f"A tag names the run {run}, which has no row."
 

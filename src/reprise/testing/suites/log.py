@@ -325,6 +325,63 @@ class LogSuite(KeeperSuite):
             await put(store.log, Group("run/a", token=4), Group("side", [fact()]))
         assert (await store.log.head("side")).version == 0
 
+    # ------------------------------------------------------------ trim
+
+    async def test_trim_takes_the_oldest_and_leaves_versions_as_they_were(
+        self, keeper: Keeper, store: Store
+    ) -> None:
+        """What is left is read, scanned and continued as before; what went is not missed."""
+        await put(store.log, Group("run/a", [fact(bytes([n])) for n in range(1, 8)], 0, token=3, takes=True))
+        await write(store.log, "run/b", b"other")
+        assert await store.log.trim("run/a", 4) == 4
+        for again in (False, True):
+            log = (await keeper.reopen(store) if again else store).log
+            assert [row.version for row in await log.read("run/a")] == [5, 6, 7]
+            assert [row.version for row in await log.read("run/a", 2, 2)] == [5, 6]
+            assert [row.version for row in await log.read("run/a", 5)] == [6, 7]
+            assert await log.read("run/a", 7) == []
+            assert [row.data for row in await log.scan()] == [b"\5", b"\6", b"\7", b"other"]
+            assert await log.head("run/a") == Head(7, 3)
+        assert (await put(log, Group("run/a", [fact()], 7, token=3))).versions == (8,)
+        assert [row.version for row in await log.read("run/a")] == [5, 6, 7, 8]
+
+    async def test_trim_again_takes_only_what_is_left(self, store: Store) -> None:
+        """Trimming less than before changes nothing, and an unknown stream has nothing to lose."""
+        await write(store.log, "run/a", *(bytes([n]) for n in range(6)))
+        counts = [await store.log.trim("run/a", through) for through in (2, 2, 1, 0, -1, 4)]
+        assert counts == [2, 0, 0, 0, 0, 2]
+        assert await store.log.trim("run/none", 9) == 0
+        assert await store.log.head("run/none") == Head()
+
+    async def test_trim_never_takes_the_newest(self, keeper: Keeper, store: Store) -> None:
+        """So a stream keeps its version and the log its end, also over a restart."""
+        done = await put(store.log, Group("run/a", [fact()] * 3, closes=True))
+        assert await store.log.trim("run/a", 99) == 2
+        fresh = await keeper.reopen(store)
+        assert [row.version for row in await fresh.log.read("run/a")] == [3]
+        assert await fresh.log.head("run/a") == Head(3, closed=True)
+        assert await fresh.log.end() == done.position
+        assert await fresh.log.drop("run/a") == 1
+
+    async def test_a_dropped_stream_was_never_trimmed(self, store: Store) -> None:
+        """Its name begins anew at version 1."""
+        await write(store.log, "run/a", b"1", b"2", b"3")
+        await store.log.trim("run/a", 2)
+        assert await store.log.drop("run/a") == 1
+        await write(store.log, "run/a", b"new", b"er")
+        assert [(row.version, row.data) for row in await store.log.read("run/a")] == [(1, b"new"), (2, b"er")]
+
+    async def test_a_long_stream_is_trimmed_while_others_write(self, store: Store) -> None:
+        """However much goes at once, appends find their place, and readers see no hole."""
+        await write(store.log, "run/a", *([b""] * 2500))
+        trimming = asyncio.create_task(store.log.trim("run/a", 2400))
+        while not trimming.done():
+            await write(store.log, "run/a", b"more")
+            versions = [row.version for row in await store.log.read("run/a")]
+            assert versions == list(range(versions[0], versions[-1] + 1))
+        assert await trimming == 2400
+        assert (await store.log.read("run/a", 0, 1))[0].version == 2401
+
     # ------------------------------------------------------------ lookup and drop
 
     async def test_an_append_is_found_by_its_id(self, store: Store) -> None:

@@ -21,12 +21,14 @@ class Stream(msgspec.Struct):
     """What the model knows of one stream."""
 
     data: list[bytes] = []
+    """Of all versions, also those that are gone."""
     token: int = 0
     closed: bool = False
+    trimmed: int = 0
 
     def copy(self) -> Stream:
         """Return an independent copy."""
-        return Stream(list(self.data), self.token, self.closed)
+        return Stream(list(self.data), self.token, self.closed, self.trimmed)
 
 
 class LogModel:
@@ -49,7 +51,16 @@ class LogModel:
     def drop(self, name: str) -> int:
         """Forget a stream."""
         self.order = [entry for entry in self.order if entry[0] != name]
-        return len(self.streams.pop(name, Stream()).data)
+        gone = self.streams.pop(name, Stream())
+        return len(gone.data) - gone.trimmed
+
+    def trim(self, name: str, through: int) -> int:
+        """Forget the oldest of a stream."""
+        stream = self.streams.get(name, Stream())
+        gone = stream.data[stream.trimmed : min(through, len(stream.data) - 1)]
+        stream.trimmed += len(gone)
+        self.order = [entry for entry in self.order if entry[0] != name or entry[1] not in gone]
+        return len(gone)
 
     @staticmethod
     def _apply(streams: dict[str, Stream], order: list[tuple[str, bytes]], group: Group) -> bool:
@@ -137,6 +148,12 @@ class LogMachine(RuleBasedStateMachine):
         assert self.runner.run(self.store.log.drop(stream)) == self.model.drop(stream)
         assert self.runner.run(self.store.log.end()) == self.highest
 
+    @rule(stream=st.sampled_from(STREAMS), through=st.integers(0, 9))
+    def trim(self, stream: str, through: int) -> None:
+        """Trim a stream; nothing else of it changes."""
+        assert self.runner.run(self.store.log.trim(stream, through)) == self.model.trim(stream, through)
+        assert self.runner.run(self.store.log.end()) == self.highest
+
     @rule()
     def restart(self) -> None:
         """Close and open."""
@@ -147,6 +164,7 @@ class LogMachine(RuleBasedStateMachine):
         """Read a page and the head."""
         known = self.model.streams.get(stream, Stream())
         rows = self.runner.run(self.store.log.read(stream, after, limit))
+        after = max(after, known.trimmed)
         assert [row.data for row in rows] == known.data[after : None if limit is None else after + limit]
         head = self.runner.run(self.store.log.head(stream))
         assert head == Head(len(known.data), known.token, known.closed)

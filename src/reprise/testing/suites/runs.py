@@ -56,6 +56,17 @@ class RunsSuite(KeeperSuite):
         fresh = await keeper.reopen(store)
         assert await fresh.runs.find() == [row]
 
+    async def test_a_row_tells_of_a_long_life(self, keeper: Keeper, store: Store) -> None:
+        """Where the run's generation begins, which it is, and what to know of it; like all else over a restart."""
+        await start(store, "a")
+        (row,) = await store.runs.find()
+        assert (row.since, row.generation, row.warning) == (0, 0, "")
+        await change(store, "a", since=4, generation=1, warning="long")
+        await change(store, "a", status="waiting")
+        fresh = await keeper.reopen(store)
+        (row,) = await fresh.runs.find()
+        assert (row.since, row.generation, row.warning) == (4, 1, "long")
+
     async def test_a_row_is_written_if_and_only_if_its_events_are(self, store: Store) -> None:
         """Row and records are one commit: a refused append leaves both as they were."""
         await start(store, "a")

@@ -17,9 +17,9 @@ LIMIT 1
 -- name: heads
 SELECT name, version, token, closed FROM streams WHERE name = ANY($1::text[])
 
--- The head comes with every record, in one snapshot, so that a lost end is noticed.
+-- The head, and what was trimmed, come with every record, in one snapshot, so that what is lost is noticed.
 -- name: read
-SELECT streams.version AS head, position, records.version, kind, at, key, data, print, took, append, checksum
+SELECT streams.version AS head, trimmed, position, records.version, kind, at, key, data, print, took, append, checksum
 FROM streams
 LEFT JOIN LATERAL (
     SELECT * FROM records WHERE stream = streams.id AND records.version > $2 ORDER BY records.version LIMIT $3
@@ -48,6 +48,9 @@ SELECT greatest(
 SELECT records.version FROM records JOIN streams ON streams.id = stream
 WHERE name = $1 AND append = $2
 ORDER BY records.version LIMIT 1
+
+-- name: trim
+SELECT trim_stream($1, $2, $3)
 
 -- name: drop
 SELECT drop_stream($1)

@@ -35,6 +35,19 @@ INSERT INTO meta (name, value) VALUES ('position', ?) ON CONFLICT (name) DO UPDA
 -- A dropped stream loses its name at once and its records little by little; `closed` = 2 marks it.
 UPDATE streams SET name = ?, closed = 2 WHERE id = ?
 
+-- name: trimmed
+SELECT stream, through, crc FROM trims WHERE stream = ?
+
+-- name: set_trimmed
+INSERT INTO trims (stream, through, crc) VALUES (?, ?, ?)
+ON CONFLICT (stream) DO UPDATE SET through = excluded.through, crc = excluded.crc
+
+-- name: forget_trimmed
+DELETE FROM trims WHERE stream = ?
+
+-- name: trim_records
+DELETE FROM records WHERE stream = ? AND version <= ?
+
 -- name: hidden_streams
 SELECT id FROM streams WHERE closed = 2 AND name >= '~dropped/' AND name < '~dropped0'
 
@@ -51,10 +64,11 @@ SELECT changes()
 DELETE FROM streams WHERE id = ? AND closed = 2
 
 -- name: read
--- A stream's row beside each of its records; one row with NULLs where it has none.
-SELECT s.id, s.version, s.token, s.closed, s.crc,
+-- A stream's row, and that of its trim, beside each of its records; one row with NULLs where it has none.
+SELECT s.id, s.version, s.token, s.closed, s.crc, t.through, t.crc,
     r.position, r.stream, r.version, r.kind, r.at, r.key, r.data, r.print, r.took, r.append, r.crc
-FROM streams s LEFT JOIN records r ON r.stream = s.id AND r.version > :after
+FROM streams s LEFT JOIN trims t ON t.stream = s.id
+    LEFT JOIN records r ON r.stream = s.id AND r.version > :after
 WHERE s.name = :name
 ORDER BY r.version
 LIMIT :limit

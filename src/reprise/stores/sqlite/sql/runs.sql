@@ -3,15 +3,16 @@
 -- name: rows
 WITH wanted (id) AS (VALUES /* rows: 1 */)
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
-    r.error, r.ended, r.crc
+    r.error, r.ended, r.since, r.generation, r.warning, r.crc
 FROM wanted w CROSS JOIN runs r ON r.id = w.id
 
 -- name: insert
-INSERT INTO runs (id, workflow, status, created_at, updated_at, parent, owner, due_at, build, tags, error, ended, crc)
-VALUES /* rows: 13 */
+INSERT INTO runs (id, workflow, status, created_at, updated_at, parent, owner, due_at, build, tags, error, ended, since,
+    generation, warning, crc)
+VALUES /* rows: 16 */
 
 -- name: update
--- What changes while a run lives: leaves the indices by age, workflow and parent alone.
+-- What changes while a run lives: leaves the indices by age, workflow and parent alone, and what changes seldom.
 WITH change (id, status, updated_at, owner, due_at, error, ended, crc) AS (VALUES /* rows: 8 */)
 UPDATE runs SET status = c.status, updated_at = c.updated_at, owner = c.owner, due_at = c.due_at, error = c.error,
     ended = c.ended, crc = c.crc
@@ -29,14 +30,14 @@ INSERT INTO run_tags (name, value, created_at, run) VALUES /* rows: 4 */
 -- name: select
 -- Followed by conditions, then an order. The token is that of the run's stream.
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
-    r.error, r.ended, r.crc, s.token
+    r.error, r.ended, r.since, r.generation, r.warning, r.crc, s.token
 FROM runs r LEFT JOIN streams s ON s.name = 'run/' || r.id
 WHERE 1
 
 -- name: select_tagged
 -- The same, walked by the tag that was named first.
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
-    r.error, r.ended, r.crc, s.token
+    r.error, r.ended, r.since, r.generation, r.warning, r.crc, s.token
 FROM run_tags t CROSS JOIN runs r ON r.id = t.run LEFT JOIN streams s ON s.name = 'run/' || r.id
 WHERE t.name = :tag0 AND t.value = :value0
 

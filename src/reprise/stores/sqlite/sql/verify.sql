@@ -9,7 +9,9 @@ WHERE r.position > ? ORDER BY r.position LIMIT ?
 SELECT id, name, version, token, closed, crc FROM streams WHERE closed < 2
 
 -- name: runs
-SELECT id, workflow, status, created_at, updated_at, parent, owner, due_at, build, tags, error, ended, crc FROM runs
+SELECT id, workflow, status, created_at, updated_at, parent, owner, due_at, build, tags, error, ended, since,
+    generation, warning, crc
+FROM runs
 
 -- name: leases
 SELECT name, holder, token, expires_at, shared, crc FROM leases
@@ -19,13 +21,18 @@ SELECT number, queue, id, data, rank, due_at, state, claims, token, worker, unti
     crc
 FROM tasks
 
+-- name: trims
+SELECT stream, through, crc FROM trims
+
 -- name: holes
--- Streams whose versions are not 1, 2, 3 … up to at least what their row says. A closed one has no more either.
-SELECT s.name, s.version, count(r.version), max(r.version)
-FROM streams s LEFT JOIN records r ON r.stream = s.id
+-- Streams whose versions are not 1, 2, 3 … (after a trim: what follows it) up to at least what their row says. A closed
+-- one has no more either.
+SELECT s.name, s.version, count(r.version), max(r.version), ifnull(t.through, 0)
+FROM streams s LEFT JOIN trims t ON t.stream = s.id LEFT JOIN records r ON r.stream = s.id
 WHERE s.closed < 2
 GROUP BY s.id
-HAVING count(r.version) <> ifnull(max(r.version), 0) OR ifnull(max(r.version), 0) < s.version
+HAVING count(r.version) <> ifnull(max(r.version), 0) - ifnull(t.through, 0)
+    OR min(r.version) <= t.through OR ifnull(max(r.version), 0) < s.version
     OR (s.closed = 1 AND max(r.version) <> s.version)
 
 -- name: tags_without_run
