@@ -11,6 +11,7 @@ from reprise.testing.suites import (
     QueueSuite,
     RunsSuite,
     SignalSuite,
+    TailSuite,
 )
 
 
@@ -60,3 +61,6 @@ class TestQueue(InMemory, QueueSuite): ...
 
 
 class TestSignal(InMemory, SignalSuite): ...
+
+
+class TestTail(InMemory, TailSuite): ...

@@ -16,6 +16,7 @@ from reprise.testing.suites import (
     QueueSuite,
     RunsSuite,
     SignalSuite,
+    TailSuite,
 )
 
 
@@ -67,3 +68,6 @@ class TestQueue(InSQLite, QueueSuite): ...
 
 
 class TestSignal(InSQLite, SignalSuite): ...
+
+
+class TestTail(InSQLite, TailSuite): ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from reprise.kernel.events import Record
 from reprise.stores.store import Store
@@ -14,7 +14,7 @@ LOOK_AGAIN = 0.5
 
 async def tail(
     store: Store, after: int = 0, prefix: str = "", *, batch: int = 1000, look_again: float = LOOK_AGAIN
-) -> AsyncIterator[Record]:
+) -> AsyncGenerator[Record]:
     """Yield records with position > ``after``, of streams whose name starts with ``prefix``; never ends by itself.
 
     None is skipped under concurrent writers, because positions become visible in order; and none is waited for longer

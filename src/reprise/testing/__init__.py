@@ -17,6 +17,7 @@ _SUITES = (
     "QueueSuite",
     "RunsSuite",
     "SignalSuite",
+    "TailSuite",
 )
 
 

@@ -1,7 +1,6 @@
 """The PostgreSQL keeper: many processes on many machines.
 
-Needs the extra ``postgres``; importing this package without it raises ``MissingExtra``. So far it keeps the log and the
-leases.
+Needs the extra ``postgres``; importing this package without it raises ``MissingExtra``.
 """
 
 from reprise.stores.postgres.store import PostgresStore, open_postgres

@@ -8,10 +8,13 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.errors import AppendRefused
-from reprise.kernel.events import Event
+from reprise.kernel.events import Event, run_stream
 from reprise.stores.conditions import NO_STREAM, admit, streams_of
 from reprise.stores.log import Append, Head, RunChange
 from reprise.stores.postgres.rows import event_checksum
+
+RUNS = run_stream("")
+"""How the names of the streams begin that are runs."""
 
 
 class Written(msgspec.Struct, gc=False):
@@ -45,7 +48,7 @@ class Batch:
         self._owners: dict[str, int] = {}
         self._records: list[Written] = []
         self._markers: list[tuple[str, int, int, int]] = []
-        self._runs: list[RunChange] = []
+        self._runs: dict[str, dict[str, Any]] = {}
         now = dict(self.believed)
         for append in appends:
             self._judge(append, now)
@@ -63,12 +66,21 @@ class Batch:
             self._place(group.stream, group.events, version, append.id)
             reached[group.stream] = version + len(group.events)
             if group.run is not None:
-                self._runs.append(group.run)
+                self._change_run(group.run)
+            if group.closes and group.stream.startswith(RUNS):
+                run = group.stream.removeprefix(RUNS)
+                self._runs.setdefault(run, {"id": run})["ended"] = True
         now.update(changed)
         self.changed.update(changed)
         versions = tuple([now[group.stream].version for group in append.groups])
         last = len(self._records) if len(self._records) > before else 0
         self.verdicts.append(Verdict(append, None, versions, last))
+
+    def _change_run(self, change: RunChange) -> None:
+        """Fold a change into what the batch says about its run."""
+        known = self._runs.setdefault(change.id, {})
+        known.setdefault("first_at", change.at)
+        known.update(msgspec.to_builtins(change), at=change.at)
 
     def _place(self, stream: str, events: Sequence[Event], version: int, append: int) -> None:
         if not events:
@@ -105,7 +117,7 @@ class Batch:
             [event.took for event in events],
             [row.append for row in rows],
             [row.checksum for row in rows],
-            msgspec.json.encode(self._runs).decode(),
+            msgspec.json.encode(list(self._runs.values())).decode() if self._runs else "",
         )
 
     def markers(self) -> tuple[list[Any], ...]:

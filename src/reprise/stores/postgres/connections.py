@@ -44,7 +44,7 @@ class Attempts:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._pauses = _pauses()
+        self._pauses = pauses()
         self._until = asyncio.get_running_loop().time() + target.patience
 
     async def pause(self, error: BaseException) -> None:
@@ -55,7 +55,8 @@ class Attempts:
         await asyncio.sleep(next(self._pauses))
 
 
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
+    """Yield seconds to wait before each attempt: longer and longer, up to a limit."""
     pause = FIRST_PAUSE
     while True:
         yield pause

@@ -79,7 +79,7 @@ class PostgresLease:
         until = None if wait is None else loop.time() + wait
         while True:
             tapped.clear()
-            await self._pool.run(lambda _: self._taps.listen())
+            await self._taps.listening()
             grant, look_again = await self._attempt(wish)
             if grant is not None:
                 return grant

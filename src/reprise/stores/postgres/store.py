@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import re
-from typing import NoReturn
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from reprise.kernel.errors import ConfigurationError
+from reprise.stores.listeners import Listeners
 from reprise.stores.postgres.connections import Pool, Target
 from reprise.stores.postgres.lease import PostgresLease
 from reprise.stores.postgres.log import PostgresLog
+from reprise.stores.postgres.queue import PostgresQueue
+from reprise.stores.postgres.runs import PostgresRuns
 from reprise.stores.postgres.schema import upgrade
+from reprise.stores.postgres.signal import PostgresSignal
 from reprise.stores.postgres.taps import Taps
 from reprise.stores.postgres.writer import Writer
 
 DEFAULT_SCHEMA = "reprise"
 
 CONNECTIONS = 4
-"""Connections for reads and leases; one more writes the log, and one listens while somebody waits for a lease."""
+"""Connections for reads, leases and queues; one more writes the log, and one listens and taps."""
 
 
 class PostgresStore:
-    """Log and leases in one schema of a database, for any number of processes and machines.
+    """All ports over one schema of a database, for any number of processes and machines.
 
     ``dsn``
         URL of the database, as the driver takes it.
@@ -41,37 +44,20 @@ class PostgresStore:
             raise ConfigurationError(f"patience={patience} must be positive.", hint="Give it in seconds.")
         self._target = Target(dsn, schema, _public_url(dsn, schema), patience)
         self._pool = Pool(self._target, CONNECTIONS)
-        self._taps = Taps(self._target)
+        listeners = Listeners()
+        self._taps = Taps(self._target, listeners.tap)
         self._writer = Writer(self._target)
         self._pool.closed = True
         self.log = PostgresLog(self._pool, self._writer)
+        self.runs = PostgresRuns(self._pool)
         self.lease = PostgresLease(self._pool, self._taps)
+        self.queue = PostgresQueue(self._pool)
+        self.signal = PostgresSignal(self._taps, listeners)
 
     @property
     def url(self) -> str:
         """The URL, without a password."""
         return self._target.url
-
-    @property
-    def runs(self) -> NoReturn:
-        """Not kept here yet."""
-        self._missing("runs")
-
-    @property
-    def queue(self) -> NoReturn:
-        """Not kept here yet."""
-        self._missing("queue")
-
-    @property
-    def signal(self) -> NoReturn:
-        """Not kept here yet."""
-        self._missing("signal")
-
-    def _missing(self, port: str) -> NoReturn:
-        raise ConfigurationError(
-            f"The PostgreSQL keeper does not offer {port!r} yet, only 'log' and 'lease'.",
-            hint="For running workflows use sqlite:///file.db meanwhile.",
-        )
 
     @property
     def presence(self) -> None:
@@ -91,12 +77,14 @@ class PostgresStore:
         except BaseException:
             await self._pool.close()
             raise
+        await self._taps.start()
         self._writer.start()
 
     async def stop(self) -> None:
         """Write what was handed over, then close; idempotent, safe before start."""
         await self._writer.stop()
         await self.lease.settle()
+        self.signal.flush()
         await self._taps.close()
         await self._pool.close()
 

@@ -18,9 +18,8 @@ from pathlib import Path
 
 from reprise.kernel.clock import Clock
 from reprise.kernel.ids import Ids
+from reprise.stores.listeners import EVERYTHING, Listeners
 
-EVERYTHING = "*"
-"""Sent instead of names when there are too many: everybody looks."""
 MOST_BYTES = 8192
 """Length of a datagram; a longer one is not ours."""
 MOST_NAMES_HELD = 256
@@ -32,61 +31,18 @@ _JUST_CHANGED = 100_000_000
 """Nanoseconds in which a folder may change again without a new time stamp."""
 
 
-class Taps:
-    """Listeners of this process by name and by prefix, called on the loop."""
-
-    def __init__(self) -> None:
-        self._exact: dict[str, list[Callable[[str], None]]] = {}
-        self._prefix: dict[str, list[Callable[[str], None]]] = {}
-
-    def add(self, name: str, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Add a listener; return the function that removes it."""
-        table, key = (self._prefix, name[:-1]) if name.endswith("*") else (self._exact, name)
-        table.setdefault(key, []).append(callback)
-
-        def end() -> None:
-            callbacks = table.get(key, [])
-            with suppress(ValueError):
-                callbacks.remove(callback)
-            if not callbacks:
-                table.pop(key, None)
-
-        return end
-
-    def tap(self, names: Iterable[str]) -> None:
-        """Call everybody who listens to one of the names; EVERYTHING calls all with what they listen to."""
-        for name in names:
-            if name == EVERYTHING:
-                for key, callbacks in [*self._exact.items(), *self._prefix.items()]:
-                    _call(callbacks, key)
-                continue
-            _call(self._exact.get(name, ()), name)
-            for prefix, callbacks in list(self._prefix.items()):
-                if name.startswith(prefix):
-                    _call(callbacks, name)
-
-
-def _call(callbacks: Sequence[Callable[[str], None]], name: str) -> None:
-    for callback in tuple(callbacks):
-        try:
-            callback(name)
-        except Exception as error:  # noqa: BLE001 - a listener's error is its owner's, not the others'
-            context = {"message": f"A listener to {name} failed.", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
-
-
 class SQLiteSignal:
     """Wake others who wait, here and in other processes. Use it on the loop on which the store was started."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder, self._clock = folder, clock
-        self._taps = Taps()
+        self._listeners = Listeners()
         self._pending: dict[str, None] = {}
         self._post: Post | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open this process's socket."""
-        self._post = Post(self._folder, self._clock, loop, self._taps.tap)
+        self._post = Post(self._folder, self._clock, loop, self._listeners.tap)
 
     @property
     def address(self) -> str:
@@ -108,24 +64,15 @@ class SQLiteSignal:
 
     def listen(self, name: str, callback: Callable[[str], None]) -> Callable[[], None]:
         """Call back on the loop with the name at each tap; ``name`` ending in ``*`` listens to all that start so."""
-        return self._taps.add(name, callback)
+        return self._listeners.add(name, callback)
 
     async def wait(self, name: str, timeout: float) -> bool:
         """Wait for one tap; False when ``timeout`` seconds passed without one."""
-        tapped = asyncio.Event()
-        end = self.listen(name, lambda _: tapped.set())
-        try:
-            async with asyncio.timeout(timeout):
-                await tapped.wait()
-        except TimeoutError:
-            return False
-        finally:
-            end()
-        return True
+        return await self._listeners.wait(name, timeout)
 
     def tap_all(self) -> None:
         """Let everybody in this process look."""
-        self._taps.tap((EVERYTHING,))
+        self._listeners.tap((EVERYTHING,))
 
     def stop(self) -> None:
         """Send what is pending and close the socket."""
@@ -143,7 +90,7 @@ class SQLiteSignal:
     def _flush(self) -> None:
         names, self._pending = list(self._pending), {}
         if names and self._post is not None:
-            self._taps.tap(names)
+            self._listeners.tap(names)
             self._post.send(names)
 
 

@@ -15,7 +15,7 @@ import pytest
 # ruff: noqa: E402 - asked for before the imports, else a failing test would not show the values it compared
 pytest.register_assert_rewrite(
     *(f"{__name__}.{suite}{model}" for suite in ("log", "lease", "queue") for model in ("", "_model")),
-    *(f"{__name__}.{suite}" for suite in ("log_concurrent", "runs", "signal")),
+    *(f"{__name__}.{suite}" for suite in ("log_concurrent", "runs", "signal", "tail")),
 )
 
 from reprise.testing.suites.keeper import Keeper, KeeperSuite, until
@@ -25,6 +25,7 @@ from reprise.testing.suites.log_concurrent import ConcurrentLogSuite
 from reprise.testing.suites.queue import QueueSuite
 from reprise.testing.suites.runs import RunsSuite
 from reprise.testing.suites.signal import SignalSuite
+from reprise.testing.suites.tail import TailSuite
 
 __all__ = [
     "ConcurrentLogSuite",
@@ -35,5 +36,6 @@ __all__ = [
     "QueueSuite",
     "RunsSuite",
     "SignalSuite",
+    "TailSuite",
     "until",
 ]

@@ -10,6 +10,9 @@ from reprise.testing.suites import Keeper, until
 
 _numbers = count()
 
+KILL = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'reprise'"
+"""Break every connection of a store."""
+
 
 class PostgresKeeper(Keeper):
     """Stores over a schema of their own."""

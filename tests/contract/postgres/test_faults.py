@@ -5,17 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from contextlib import aclosing
 
 import pytest
-from tests.contract.postgres_keeper import PostgresKeeper
-from tests.contract.wire import Wire
+from tests.contract.postgres.keeper import KILL
 
 from reprise.kernel.errors import (
     ConfigurationError,
     OutcomeUnknown,
-    SchemaTooNew,
     StoreCorrupt,
     StoreError,
     StoreReadOnly,
@@ -23,13 +20,16 @@ from reprise.kernel.errors import (
 )
 from reprise.kernel.events import Event
 from reprise.kernel.ids import Counter
-from reprise.stores.log import Append, Group, RunChange, append, enlist
+from reprise.stores.log import Append, Group, append, enlist
 from reprise.stores.postgres import PostgresStore, lease, open_postgres
+from reprise.stores.postgres.batch import Batch
+from reprise.stores.postgres.writer import SQL
+from reprise.stores.tail import tail
 from reprise.testing.suites import until
 
 IDS = Counter()
+WRITE = SQL["write"]
 NEEDLE = b"needle in the wire"
-KILL = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'reprise'"
 
 
 def fact(data=b"x", key=""):
@@ -40,75 +40,54 @@ async def put(store, stream, *data, **how):
     return await append(store.log, IDS.new(), Group(stream, [fact(piece) for piece in data], **how))
 
 
-@pytest.fixture
-async def keeper(postgres):
-    keeper = PostgresKeeper(postgres.url)
-    yield keeper
-    await keeper.close()
-
-
-@pytest.fixture
-async def store(keeper):
-    return await keeper.open()
-
-
-@pytest.fixture
-async def neighbour(keeper, store):
-    """A connection of somebody else to the same tables."""
-    connection = await keeper.connect()
-    yield connection
-    connection.terminate()
-
-
-@pytest.fixture
-async def wire(postgres):
-    if postgres.folder is None:
-        pytest.skip("the server of REPRISE_TEST_POSTGRES has no socket that could be put behind a wire")
-    with tempfile.TemporaryDirectory(prefix="reprise-wire-") as folder:
-        async with Wire(Path(folder), postgres.folder) as wire:
-            yield wire
-
-
-@pytest.fixture
-async def wired(wire, keeper):
-    """A store whose connections go over the wire."""
-    store = PostgresStore(wire.url, schema=keeper.schema, patience=30)
-    await store.start()
-    yield store
-    wire.refuse = False
-    await store.stop()
-
-
 # ---------------------------------------------------------------- neighbours
 
 
 async def test_an_unrelated_open_transaction_delays_no_reader_and_no_writer(keeper, store, neighbour):
     """With a watermark of open transactions, nothing written after this one began could be read before it ends."""
     await neighbour.execute("CREATE TABLE other (n integer)")
-    async with neighbour.transaction(isolation="repeatable_read"):
+    async with neighbour.transaction(isolation="repeatable_read"), asyncio.timeout(20):
         await neighbour.execute("INSERT INTO other VALUES (1)")
         assert await neighbour.fetchval("SELECT pg_current_xact_id_if_assigned()") is not None
-        async with asyncio.timeout(20):
+        async with aclosing(tail(store, look_again=0.01)) as records:
             await put(store, "run/a", b"1", b"2")
-            assert [row.data for row in await store.log.scan()] == [b"1", b"2"]
-            assert await store.log.drop("run/a") == 2
-            assert await (await keeper.open()).lease.take("x", "me", 60)
+            assert [(await anext(records)).data for _ in range(2)] == [b"1", b"2"]
+            await put(await keeper.open(), "run/a", b"3")
+            assert (await anext(records)).data == b"3"
+        assert await store.log.drop("run/a") == 3
+        assert await (await keeper.open()).lease.take("x", "me", 60)
 
 
-async def test_a_slow_appender_stops_nobody(wire, wired, store):
+async def test_a_slow_appender_stops_nobody_and_is_not_skipped(wire, wired, store):
     """It has judged its batch and is about to send it; others write meanwhile, and it then writes behind them."""
     wire.hold_at = lambda data: NEEDLE in data
     slow = asyncio.create_task(put(wired, "run/slow", NEEDLE))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(20), aclosing(tail(store, look_again=0.01)) as records:
         await wire.held.wait()
         for n in range(5):
             await put(store, "run/fast", bytes([n]))
-        seen = await store.log.scan()
+        assert [(await anext(records)).data for _ in range(5)] == [bytes([n]) for n in range(5)]
         wire.go_on.set()
-        done = await slow
-    assert len(seen) == 5
-    assert done.position > seen[-1].position
-    assert await store.log.scan(seen[-1].position) == [(await store.log.scan())[-1]]
+        await slow
+        assert (await anext(records)).data == NEEDLE
+
+
+async def test_an_appender_that_is_slow_to_commit_is_waited_for_and_not_skipped(keeper, store, neighbour):
+    """It has written its record and not committed. Whoever writes next is given no position before that is settled."""
+    other = await keeper.open()
+    async with asyncio.timeout(20), aclosing(tail(store, look_again=0.01)) as records:
+        async with neighbour.transaction():
+            batch = Batch([Append(IDS.new(), (Group("run/slow", [fact(b"slow")]),))], {})
+            assert await neighbour.fetchval(WRITE, *batch.arguments()) == 0
+            fast = asyncio.create_task(put(other, "run/fast", b"fast"))
+
+            async def waits():
+                return await keeper.ask("SELECT count(*) FROM pg_locks WHERE NOT granted") == 1
+
+            await until(waits, "the fast one stands behind the slow one")
+            assert await store.log.scan() == []
+        await fast
+        assert [(await anext(records)).data for _ in range(2)] == [b"slow", b"fast"]
 
 
 async def test_a_writer_stopped_in_its_turn_is_thrown_out(keeper, store, neighbour):
@@ -378,30 +357,6 @@ async def test_damage_is_noticed(store, neighbour, damage):
             await store.log.scan()
 
 
-async def test_the_row_of_a_run_is_written_with_its_events(store, neighbour):
-    """Its reader comes later; its truth must not be lost until then."""
-    change = RunChange("a", status="running", workflow="w", owner="me", tags={"team": "ü"}, due_at=5, at=1)
-    await append(store.log, IDS.new(), Group("run/a", [fact()], run=change))
-    later = RunChange("a", status="waiting", owner=None, at=2)
-    await append(store.log, IDS.new(), Group("run/a", run=later))
-    row = await neighbour.fetchrow("SELECT * FROM runs")
-    assert dict(row) == {
-        "id": "a",
-        "workflow": "w",
-        "status": "waiting",
-        "created_at": 1,
-        "updated_at": 2,
-        "parent": None,
-        "owner": None,
-        "due_at": 5,
-        "build": "",
-        "tags": '{"team": "ü"}',
-        "error": "",
-    }
-    await store.log.drop("run/a")
-    assert await neighbour.fetchval("SELECT count(*) FROM runs") == 0
-
-
 async def test_a_burst_is_a_few_commits(store):
     """Everything that queued up during a commit goes into the next."""
     appends = [Append(IDS.new(), (Group(f"run/{n % 50}", [fact()]),)) for n in range(900)]
@@ -411,23 +366,7 @@ async def test_a_burst_is_a_few_commits(store):
     assert store.statistics()["commits"] <= 3
 
 
-# ---------------------------------------------------------------- schema
-
-
-async def test_many_may_start_at_once(keeper):
-    """One makes the tables, the others find them."""
-    stores = [PostgresStore(keeper.dsn, schema=keeper.schema) for _ in range(5)]
-    await asyncio.gather(*(store.start() for store in stores))
-    await put(stores[0], "run/a", b"")
-    assert len(await stores[4].log.scan()) == 1
-    await asyncio.gather(*(store.stop() for store in stores))
-
-
-async def test_a_newer_schema_is_left_alone(keeper, store, neighbour):
-    await store.stop()
-    await neighbour.execute("UPDATE meta SET value = 99 WHERE name = 'schema'")
-    with pytest.raises(SchemaTooNew):
-        await keeper.open()
+# ---------------------------------------------------------------- options
 
 
 async def test_a_server_that_takes_no_writes_says_so(keeper, store):
@@ -513,12 +452,6 @@ async def test_waiters_are_tapped_again_after_their_connection_broke(keeper, sto
 
 
 # ---------------------------------------------------------------- doors
-
-
-@pytest.mark.parametrize("port", ["runs", "queue", "signal"])
-def test_a_port_that_is_not_kept_names_another_keeper(port):
-    with pytest.raises(ConfigurationError, match="sqlite:///"):
-        getattr(PostgresStore("postgresql://db/app"), port)
 
 
 @pytest.mark.parametrize(

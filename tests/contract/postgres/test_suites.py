@@ -1,10 +1,19 @@
-"""The PostgreSQL keeper keeps every promise of the log and of the lease, on the oldest and the newest server at hand."""
+"""The PostgreSQL keeper keeps every promise, on the oldest and the newest server at hand."""
 
 import pytest
-from tests.contract.postgres_keeper import PostgresKeeper
+from tests.contract.postgres.keeper import PostgresKeeper
 
 from reprise.stores.postgres import lease
-from reprise.testing.suites import ConcurrentLogSuite, KeeperSuite, LeaseSuite, LogSuite
+from reprise.testing.suites import (
+    ConcurrentLogSuite,
+    KeeperSuite,
+    LeaseSuite,
+    LogSuite,
+    QueueSuite,
+    RunsSuite,
+    SignalSuite,
+    TailSuite,
+)
 
 
 class InPostgres(KeeperSuite):
@@ -22,6 +31,18 @@ class InPostgres(KeeperSuite):
 
 
 class TestLog(InPostgres, LogSuite, ConcurrentLogSuite): ...
+
+
+class TestRuns(InPostgres, RunsSuite): ...
+
+
+class TestQueue(InPostgres, QueueSuite): ...
+
+
+class TestSignal(InPostgres, SignalSuite): ...
+
+
+class TestTail(InPostgres, TailSuite): ...
 
 
 class TestLease(InPostgres, LeaseSuite):
