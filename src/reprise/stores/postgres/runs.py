@@ -115,17 +115,6 @@ def _order(table: str, newest_first: bool) -> str:
 
 
 def _to_run(row: Row) -> RunRow:
-    return RunRow(
-        row["id"],
-        row["workflow"],
-        row["status"],
-        row["created_at"],
-        row["updated_at"],
-        row["parent"],
-        row["owner"],
-        row["due_at"],
-        row["build"],
-        _decode_tags(row["tags"]),
-        row["error"],
-        row["token"] or 0,
-    )
+    fields: dict[str, Any] = {name: row[name] for name in RunRow.__struct_fields__}
+    fields |= {"tags": _decode_tags(row["tags"]), "token": row["token"] or 0}
+    return RunRow(**fields)

@@ -2,10 +2,14 @@
 
 -- ---------------------------------------------------------------- runs
 
--- ended = the run's stream is closed.
-ALTER TABLE runs ADD COLUMN ended boolean NOT NULL DEFAULT false;
+-- ended = the run's stream is closed. since = version after which replay reads, generation = how often the run has gone
+-- on as a new one, warning = what somebody should know of it.
+ALTER TABLE runs
+    ADD COLUMN ended boolean NOT NULL DEFAULT false,
+    ADD COLUMN since bigint NOT NULL DEFAULT 0,
+    ADD COLUMN generation bigint NOT NULL DEFAULT 0,
+    ADD COLUMN warning text NOT NULL DEFAULT '';
 UPDATE runs SET ended = true FROM streams WHERE streams.name = 'run/' || runs.id AND streams.closed;
-ALTER TABLE runs ALTER COLUMN ended DROP DEFAULT;
 
 CREATE INDEX runs_by_age ON runs (created_at, id);
 CREATE INDEX runs_by_status ON runs (status, created_at, id);
@@ -48,13 +52,18 @@ BEGIN
         build = coalesce(c ->> 'build', build),
         tags = coalesce(c -> 'tags', tags),
         error = coalesce(c ->> 'error', error),
-        ended = ended OR c ? 'ended'
+        ended = ended OR c ? 'ended',
+        since = coalesce((c ->> 'since')::bigint, since),
+        generation = coalesce((c ->> 'generation')::bigint, generation),
+        warning = coalesce(c ->> 'warning', warning)
     FROM jsonb_array_elements(changes) AS c
     WHERE runs.id = c ->> 'id';
-    INSERT INTO runs (id, workflow, status, created_at, updated_at, parent, owner, due_at, build, tags, error, ended)
+    INSERT INTO runs (id, workflow, status, created_at, updated_at, parent, owner, due_at, build, tags, error, ended,
+        since, generation, warning)
     SELECT c ->> 'id', c ->> 'workflow', coalesce(c ->> 'status', 'pending'), (c ->> 'first_at')::bigint,
         (c ->> 'at')::bigint, c ->> 'parent', c ->> 'owner', (c ->> 'due_at')::bigint, coalesce(c ->> 'build', ''),
-        coalesce(c -> 'tags', '{}'), coalesce(c ->> 'error', ''), c ? 'ended'
+        coalesce(c -> 'tags', '{}'), coalesce(c ->> 'error', ''), c ? 'ended', coalesce((c ->> 'since')::bigint, 0),
+        coalesce((c ->> 'generation')::bigint, 0), coalesce(c ->> 'warning', '')
     FROM jsonb_array_elements(changes) AS c
     WHERE c ? 'workflow'
     ON CONFLICT (id) DO NOTHING;
