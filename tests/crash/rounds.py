@@ -120,9 +120,11 @@ class Round:
 
     def _wait_for_state(self, pid: int, state: str) -> None:
         def reached() -> bool:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == state
+            # Each thread stops by itself: while the first already rests, the writer may still take the file's lock.
+            threads = Path(f"/proc/{pid}/task").glob("*/stat")
+            return all(text.read_text().rpartition(")")[2].split()[0] == state for text in threads)
 
-        self.wait_until(reached, f"process {pid} to be in state {state}")
+        self.wait_until(reached, f"all threads of process {pid} to be in state {state}")
 
     def _locks(self, pid: int) -> set[str]:
         """Return which locks of the turnstile a process holds, or waits for (``-> turn``)."""
