@@ -3,6 +3,7 @@
 from reprise.kernel.clock import VirtualClock
 from reprise.stores.memory import MemoryStore
 from reprise.testing.suites import (
+    BlobsSuite,
     ConcurrentLogSuite,
     Keeper,
     KeeperSuite,
@@ -49,6 +50,9 @@ class InMemory(KeeperSuite):
 
 
 class TestLog(InMemory, LogSuite, ConcurrentLogSuite): ...
+
+
+class TestBlobs(InMemory, BlobsSuite): ...
 
 
 class TestRuns(InMemory, RunsSuite): ...

@@ -8,6 +8,7 @@ from pathlib import Path
 from reprise.kernel.clock import VirtualClock
 from reprise.stores.sqlite import SQLiteStore
 from reprise.testing.suites import (
+    BlobsSuite,
     ConcurrentLogSuite,
     Keeper,
     KeeperSuite,
@@ -56,6 +57,9 @@ class InSQLite(KeeperSuite):
 
 
 class TestLog(InSQLite, LogSuite, ConcurrentLogSuite): ...
+
+
+class TestBlobs(InSQLite, BlobsSuite): ...
 
 
 class TestRuns(InSQLite, RunsSuite): ...

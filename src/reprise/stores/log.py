@@ -26,6 +26,7 @@ import msgspec
 
 from reprise.kernel.errors import RepriseError
 from reprise.kernel.events import Event, Record
+from reprise.stores.blobs import Blob
 
 ANY = -1
 """Expected version: wherever the stream is; created when missing."""
@@ -76,6 +77,8 @@ class Group(msgspec.Struct, gc=False):
     guard: str = ""
     """A stream that must exist and not be closed (the run to which an inbox belongs)."""
     run: RunChange | None = None
+    blobs: Sequence[Blob] = ()
+    """Large payloads that the events refer to, written in the same transaction; see ``stores.blobs``."""
 
 
 class Append(msgspec.Struct, gc=False):
@@ -139,7 +142,10 @@ class Log(Protocol):
         ...
 
     async def drop(self, stream: str) -> int:
-        """Delete a stream and its entry in the run index; return how many records went. Positions stay used up."""
+        """Delete a stream, its entry in the run index and its references to blobs; return how many records went.
+
+        Positions stay used up.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from reprise.stores.blobs import Blobs
 from reprise.stores.lease import Lease
 from reprise.stores.log import Log
 from reprise.stores.queue import Queue
@@ -23,6 +24,11 @@ class Store(Protocol):
     @property
     def log(self) -> Log:
         """Return the log."""
+        ...
+
+    @property
+    def blobs(self) -> Blobs:
+        """Return the large payloads."""
         ...
 
     @property

@@ -5,6 +5,7 @@ from tests.contract.postgres.keeper import PostgresKeeper
 
 from reprise.stores.postgres import lease
 from reprise.testing.suites import (
+    BlobsSuite,
     ConcurrentLogSuite,
     KeeperSuite,
     LeaseSuite,
@@ -43,6 +44,9 @@ class TestSignal(InPostgres, SignalSuite): ...
 
 
 class TestTail(InPostgres, TailSuite): ...
+
+
+class TestBlobs(InPostgres, BlobsSuite): ...
 
 
 class TestLease(InPostgres, LeaseSuite):

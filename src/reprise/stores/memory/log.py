@@ -11,6 +11,7 @@ from reprise.kernel.errors import AppendRefused, StoreClosed
 from reprise.kernel.events import Record, run_stream
 from reprise.stores.conditions import NO_STREAM, admit
 from reprise.stores.log import Append, Head, answer
+from reprise.stores.memory.blobs import MemoryBlobs
 from reprise.stores.memory.runs import MemoryRuns
 
 _position = attrgetter("position")
@@ -22,6 +23,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self.heads: dict[str, Head] = {}
         self.runs = MemoryRuns(self.heads)
+        self.blobs = MemoryBlobs()
         self.closed = False
         self.counters = {"appends": 0, "commits": 0, "refused": 0}
         self._all: list[Record] = []
@@ -69,6 +71,8 @@ class MemoryLog:
                     rows.append(row)
                     self._all.append(row)
                     mark = 0
+                if group.blobs:
+                    self.blobs.keep(stream, version, group.blobs)
             if group.run is not None:
                 self.runs.apply(group.run)
         heads = self.heads
@@ -133,14 +137,16 @@ class MemoryLog:
         gone = rows[: max(0, min(through + 1 - rows[0].version, len(rows) - 1))]
         del rows[: len(gone)]
         self._forget(gone)
+        self.blobs.release(stream, rows[0].version - 1)
         return len(gone)
 
     async def drop(self, stream: str) -> int:
-        """Delete a stream and its entry in the run index; return how many records went."""
+        """Delete a stream, its entry in the run index and its references; return how many records went."""
         self._check_open()
         gone = self._streams.pop(stream, [])
         self.heads.pop(stream, None)
         self._forget(gone)
+        self.blobs.release(stream)
         if stream.startswith(run_stream("")):
             self.runs.forget(stream.removeprefix(run_stream("")))
         return len(gone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reprise.kernel.clock import Clock, SystemClock
+from reprise.stores.memory.blobs import MemoryBlobs
 from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.memory.log import MemoryLog
 from reprise.stores.memory.queue import MemoryQueue
@@ -36,6 +37,11 @@ class MemoryStore:
     def runs(self) -> MemoryRuns:
         """The index that the log's appends write."""
         return self.log.runs
+
+    @property
+    def blobs(self) -> MemoryBlobs:
+        """The blobs that the log's appends write."""
+        return self.log.blobs
 
     @property
     def presence(self) -> None:

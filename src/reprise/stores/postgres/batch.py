@@ -9,6 +9,7 @@ import msgspec
 
 from reprise.kernel.errors import AppendRefused
 from reprise.kernel.events import Event, run_stream
+from reprise.stores.blobs import Blob
 from reprise.stores.conditions import NO_STREAM, admit, streams_of
 from reprise.stores.log import Append, Head, RunChange
 from reprise.stores.postgres.rows import event_checksum
@@ -49,6 +50,7 @@ class Batch:
         self._records: list[Written] = []
         self._markers: list[tuple[str, int, int, int]] = []
         self._runs: dict[str, dict[str, Any]] = {}
+        self._blobs: list[tuple[Blob, str, int]] = []
         now = dict(self.believed)
         for append in appends:
             self._judge(append, now)
@@ -64,6 +66,9 @@ class Batch:
         for group in append.groups:
             version = reached.get(group.stream, now[group.stream].version)
             self._place(group.stream, group.events, version, append.id)
+            if group.blobs and group.events:
+                end = version + len(group.events)
+                self._blobs += [(blob, group.stream, end) for blob in group.blobs]
             reached[group.stream] = version + len(group.events)
             if group.run is not None:
                 self._change_run(group.run)
@@ -97,6 +102,16 @@ class Batch:
     def has_records(self) -> bool:
         """Whether anything is written by which the batch could be found."""
         return bool(self._records)
+
+    @property
+    def has_blobs(self) -> bool:
+        """Whether blobs are written with it."""
+        return bool(self._blobs)
+
+    def blobs(self) -> tuple[list[Any], ...]:
+        """Return the arguments of ``write_blobs``: hashes, data, streams and the versions that these come to."""
+        blobs, streams, versions = zip(*self._blobs, strict=True)
+        return [blob.hash for blob in blobs], [blob.data for blob in blobs], list(streams), list(versions)
 
     def arguments(self) -> tuple[Any, ...]:
         """Return the arguments of ``write_batch``."""

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from reprise.kernel.errors import ConfigurationError
 from reprise.stores.listeners import Listeners
+from reprise.stores.postgres.blobs import PostgresBlobs
 from reprise.stores.postgres.connections import Pool, Target
 from reprise.stores.postgres.lease import PostgresLease
 from reprise.stores.postgres.log import PostgresLog
@@ -50,6 +51,7 @@ class PostgresStore:
         self._pool.closed = True
         self.log = PostgresLog(self._pool, self._writer)
         self.runs = PostgresRuns(self._pool)
+        self.blobs = PostgresBlobs(self._pool)
         self.lease = PostgresLease(self._pool, self._taps)
         self.queue = PostgresQueue(self._pool)
         self.signal = PostgresSignal(self._taps, listeners)

@@ -20,6 +20,7 @@ from reprise.kernel.errors import OutcomeUnknown, StoreError
 from reprise.stores.log import Append, Head, answer
 from reprise.stores.postgres import driver
 from reprise.stores.postgres.batch import Batch, names_of, new_streams
+from reprise.stores.postgres.blobs import SQL as BLOBS
 from reprise.stores.postgres.connections import Attempts, Target, closed
 from reprise.stores.postgres.driver import Connection
 from reprise.stores.postgres.statements import statements
@@ -102,6 +103,7 @@ class Writer:
         while self._queue and len(appends) < MOST_APPENDS and room > 0:
             append = self._queue.popleft()
             room -= sum(len(event.data) for group in append.groups for event in group.events)
+            room -= sum(len(blob.data) for group in append.groups for blob in group.blobs)
             appends.append(append)
         return appends
 
@@ -171,7 +173,10 @@ class Writer:
                 return batch, base
         batch = Batch(commit.appends, self._heads)
         commit.sent.append(batch)
-        base = await connection.fetchval(SQL["write"], *batch.arguments())
+        if batch.has_blobs:
+            base = await connection.fetchval(BLOBS["write"], *batch.arguments(), *batch.blobs())
+        else:
+            base = await connection.fetchval(SQL["write"], *batch.arguments())
         if base is None:
             commit.sent.remove(batch)
         return batch, base

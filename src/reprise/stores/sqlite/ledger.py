@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reprise.kernel.errors import AppendRefused, CodecError, StoreCorrupt, StoreError
+from reprise.stores.blobs import Blob
 from reprise.stores.conditions import NO_STREAM, admit, streams_of
 from reprise.stores.log import ANY, Append, Group, Head
+from reprise.stores.sqlite.blob_rows import BlobRows
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.rows import broken_row, check_row, checksum, is_sealed, missing_records, sealed
 from reprise.stores.sqlite.run_rows import RunRows
@@ -54,10 +56,11 @@ class Ledger:
         self._flat: list[Any] = []
         self._changed: dict[str, None] = {}
         self.runs = RunRows(connection)
+        self.blobs = BlobRows(connection)
         self.rows = 0
         """Records staged since ``begin``."""
         self.bytes = 0
-        """Bytes of their data."""
+        """Bytes of their data and of blobs."""
 
     @property
     def position(self) -> int:
@@ -90,6 +93,7 @@ class Ledger:
         self._flat.clear()
         self._changed.clear()
         self.runs.forget()
+        self.blobs.forget()
 
     def stage(self, append: Append) -> None:
         """Check an append and collect its rows, or set its ``error``; nothing of a refused one is kept."""
@@ -129,6 +133,7 @@ class Ledger:
             SQL.write(self._connection, "insert_records", self._flat, RECORD_WIDTH)
             self._flat.clear()
         self.runs.flush()
+        self.blobs.flush()
 
     def trim(self, name: str, through: int) -> int:
         """Delete some of a stream's oldest records, up to version ``through`` in the end; return how many."""
@@ -140,6 +145,8 @@ class Ledger:
         end = min(through, head.version - 1, begin + RECORDS_PER_DROP)
         if end <= begin:
             return 0
+        while self.blobs.release(stream.id, RECORDS_PER_DROP, end):
+            pass
         self._connection.execute(SQL["trim_records"], (stream.id, end))
         self._connection.execute(SQL["set_trimmed"], sealed((stream.id, end)))
         return end - begin
@@ -175,7 +182,11 @@ class Ledger:
         return stream.id, count
 
     def clear_hidden(self, id: int) -> bool:
-        """Delete some records of a hidden stream, at last itself; return whether there are more."""
+        """Delete some references and records of a hidden stream, at last itself; return whether there are more."""
+        if self._connection.execute(SQL["is_hidden"], (id,)).fetchone() is None:
+            return False
+        if self.blobs.release(id, RECORDS_PER_DROP):
+            return True
         self._connection.execute(SQL["drop_records"], (id, RECORDS_PER_DROP))
         (gone,) = self._connection.execute(SQL["changes"]).fetchone()
         if gone < RECORDS_PER_DROP:
@@ -195,6 +206,7 @@ class Ledger:
         position = self._position
         flat: list[Any] = []
         versions: dict[str, int] = {}
+        blobs: list[tuple[Sequence[Blob], int, int]] = []
         size = 0
         for group in append.groups:
             name = group.stream
@@ -208,8 +220,12 @@ class Ledger:
                 size += more
                 version += len(group.events)
                 position += len(group.events)
+                if group.blobs:
+                    blobs.append((group.blobs, stream.id, version))
             versions[name] = version
         append.versions = tuple([versions[group.stream] for group in append.groups])
+        for large in blobs:
+            size += self.blobs.stage(*large)
         if flat:
             self._take(append, flat, position - self._position, size)
 
@@ -304,6 +320,7 @@ def _is_plain(group: Group, head: Head) -> bool:
     return (
         not (head.closed or group.takes or group.closes or group.guard)
         and group.run is None
+        and not group.blobs
         and group.token == head.token
         and (group.expected in (head.version, ANY))
         and len(group.events) > 0

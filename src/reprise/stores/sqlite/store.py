@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from reprise.kernel.clock import Clock, SystemClock
 from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.stores.sqlite import database, faults
+from reprise.stores.sqlite.blobs import SQLiteBlobs
 from reprise.stores.sqlite.database import Connect, Connection
 from reprise.stores.sqlite.leases import SQLiteLease
 from reprise.stores.sqlite.log import SQLiteLog
@@ -73,6 +74,7 @@ class SQLiteStore:
         self.signal = SQLiteSignal(_beside(self.path, ".wake"), clock)
         self._watch = Watch(self._open_reader, self.signal.tap_all)
         self.log = SQLiteLog(self._writer, self._readers)
+        self.blobs = SQLiteBlobs(self._writer, self._readers)
         self.runs = SQLiteRuns(self._writer, self._readers)
         self.lease = SQLiteLease(self._writer, self._readers, self.signal, keeper_clock)
         self.queue = SQLiteQueue(self._writer, self._readers, keeper_clock)

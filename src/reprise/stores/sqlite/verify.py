@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from reprise.stores.blobs import hash_of, referred
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.rows import is_sealed
 from reprise.stores.sqlite.statements import Statements
@@ -14,6 +15,8 @@ SQL = Statements("verify.sql")
 MOST_PROBLEMS = 1000
 """A file that is worse is not described further."""
 _PAGE = 1000
+_FEW = 20
+"""Blobs read at once; each may be large."""
 
 _TABLES = {"streams": 1, "trims": 0, "runs": 0, "leases": 0, "tasks": 2}
 """Tables and the column by which a person knows a row."""
@@ -48,6 +51,7 @@ def _problems(connection: Connection) -> Iterator[str]:
         yield f"The stream {stream} has {count} records up to version {last} and should have {wanted}."
     for (run,) in connection.execute(SQL["tags_without_run"]).fetchall():
         yield f"A tag names the run {run}, which has no row."
+    yield from _check_blobs(connection)
 
 
 def _check_records(connection: Connection) -> Iterator[str]:
@@ -61,4 +65,24 @@ def _check_records(connection: Connection) -> Iterator[str]:
                 yield f"The record at position {columns[0]} (stream {name}) does not match its checksum."
             elif name is None:
                 yield f"The record at position {columns[0]} belongs to no stream."
+            elif (hash := referred(columns[6])) is not None and not _refers(connection, hash, columns[1]):
+                yield f"The record at position {columns[0]} (stream {name}) refers to a blob that its stream does not have."
         position = rows[-1][1]
+
+
+def _refers(connection: Connection, hash: bytes, stream: int) -> bool:
+    return connection.execute(SQL["refers"], (hash, stream)).fetchone() is not None
+
+
+def _check_blobs(connection: Connection) -> Iterator[str]:
+    last = 0
+    while rows := connection.execute(SQL["blobs"], (last, _FEW)).fetchall():
+        last = rows[-1][0]
+        for _, hash, data in rows:
+            if hash_of(data) != hash:
+                yield f"The blob {hash.hex()[:16]} does not match its hash."
+    for (stream,) in connection.execute(SQL["lost_blobs"]).fetchall():
+        yield f"The stream {stream or '(unknown)'} refers to a blob that is not there."
+    for query, what in (("lost_streams", "by a stream that is not there"), ("forgotten_blobs", "by nobody")):
+        for (hash,) in connection.execute(SQL[query]).fetchall():
+            yield f"The blob {hash.hex()[:16]} is kept {what}, and will never be collected."

@@ -51,10 +51,12 @@ DELETE FROM records WHERE stream = ? AND version <= ?
 -- name: hidden_streams
 SELECT id FROM streams WHERE closed = 2 AND name >= '~dropped/' AND name < '~dropped0'
 
+-- name: is_hidden
+-- Asked again before each step of a drop: another process may have finished it, and the number be in use anew.
+SELECT 1 FROM streams WHERE id = ? AND closed = 2
+
 -- name: drop_records
--- Asks again whether the stream is a dropped one: another process may have finished that, and the number be in use anew.
-DELETE FROM records WHERE position IN (
-    SELECT r.position FROM streams s JOIN records r ON r.stream = s.id WHERE s.id = ? AND s.closed = 2 LIMIT ?)
+DELETE FROM records WHERE position IN (SELECT position FROM records WHERE stream = ? LIMIT ?)
 
 -- name: changes
 -- Rows that the last statement changed.

@@ -37,3 +37,26 @@ HAVING count(r.version) <> ifnull(max(r.version), 0) - ifnull(t.through, 0)
 
 -- name: tags_without_run
 SELECT DISTINCT t.run FROM run_tags t LEFT JOIN runs r ON r.id = t.run WHERE r.id IS NULL
+
+-- name: blobs
+SELECT id, hash, data FROM blobs WHERE id > ? ORDER BY id LIMIT ?
+
+-- name: lost_blobs
+-- References to blobs that are not there.
+SELECT DISTINCT s.name FROM blob_references r
+LEFT JOIN blobs b ON b.id = r.blob LEFT JOIN streams s ON s.id = r.stream
+WHERE b.id IS NULL
+
+-- name: lost_streams
+-- References from streams that are not there: their blobs will never be collected.
+SELECT b.hash FROM blob_references r JOIN blobs b ON b.id = r.blob
+LEFT JOIN streams s ON s.id = r.stream WHERE s.id IS NULL
+
+-- name: forgotten_blobs
+-- Blobs that nobody refers to and nobody will look at again.
+SELECT b.hash FROM blobs b
+WHERE NOT EXISTS (SELECT 1 FROM blob_references r WHERE r.blob = b.id)
+    AND NOT EXISTS (SELECT 1 FROM loose_blobs l WHERE l.blob = b.id)
+
+-- name: refers
+SELECT 1 FROM blobs b JOIN blob_references r ON r.blob = b.id WHERE b.hash = ? AND r.stream = ?
