@@ -30,7 +30,7 @@ async def fill(store: SQLiteStore, records: int = 10) -> None:
 
 @pytest.mark.parametrize("version", [number for number, _ in database.migrations()[:-1]])
 async def test_a_file_of_each_older_schema_is_upgraded(path: Path, version: int) -> None:
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = database.connect(f"file:{path}?mode=rwc")
     connection.execute("PRAGMA journal_mode = WAL")
     for number, script in database.migrations()[:version]:
         connection.executescript(script)
