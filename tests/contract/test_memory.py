@@ -5,6 +5,7 @@ from reprise.stores.memory import MemoryStore
 from reprise.testing.suites import (
     BlobsSuite,
     ConcurrentLogSuite,
+    EpochSuite,
     Keeper,
     KeeperSuite,
     LeaseSuite,
@@ -68,3 +69,6 @@ class TestSignal(InMemory, SignalSuite): ...
 
 
 class TestTail(InMemory, TailSuite): ...
+
+
+class TestEpoch(InMemory, EpochSuite): ...

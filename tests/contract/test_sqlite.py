@@ -10,6 +10,7 @@ from reprise.stores.sqlite import SQLiteStore
 from reprise.testing.suites import (
     BlobsSuite,
     ConcurrentLogSuite,
+    EpochSuite,
     Keeper,
     KeeperSuite,
     LeaseSuite,
@@ -75,3 +76,6 @@ class TestSignal(InSQLite, SignalSuite): ...
 
 
 class TestTail(InSQLite, TailSuite): ...
+
+
+class TestEpoch(InSQLite, EpochSuite): ...

@@ -11,6 +11,8 @@ RepriseError
 │   ├── StoreFull                 no room on the disk
 │   ├── StoreReadOnly             the file or its folder cannot be written
 │   ├── StoreCorrupt              a checksum or the file itself is broken
+│   ├── ArchiveCorrupt            an archive is not what was once written
+│   ├── CopyDiffers               what was copied is not what it was copied from
 │   ├── SchemaTooNew              written by a newer Reprise
 │   ├── UnsupportedFileSystem     the file lies where locks cannot be trusted
 │   ├── StoreClosed               used after close
@@ -105,6 +107,14 @@ class StoreReadOnly(StoreError):
 
 class StoreCorrupt(StoreError):
     """Stored data is damaged."""
+
+
+class ArchiveCorrupt(StoreError):
+    """An archive is not what was once written."""
+
+
+class CopyDiffers(StoreError):
+    """What was copied is not what it was copied from."""
 
 
 class SchemaTooNew(StoreError):

@@ -239,3 +239,16 @@ def progress_stream(run: str) -> str:
 def log_stream(run: str) -> str:
     """Return the name of a run's captured log lines."""
     return f"log/{run}"
+
+
+RUN_STREAMS = (run_stream(""), inbox_stream(""), progress_stream(""), log_stream(""))
+"""How the names of all streams begin that belong to a run; its history first."""
+
+
+def streams_of_run(run: str) -> tuple[str, ...]:
+    """Return the names of all streams of a run; its history first.
+
+    >>> streams_of_run("a")
+    ('run/a', 'inbox/a', 'progress/a', 'log/a')
+    """
+    return tuple(kind + run for kind in RUN_STREAMS)

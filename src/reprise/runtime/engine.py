@@ -30,7 +30,6 @@ from reprise.kernel.events import (
     Finished,
     Kind,
     Progress,
-    Signal,
     Started,
     inbox_stream,
     run_stream,
@@ -44,7 +43,7 @@ from reprise.runtime.host import Job, Observer
 from reprise.runtime.pool import Pool
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
-from reprise.runtime.starting import check_same, child_id, first_history, opening
+from reprise.runtime.starting import check_same, child_id, first_history, open_run, opening
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange, append, enlist, outcome
@@ -277,25 +276,13 @@ class Engine:
         Raises:
             RunConflict: the id belongs to a run of another workflow or input.
         """
-        started, group = opening(self, workflow, input, id, owned=owned, tags=tags, deadline=deadline)
-        groups = [group]
-        if signals:
-            mail = [
-                Event(
-                    Kind.SIGNAL_SENT,
-                    self.now(),
-                    f"start-{n}",
-                    msgspec.json.encode(Signal(name, msgspec.Raw(value))),
-                )
-                for n, (name, value) in enumerate(signals)
-            ]
-            groups.append(Group(inbox_stream(id), mail))
+        options: dict[str, Any] = {"owned": owned, "tags": tags, "deadline": deadline}
         self._starting.add(id)
         try:
-            await self.send(Append(self.numbers.new(), tuple(groups)))
+            started, group = await open_run(self, workflow, input, id, signals, options)
             self.observe(id, group.events)
             if owned:
-                self.enter(workflow, id, 1, first_history(started, group), bool(signals))
+                self.enter(workflow, id, group.token, first_history(started, group), bool(signals))
             else:
                 self.store.signal.wake(["runs"])
         except StaleVersion:
@@ -383,16 +370,16 @@ class Engine:
                 job.print,
             ),
             group,
-            lambda durable: self._child_started(durable, workflow, id, history, group.events),
+            lambda durable: self._child_started(durable, workflow, id, history, group),
         )
 
     def _child_started(
-        self, durable: bool, workflow: Workflow[..., Any], id: str, history: History, events: Sequence[Event]
+        self, durable: bool, workflow: Workflow[..., Any], id: str, history: History, group: Group
     ) -> None:
         if durable:
-            self.observe(id, events)
+            self.observe(id, group.events)
             self.counters["started"] += 1
-            self.enter(workflow, id, 1, history)
+            self.enter(workflow, id, group.token, history)
         self._entered(id)
 
     async def take_over(self, row: RunRow) -> Execution | None:

@@ -88,7 +88,7 @@ class Execution:
         self.had_mail = False
         self.idle_since = 0.0
         self.live = False
-        self.replaying = token > 1
+        self.replaying = not history.fresh
         """Whether the body does what an owner before may have seen it do; for people, not for decisions."""
         self.done = False
         self.ending = False

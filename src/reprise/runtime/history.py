@@ -39,6 +39,8 @@ class History(msgspec.Struct):
     """Failed attempts by step key, of steps that have not ended."""
     seen: set[str] = msgspec.field(default_factory=set[str])
     """Ids of mail that was consumed."""
+    fresh: bool = True
+    """Nobody owned the run before."""
     owned: int = 0
     """Take-overs since the run last made progress."""
     cancelling: bool = False
@@ -89,6 +91,7 @@ def _delivered(history: History, record: Record) -> None:
 def _noted(history: History, record: Record) -> None:
     kind = record.kind
     if kind == Kind.RUN_OWNED:
+        history.fresh = False
         history.owned = msgspec.json.decode(record.data, type=Owned).attempt
         history.began = history.began or record.at
     elif kind == Kind.STEP_RETRYING:

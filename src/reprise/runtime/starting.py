@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import RunConflict
-from reprise.kernel.events import Event, Kind, Owned, Started, run_stream
+from reprise.kernel.errors import RunConflict, StaleToken
+from reprise.kernel.events import Event, Kind, Owned, Signal, Started, inbox_stream, run_stream
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.history import History
 from reprise.runtime.workflow import Workflow
-from reprise.stores.log import Group, Log, RunChange
+from reprise.stores.conditions import floor_of
+from reprise.stores.log import Append, Group, Log, RunChange
 
 if TYPE_CHECKING:
     from reprise.runtime.engine import Engine
@@ -58,9 +60,42 @@ def opening(
     )
     if not owned:
         return started, Group(run_stream(id), events, 0, run=change)
-    events.append(Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, 1, 1))))
+    token = next_token(engine)
+    events.append(Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, token, 1))))
     change.status, change.owner, change.due_at = RunStatus.RUNNING, engine.worker, None
-    return started, Group(run_stream(id), events, 0, 1, takes=True, run=change)
+    return started, Group(run_stream(id), events, 0, token, takes=True, run=change)
+
+
+def next_token(engine: Engine, last: int = 0) -> int:
+    """Return the token to take a run with that had ``last``; one of the store's epoch, whatever the run had before."""
+    return max(last + 1, floor_of(engine.store.epoch))
+
+
+async def open_run(
+    engine: Engine,
+    workflow: Workflow[..., Any],
+    input: bytes,
+    id: str,
+    signals: Sequence[tuple[str, bytes]],
+    options: Mapping[str, Any],
+) -> tuple[Started, Group]:
+    """Append the beginning of a run and its first mail; return what :func:`opening` made of ``options``."""
+    at = engine.now()
+    mail = [
+        Event(Kind.SIGNAL_SENT, at, f"start-{n}", msgspec.json.encode(Signal(name, msgspec.Raw(value))))
+        for n, (name, value) in enumerate(signals)
+    ]
+    inbox = [Group(inbox_stream(id), mail)] if mail else []
+    while True:
+        started, group = opening(engine, workflow, input, id, **options)
+        try:
+            await engine.send(Append(engine.numbers.new(), (group, *inbox)))
+        except StaleToken:
+            # The store was restored since this process last wrote to it; by now it knows.
+            if next_token(engine) == group.token:
+                raise
+        else:
+            return started, group
 
 
 def first_history(started: Started, group: Group) -> History:

@@ -34,7 +34,7 @@ from reprise.kernel.failures import encode_error
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import POISON, History, read_history, wishes
-from reprise.runtime.starting import PYTHON
+from reprise.runtime.starting import PYTHON, next_token
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Group, Head, RunChange, append
 from reprise.stores.runs import RunRow
@@ -91,7 +91,7 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
 
 async def _own(engine: Engine, row: RunRow, head: Head, history: History, resumed: Sequence[str]) -> Head:
     """Append the take-over; bring ``history`` up to date and return where the stream is then."""
-    run, token, now = row.id, head.token + 1, max(engine.now(), history.at)
+    run, token, now = row.id, next_token(engine, head.token), max(engine.now(), history.at)
     # A run that was given back (parked, drained, stranded), or that we lost by our store's fault, killed nobody.
     died = row.owner not in (None, engine.worker) and not resumed
     owned = Owned(engine.worker, token, history.owned + 1 if died else 1)

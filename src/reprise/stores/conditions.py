@@ -14,6 +14,18 @@ from reprise.stores.log import EXISTS, Append, Group, Head
 NO_STREAM = Head()
 """Head of a stream that does not exist."""
 
+_EPOCH_BITS = 40
+"""Tokens of one epoch: a million million; the epoch stands in the bits above."""
+
+
+def floor_of(epoch: int) -> int:
+    """Return the number below which tokens and positions belong to an earlier epoch of the store.
+
+    >>> floor_of(0), floor_of(1)
+    (0, 1099511627776)
+    """
+    return epoch << _EPOCH_BITS
+
 
 def streams_of(append: Append) -> Iterable[str]:
     """Return the streams whose heads :func:`admit` will ask for; a name may come twice."""
@@ -23,8 +35,8 @@ def streams_of(append: Append) -> Iterable[str]:
             yield group.guard
 
 
-def admit(append: Append, heads: Mapping[str, Head]) -> dict[str, Head]:
-    """Return the heads that change when the append is written.
+def admit(append: Append, heads: Mapping[str, Head], floor: int = 0) -> dict[str, Head]:
+    """Return the heads that change when the append is written; ``floor`` is that of the store's epoch.
 
     Raises ``AppendRefused`` (one of its four kinds) when a condition does not hold.
     """
@@ -34,14 +46,17 @@ def admit(append: Append, heads: Mapping[str, Head]) -> dict[str, Head]:
         if group.guard:
             _check_guard(group.guard, changed.get(group.guard) or heads.get(group.guard, NO_STREAM))
         head = changed.get(stream) or heads.get(stream, NO_STREAM)
-        after = head_after(head, group)
+        after = head_after(head, group, floor)
         if after is not head:
             changed[stream] = after
     return changed
 
 
-def head_after(head: Head, group: Group) -> Head:
+def head_after(head: Head, group: Group, floor: int = 0) -> Head:
     """Return the head of a group's stream after the group.
+
+    A token of an earlier epoch writes nothing, even where the stream still has it: whoever holds it does not know what
+    a restore took back.
 
     What a caller can do about a refusal differs, so of several reasons the most telling is given: a stream that should
     be new and is not, then one that has ended, then the lost token, and the version last.
@@ -59,6 +74,10 @@ def head_after(head: Head, group: Group) -> Head:
             raise _stale_token(head, group)
     elif group.token != head.token:
         raise _stale_token(head, group)
+    if writes and 0 < group.token < floor:
+        raise StaleToken(
+            f"The token {group.token} for the stream {group.stream} is older than the restore of this store."
+        )
     if expected > 0 and expected != version:
         raise StaleVersion(
             f"The stream {group.stream} was expected at version {expected} and is at {version}."

@@ -141,10 +141,10 @@ class Log(Protocol):
         """
         ...
 
-    async def drop(self, stream: str) -> int:
-        """Delete a stream, its entry in the run index and its references to blobs; return how many records went.
+    async def drop(self, *streams: str) -> int:
+        """Delete streams, their entries in the run index and references to blobs; return how many records went.
 
-        Positions stay used up.
+        Positions stay used up. Nobody ever sees some of the streams gone and others not, also after a crash.
         """
         ...
 

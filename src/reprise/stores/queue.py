@@ -54,6 +54,10 @@ class Queue(Protocol):
         """End a claim: ``done``, ``dead``, or ``ready`` again at ``due_at``. False = the token is old, nothing changed."""
         ...
 
+    async def names(self) -> list[str]:
+        """Return the names of the queues that have tasks of any state."""
+        ...
+
     async def find(self, queue: str, state: str = "", limit: int = 100) -> list[Task]:
         """Return tasks in their order, of one state if given."""
         ...

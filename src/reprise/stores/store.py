@@ -56,6 +56,20 @@ class Store(Protocol):
         """Folder in which workers of one machine hold their lock files; None where there are no other processes."""
         ...
 
+    @property
+    def epoch(self) -> int:
+        """How many epochs began before the one we are in; as this process last saw it."""
+        ...
+
+    async def begin_epoch(self, above: int = 0) -> int:
+        """Begin an epoch higher than the present one and than ``above``; return its number.
+
+        Tokens and positions begin anew at ``conditions.floor_of``, above all that were given; leases end; a token of
+        an earlier epoch writes nothing more. Done to what was restored or copied: nobody who worked with what was
+        before can take it for that.
+        """
+        ...
+
     async def start(self) -> None:
         """Open; idempotent. Creates or upgrades the schema."""
         ...

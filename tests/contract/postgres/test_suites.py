@@ -7,6 +7,7 @@ from reprise.stores.postgres import lease
 from reprise.testing.suites import (
     BlobsSuite,
     ConcurrentLogSuite,
+    EpochSuite,
     KeeperSuite,
     LeaseSuite,
     LogSuite,
@@ -47,6 +48,9 @@ class TestTail(InPostgres, TailSuite): ...
 
 
 class TestBlobs(InPostgres, BlobsSuite): ...
+
+
+class TestEpoch(InPostgres, EpochSuite): ...
 
 
 class TestLease(InPostgres, LeaseSuite):

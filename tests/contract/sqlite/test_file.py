@@ -123,7 +123,7 @@ async def test_a_drop_that_another_process_finished_takes_nothing_of_a_new_strea
         await other.stop()
         await other.start()
     await append(other.log, 3, Group("new", [Event(16, 1)]))
-    await store.log._clear(id)
+    await store.log._clear([id])
     assert len(await store.log.read("new")) == 1
     assert await store.verify() == []
 

@@ -10,6 +10,7 @@ import msgspec
 
 from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.kernel.errors import ConfigurationError
+from reprise.stores.conditions import floor_of
 from reprise.stores.lease import Grant
 
 
@@ -104,6 +105,13 @@ class MemoryLease:
         self._serve(name)
         state = self._names.get(name)
         return sorted(state.grants.values(), key=lambda grant: grant.token) if state else []
+
+    def begin_epoch(self, epoch: int) -> None:
+        """End all leases; whoever waits is served."""
+        self._last_token = max(self._last_token, floor_of(epoch))
+        for name, state in list(self._names.items()):
+            state.grants.clear()
+            self._serve(name)
 
     def waiting(self, name: str) -> int:
         """Return how many wait for a name."""

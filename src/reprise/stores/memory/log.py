@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from reprise.kernel.errors import AppendRefused, StoreClosed
 from reprise.kernel.events import Record, run_stream
-from reprise.stores.conditions import NO_STREAM, admit
+from reprise.stores.conditions import NO_STREAM, admit, floor_of
 from reprise.stores.log import Append, Head, answer
 from reprise.stores.memory.blobs import MemoryBlobs
 from reprise.stores.memory.runs import MemoryRuns
@@ -25,6 +25,7 @@ class MemoryLog:
         self.runs = MemoryRuns(self.heads)
         self.blobs = MemoryBlobs()
         self.closed = False
+        self.epoch = 0
         self.counters = {"appends": 0, "commits": 0, "refused": 0}
         self._all: list[Record] = []
         self._streams: dict[str, list[Record]] = {}
@@ -50,7 +51,7 @@ class MemoryLog:
             append.error = StoreClosed("The store memory:// is closed.")
             return
         try:
-            changed = admit(append, self.heads)
+            changed = admit(append, self.heads, floor_of(self.epoch))
         except AppendRefused as error:
             append.error = error
             self.counters["refused"] += 1
@@ -140,16 +141,24 @@ class MemoryLog:
         self.blobs.release(stream, rows[0].version - 1)
         return len(gone)
 
-    async def drop(self, stream: str) -> int:
-        """Delete a stream, its entry in the run index and its references; return how many records went."""
+    async def drop(self, *streams: str) -> int:
+        """Delete streams and their entries in the run index and references; return how many records went."""
         self._check_open()
-        gone = self._streams.pop(stream, [])
-        self.heads.pop(stream, None)
-        self._forget(gone)
-        self.blobs.release(stream)
-        if stream.startswith(run_stream("")):
-            self.runs.forget(stream.removeprefix(run_stream("")))
-        return len(gone)
+        count = 0
+        for name in dict.fromkeys(streams):
+            gone = self._streams.pop(name, [])
+            self.heads.pop(name, None)
+            self._forget(gone)
+            self.blobs.release(name)
+            if name.startswith(run_stream("")):
+                self.runs.forget(name.removeprefix(run_stream("")))
+            count += len(gone)
+        return count
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Void older tokens, and go on with positions above all that were given."""
+        self.epoch = epoch
+        self._end = max(self._end, floor_of(epoch))
 
     def _forget(self, rows: Sequence[Record]) -> None:
         """Take records out of the list of all; a new list for each few would cost as much as all there are."""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.kernel.errors import ConfigurationError
+from reprise.stores.conditions import floor_of
 from reprise.stores.queue import Task
 
 KEPT_DONE = 1000
@@ -149,6 +150,10 @@ class MemoryQueue:
         self._lines[task.queue].file(entry, self._clock.now())
         return True
 
+    async def names(self) -> list[str]:
+        """Return the names of the queues that have tasks of any state."""
+        return sorted(name for name, line in self._lines.items() if line.entries)
+
     async def find(self, queue: str, state: str = "", limit: int = 100) -> list[Task]:
         """Return tasks in their order, of one state if given."""
         line = self._lines.get(queue)
@@ -185,6 +190,10 @@ class MemoryQueue:
             )
             self._lines[queue].file(entry, self._clock.now())
         return len(unclaimed)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Give from now on only tokens that are higher than any before."""
+        self._last_token = max(self._last_token, floor_of(epoch))
 
     async def stats(self, queue: str) -> dict[str, int]:
         """Return counts by state, and ``oldest_us`` = age of the oldest ready task."""

@@ -48,6 +48,19 @@ class MemoryStore:
         """None: there are no other processes."""
         return None
 
+    @property
+    def epoch(self) -> int:
+        """How many epochs began before the one we are in."""
+        return self.log.epoch
+
+    async def begin_epoch(self, above: int = 0) -> int:
+        """Begin an epoch higher than the present one and than ``above``; return its number."""
+        epoch = max(self.epoch, above) + 1
+        self.log.begin_epoch(epoch)
+        self.lease.begin_epoch(epoch)
+        self.queue.begin_epoch(epoch)
+        return epoch
+
     async def start(self) -> None:
         """Open; idempotent. A store that was never stopped is open from the start."""
         self.log.closed = False

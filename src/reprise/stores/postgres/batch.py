@@ -10,12 +10,16 @@ import msgspec
 from reprise.kernel.errors import AppendRefused
 from reprise.kernel.events import Event, run_stream
 from reprise.stores.blobs import Blob
-from reprise.stores.conditions import NO_STREAM, admit, streams_of
+from reprise.stores.conditions import NO_STREAM, admit, floor_of, streams_of
 from reprise.stores.log import Append, Head, RunChange
 from reprise.stores.postgres.rows import event_checksum
 
 RUNS = run_stream("")
 """How the names of the streams begin that are runs."""
+
+
+EPOCH = "~epoch"
+"""The stream whose version is the store's epoch; see the migration that made it."""
 
 
 class Written(msgspec.Struct, gc=False):
@@ -44,6 +48,7 @@ class Batch:
 
     def __init__(self, appends: Sequence[Append], heads: Mapping[str, Head]) -> None:
         self.believed = {name: heads.get(name, NO_STREAM) for name in names_of(appends)}
+        self._floor = floor_of(self.believed[EPOCH].version)
         self.changed: dict[str, Head] = {}
         self.verdicts: list[Verdict] = []
         self._owners: dict[str, int] = {}
@@ -57,7 +62,7 @@ class Batch:
 
     def _judge(self, append: Append, now: dict[str, Head]) -> None:
         try:
-            changed = admit(append, now)
+            changed = admit(append, now, self._floor)
         except AppendRefused as error:
             self.verdicts.append(Verdict(append, error))
             return
@@ -153,7 +158,7 @@ class Batch:
 
 def names_of(appends: Sequence[Append]) -> set[str]:
     """Return the streams by whose heads appends are judged."""
-    return {name for append in appends for name in streams_of(append)}
+    return {EPOCH, *(name for append in appends for name in streams_of(append))}
 
 
 def new_streams(appends: Sequence[Append]) -> set[str]:

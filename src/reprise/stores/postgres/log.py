@@ -73,8 +73,9 @@ class PostgresLog:
             gone += some
         return gone
 
-    async def drop(self, stream: str) -> int:
-        """Delete a stream and its entry in the run index; return how many records went. Positions stay used up."""
-        gone: int = await self._pool.run(lambda c: c.fetchval(SQL["drop"], stream))
-        self._writer.forget(stream)
+    async def drop(self, *streams: str) -> int:
+        """Delete streams and their entries in the run index; return how many records went. Positions stay used up."""
+        names = list(dict.fromkeys(streams))
+        gone: int = await self._pool.run(lambda c: c.fetchval(SQL["drop"], names))
+        self._writer.forget(names)
         return gone

@@ -89,6 +89,10 @@ class PostgresQueue:
         if done % KEPT_DONE == 0:
             await self._pool.run(lambda c: c.execute(SQL["forget_done"], queue, KEPT_DONE))
 
+    async def names(self) -> list[str]:
+        """Return the names of the queues that have tasks of any state."""
+        return [row["name"] for row in await self._pool.run(lambda c: c.fetch(SQL["names"]))]
+
     async def find(self, queue: str, state: str = "", limit: int = 100) -> list[Task]:
         """Return tasks in their order, of one state if given."""
         if state:

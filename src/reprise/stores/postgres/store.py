@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from reprise.kernel.errors import ConfigurationError
 from reprise.stores.listeners import Listeners
+from reprise.stores.postgres.batch import EPOCH
 from reprise.stores.postgres.blobs import PostgresBlobs
 from reprise.stores.postgres.connections import Pool, Target
 from reprise.stores.postgres.lease import PostgresLease
@@ -16,7 +17,7 @@ from reprise.stores.postgres.runs import PostgresRuns
 from reprise.stores.postgres.schema import upgrade
 from reprise.stores.postgres.signal import PostgresSignal
 from reprise.stores.postgres.taps import Taps
-from reprise.stores.postgres.writer import Writer
+from reprise.stores.postgres.writer import SQL, Writer
 
 DEFAULT_SCHEMA = "reprise"
 
@@ -66,6 +67,17 @@ class PostgresStore:
         """None: other processes may be on other machines."""
         return None
 
+    @property
+    def epoch(self) -> int:
+        """How many epochs began before the one we are in; as this process last saw it."""
+        return self._writer.epoch
+
+    async def begin_epoch(self, above: int = 0) -> int:
+        """Begin an epoch higher than the present one and than ``above``; return its number."""
+        epoch: int = await self._pool.run(lambda c: c.fetchval(SQL["begin_epoch"], above))
+        self._writer.remember_epoch(await self.log.head(EPOCH))
+        return epoch
+
     async def start(self) -> None:
         """Open; idempotent. Creates or upgrades the schema.
 
@@ -80,6 +92,7 @@ class PostgresStore:
             await self._pool.close()
             raise
         await self._taps.start()
+        self._writer.remember_epoch(await self.log.head(EPOCH))
         self._writer.start()
 
     async def stop(self) -> None:

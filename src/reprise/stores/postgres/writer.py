@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from reprise.kernel.errors import OutcomeUnknown, StoreError
 from reprise.stores.log import Append, Head, answer
 from reprise.stores.postgres import driver
-from reprise.stores.postgres.batch import Batch, names_of, new_streams
+from reprise.stores.postgres.batch import EPOCH, Batch, names_of, new_streams
 from reprise.stores.postgres.blobs import SQL as BLOBS
 from reprise.stores.postgres.connections import Attempts, Target, closed
 from reprise.stores.postgres.driver import Connection
@@ -56,6 +56,8 @@ class Writer:
         )
         self._target = target
         self._queue: deque[Append] = deque()
+        self.epoch = 0
+        """Of the store, as last seen."""
         self._heads: dict[str, Head] = {}
         self._connection: Connection | None = None
         self._handed_over = asyncio.Event()
@@ -75,9 +77,14 @@ class Writer:
         self._queue.extend(appends)
         self._handed_over.set()
 
-    def forget(self, stream: str) -> None:
-        """Forget the head of a stream that was changed by other means."""
-        self._heads.pop(stream, None)
+    def remember_epoch(self, head: Head) -> None:
+        """Know from the start of what epoch the store is, before anything is written."""
+        self._remember({EPOCH: head})
+
+    def forget(self, streams: Sequence[str]) -> None:
+        """Forget the heads of streams that were changed by other means."""
+        for stream in streams:
+            self._heads.pop(stream, None)
 
     async def stop(self) -> None:
         """Write what was handed over, then end."""
@@ -197,6 +204,8 @@ class Writer:
         if len(self._heads) > KNOWN_HEADS:
             self._heads.clear()
         self._heads.update(heads)
+        if EPOCH in heads:
+            self.epoch = heads[EPOCH].version
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():

@@ -133,6 +133,11 @@ class SQLiteLease:
 
         await self._writer.submit(work)
 
+    def begin_epoch(self, transaction: Transaction) -> None:
+        """End all leases; whoever waits shows its ticket again when it looks."""
+        transaction.connection.execute(SQL["delete_all"])
+        transaction.connection.execute(SQL["delete_tickets"])
+
     async def waiting(self, name: str) -> int:
         """Return how many tickets there are for a name, of all processes."""
         return await self._readers.read(lambda c: c.execute(SQL["count_tickets"], (name,)).fetchone()[0])

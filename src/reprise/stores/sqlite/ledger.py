@@ -12,7 +12,7 @@ from typing import Any
 
 from reprise.kernel.errors import AppendRefused, CodecError, StoreCorrupt, StoreError
 from reprise.stores.blobs import Blob
-from reprise.stores.conditions import NO_STREAM, admit, streams_of
+from reprise.stores.conditions import NO_STREAM, admit, floor_of, streams_of
 from reprise.stores.log import ANY, Append, Group, Head
 from reprise.stores.sqlite.blob_rows import BlobRows
 from reprise.stores.sqlite.database import Connection
@@ -53,6 +53,8 @@ class Ledger:
         self._broken: dict[str, StoreCorrupt] = {}
         self._data_version = -1
         self._position = self._last_stream = 0
+        self._floor = 0
+        self.epoch = 0
         self._flat: list[Any] = []
         self._changed: dict[str, None] = {}
         self.runs = RunRows(connection)
@@ -73,7 +75,8 @@ class Ledger:
         if version != self._data_version or len(self._heads) > KNOWN_STREAMS:
             self.forget()
             self._data_version = version
-            self._position, self._last_stream = self._connection.execute(SQL["ends"]).fetchone()
+            self._position, self._last_stream, self.epoch = self._connection.execute(SQL["ends"]).fetchone()
+            self._floor = floor_of(self.epoch)
         self.rows = self.bytes = 0
         self._broken.clear()
         self._learn(appends)
@@ -103,13 +106,13 @@ class Ledger:
             if (
                 len(groups) == 1
                 and (head := self._heads.get(groups[0].stream))
-                and _is_plain(groups[0], head)
+                and _is_plain(groups[0], head, self._floor)
             ):
                 self._collect_plain(append, groups[0], head)
                 return
             if self._broken:
                 self._check_broken(append)
-            changed = admit(append, self._heads)
+            changed = admit(append, self._heads, self._floor)
             self._collect(append)
         except (AppendRefused, StoreCorrupt) as error:
             append.error = error
@@ -134,6 +137,12 @@ class Ledger:
             self._flat.clear()
         self.runs.flush()
         self.blobs.flush()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Void older tokens, and go on with positions above all that were given."""
+        self.epoch, self._floor = epoch, floor_of(epoch)
+        self._position = max(self._position, self._floor)
+        self._connection.execute(SQL["keep_position"], (self._position,))
 
     def trim(self, name: str, through: int) -> int:
         """Delete some of a stream's oldest records, up to version ``through`` in the end; return how many."""
@@ -181,17 +190,23 @@ class Ledger:
             self.runs.drop(name[4:])
         return stream.id, count
 
-    def clear_hidden(self, id: int) -> bool:
-        """Delete some references and records of a hidden stream, at last itself; return whether there are more."""
-        if self._connection.execute(SQL["is_hidden"], (id,)).fetchone() is None:
-            return False
-        if self.blobs.release(id, RECORDS_PER_DROP):
-            return True
-        self._connection.execute(SQL["drop_records"], (id, RECORDS_PER_DROP))
-        (gone,) = self._connection.execute(SQL["changes"]).fetchone()
-        if gone < RECORDS_PER_DROP:
+    def clear_hidden(self, ids: Sequence[int]) -> Sequence[int]:
+        """Delete some references and records of hidden streams, and those left without; return the other streams."""
+        room = RECORDS_PER_DROP
+        for done, id in enumerate(ids):
+            if self._connection.execute(SQL["is_hidden"], (id,)).fetchone() is None:
+                continue
+            if self.blobs.release(id, room):
+                return ids[done:]
+            self._connection.execute(SQL["drop_records"], (id, room))
+            (gone,) = self._connection.execute(SQL["changes"]).fetchone()
+            if gone == room:
+                return ids[done:]
             self._connection.execute(SQL["drop_stream"], (id,))
-        return gone == RECORDS_PER_DROP
+            room -= gone + 1
+            if room <= 0:
+                return ids[done + 1 :]
+        return ()
 
     def _collect_plain(self, append: Append, group: Group, head: Head) -> None:
         """Collect the rows of an append that needs no more than its place: most of all appends."""
@@ -315,13 +330,14 @@ class Ledger:
                 raise self._broken[name]
 
 
-def _is_plain(group: Group, head: Head) -> bool:
+def _is_plain(group: Group, head: Head, floor: int) -> bool:
     """Return whether ``admit`` would surely let the group in and change nothing but the version."""
     return (
         not (head.closed or group.takes or group.closes or group.guard)
         and group.run is None
         and not group.blobs
         and group.token == head.token
+        and not 0 < group.token < floor
         and (group.expected in (head.version, ANY))
         and len(group.events) > 0
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from reprise.kernel.events import Record
 from reprise.stores.conditions import NO_STREAM
@@ -64,33 +65,34 @@ class SQLiteLog:
             gone += some
         return gone
 
-    async def drop(self, stream: str) -> int:
-        """Delete a stream and its entry in the run index; return how many records went. Positions stay used up.
+    async def drop(self, *streams: str) -> int:
+        """Delete streams and their entries in the run index; return how many records went. Positions stay used up.
 
-        The stream is gone at once; its records are deleted by a thousand per commit. Should the process die before
+        The streams are gone at once; their records are deleted by a thousand per commit. Should the process die before
         the last of them, the next start deletes the rest.
         """
 
-        def begin(transaction: Transaction) -> tuple[int, int, bool]:
-            id, count = transaction.ledger.hide(stream)
-            return id, count, bool(id) and transaction.ledger.clear_hidden(id)
+        def hide(transaction: Transaction) -> list[tuple[int, int]]:
+            return [transaction.ledger.hide(stream) for stream in dict.fromkeys(streams)]
 
-        id, count, more = await self._writer.submit(begin)
-        if more:
-            await self._clear(id)
-        return count
+        hidden = await self._writer.submit(hide)
+        await self._clear([id for id, _ in hidden if id])
+        return sum(count for _, count in hidden)
 
     async def clear_dropped(self) -> None:
         """Delete what is left of streams whose drop was interrupted."""
         rows = await self._readers.read(
             lambda connection: connection.execute(SQL["hidden_streams"]).fetchall()
         )
-        for (id,) in rows:
-            await self._clear(id)
+        await self._clear([id for (id,) in rows])
 
-    async def _clear(self, id: int) -> None:
-        while await self._writer.submit(lambda transaction: transaction.ledger.clear_hidden(id)):
-            pass
+    async def _clear(self, hidden: Sequence[int]) -> None:
+        while hidden:
+            hidden = await self._writer.submit(partial(_clear_some, hidden))
+
+
+def _clear_some(hidden: Sequence[int], transaction: Transaction) -> Sequence[int]:
+    return transaction.ledger.clear_hidden(hidden)
 
 
 def _read(connection: Connection, stream: str, after: int, limit: int | None) -> list[Record]:

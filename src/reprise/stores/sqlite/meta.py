@@ -5,13 +5,11 @@ from __future__ import annotations
 import threading
 
 from reprise.kernel.clock import MICROSECONDS, Clock
+from reprise.stores.conditions import floor_of
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.statements import Statements
 
 SQL = Statements("meta.sql")
-
-_EPOCH_SHIFT = 40
-"""Tokens of one epoch: a million million. The epoch, in the bits above, is raised when a backup is restored."""
 
 
 class KeeperClock:
@@ -62,10 +60,17 @@ class Counters:
     def new_token(self) -> int:
         """Return a token higher than any before."""
         if not self._token:
-            epoch = stored(self._connection, "epoch") << _EPOCH_SHIFT
-            self._token = self._last_token = max(stored(self._connection, "token"), epoch)
+            floor = floor_of(stored(self._connection, "epoch"))
+            self._token = self._last_token = max(stored(self._connection, "token"), floor)
         self._token += 1
         return self._token
+
+    def begin_epoch(self, above: int) -> int:
+        """Raise the epoch; return it."""
+        epoch = max(stored(self._connection, "epoch"), above) + 1
+        self._connection.execute(SQL["write"], ("epoch", epoch))
+        self._token = self._last_token = 0
+        return epoch
 
     def flush(self) -> None:
         """Write what was used up."""

@@ -67,6 +67,11 @@ class SQLiteQueue:
             lambda transaction: _settle(transaction, task, state, due_at, note, forget=forget)
         )
 
+    async def names(self) -> list[str]:
+        """Return the names of the queues that have tasks of any state."""
+        rows = await self._readers.read(lambda connection: connection.execute(SQL["names"]).fetchall())
+        return [name for (name,) in rows]
+
     async def find(self, queue: str, state: str = "", limit: int = 100) -> list[Task]:
         """Return tasks in their order, of one state if given."""
 

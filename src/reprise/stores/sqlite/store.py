@@ -24,7 +24,7 @@ from reprise.stores.sqlite.signal import SQLiteSignal
 from reprise.stores.sqlite.turnstile import Turnstile
 from reprise.stores.sqlite.verify import find_problems
 from reprise.stores.sqlite.watch import Watch
-from reprise.stores.sqlite.writer import Writer
+from reprise.stores.sqlite.writer import Transaction, Writer
 
 SYNCHRONOUS = ("FULL", "NORMAL", "OFF")
 OPTIONS = ("synchronous", "busy", "unsafe_fs")
@@ -90,6 +90,22 @@ class SQLiteStore:
     def presence(self) -> Path:
         """Folder in which the workers of this machine hold their lock files."""
         return _beside(self.path, ".workers")
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs began before the one we are in; as this process last saw it."""
+        return self._writer.epoch
+
+    async def begin_epoch(self, above: int = 0) -> int:
+        """Begin an epoch higher than the present one and than ``above``; return its number."""
+
+        def work(transaction: Transaction) -> int:
+            epoch = transaction.counters.begin_epoch(above)
+            transaction.ledger.begin_epoch(epoch)
+            self.lease.begin_epoch(transaction)
+            return epoch
+
+        return await self._writer.submit(work)
 
     async def start(self) -> None:
         """Open; idempotent. Creates or upgrades the schema.

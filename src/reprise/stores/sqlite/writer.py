@@ -65,6 +65,8 @@ class Writer:
     def __init__(self, path: Path, busy: float, clock: KeeperClock, reopen: Callable[[], Connection]) -> None:
         self._path, self._busy, self._clock, self._reopen = path, busy, clock, reopen
         self.counters = {"appends": 0, "commits": 0, "records": 0, "refused": 0, "bytes": 0, "jobs": 0}
+        self.epoch = 0
+        """Of the file, at the last commit."""
         self.put: Callable[[Sequence[Item]], None] = self._put_too_late
         """Hand over items, on the loop; never waits."""
 
@@ -202,6 +204,8 @@ class Writer:
             if not faults.is_io(error):
                 raise
             self._settle(batch[:taken], error)
+        # A connection that was renewed has not looked yet.
+        self.epoch = max(self.epoch, self._transaction.ledger.epoch)
         self._count(batch[:taken], rows, size)
         return batch[taken:]
 

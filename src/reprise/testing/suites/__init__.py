@@ -15,10 +15,11 @@ import pytest
 # ruff: noqa: E402 - asked for before the imports, else a failing test would not show the values it compared
 pytest.register_assert_rewrite(
     *(f"{__name__}.{suite}{model}" for suite in ("log", "lease", "queue") for model in ("", "_model")),
-    *(f"{__name__}.{suite}" for suite in ("log_concurrent", "blobs", "runs", "signal", "tail")),
+    *(f"{__name__}.{suite}" for suite in ("blobs", "epoch", "log_concurrent", "runs", "signal", "tail")),
 )
 
 from reprise.testing.suites.blobs import BlobsSuite
+from reprise.testing.suites.epoch import EpochSuite
 from reprise.testing.suites.keeper import Keeper, KeeperSuite, until
 from reprise.testing.suites.lease import LeaseSuite
 from reprise.testing.suites.log import LogSuite
@@ -31,6 +32,7 @@ from reprise.testing.suites.tail import TailSuite
 __all__ = [
     "BlobsSuite",
     "ConcurrentLogSuite",
+    "EpochSuite",
     "Keeper",
     "KeeperSuite",
     "LeaseSuite",

@@ -16,7 +16,7 @@ from reprise.kernel.errors import (
     StreamMissing,
 )
 from reprise.kernel.events import Event, Record
-from reprise.stores.log import ANY, EXISTS, Append, Group, Head, enlist
+from reprise.stores.log import ANY, EXISTS, Append, Group, Head, RunChange, enlist
 from reprise.stores.store import Store
 from reprise.testing.suites.keeper import IDS, Keeper, KeeperSuite, fact, put, soon, write
 from reprise.testing.suites.log_model import LogMachine
@@ -406,6 +406,25 @@ class LogSuite(KeeperSuite):
         assert await store.log.head("run/a") == Head()
         assert [row.stream for row in await store.log.scan()] == ["run/ab"]
         assert (await put(store.log, Group("run/a", [fact()], 0))).versions == (1,)
+
+    async def test_drop_deletes_many_streams_at_once(self, store: Store) -> None:
+        """With their runs, and whatever of them does not exist; a reader never sees some of them only."""
+        for name in "abc":
+            change = RunChange(name, "completed", "w", at=1)
+            await put(
+                store.log, Group(f"run/{name}", [fact()] * 2, run=change), Group(f"log/{name}", [fact()])
+            )
+        names = [f"{kind}/{name}" for name in "ab" for kind in ("run", "inbox", "log")]
+        dropping = asyncio.ensure_future(store.log.drop(*names, "run/a"))
+        seen: set[tuple[str, ...]] = set()
+        while not dropping.done():
+            seen.add(tuple(row.stream for row in await store.log.scan()))
+            await asyncio.sleep(0)
+        assert await dropping == 6
+        left = ("run/c", "run/c", "log/c")
+        assert {rows for rows in seen if len(rows) < 9} <= {left}
+        assert tuple(row.stream for row in await store.log.scan()) == left
+        assert await store.log.drop() == 0
 
     async def test_positions_are_used_up_also_by_dropped_records(self, keeper: Keeper, store: Store) -> None:
         """After the newest records went, and after a restart, the next position is still a new one."""

@@ -48,11 +48,11 @@ class LogModel:
         self.streams, self.order = streams, order
         return True
 
-    def drop(self, name: str) -> int:
-        """Forget a stream."""
-        self.order = [entry for entry in self.order if entry[0] != name]
-        gone = self.streams.pop(name, Stream())
-        return len(gone.data) - gone.trimmed
+    def drop(self, names: set[str]) -> int:
+        """Forget streams."""
+        self.order = [entry for entry in self.order if entry[0] not in names]
+        gone = [self.streams.pop(name, Stream()) for name in names]
+        return sum(len(stream.data) - stream.trimmed for stream in gone)
 
     def trim(self, name: str, through: int) -> int:
         """Forget the oldest of a stream."""
@@ -142,10 +142,10 @@ class LogMachine(RuleBasedStateMachine):
                 assert append.position > self.highest
                 self.highest = append.position
 
-    @rule(stream=st.sampled_from(STREAMS))
-    def drop(self, stream: str) -> None:
-        """Drop a stream; positions stay used up."""
-        assert self.runner.run(self.store.log.drop(stream)) == self.model.drop(stream)
+    @rule(streams=st.sets(st.sampled_from(STREAMS), min_size=1, max_size=2))
+    def drop(self, streams: set[str]) -> None:
+        """Drop streams; positions stay used up."""
+        assert self.runner.run(self.store.log.drop(*streams)) == self.model.drop(streams)
         assert self.runner.run(self.store.log.end()) == self.highest
 
     @rule(stream=st.sampled_from(STREAMS), through=st.integers(0, 9))

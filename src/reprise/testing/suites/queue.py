@@ -250,6 +250,14 @@ class QueueSuite(KeeperSuite):
         assert (counts["ready"], counts["claimed"], counts["dead"]) == (2, 1, 1)
         assert counts["oldest_us"] >= keeper.short * 1_000_000
 
+    async def test_queues_are_known_by_name(self, store: Store) -> None:
+        """As long as they have a task, of whatever state."""
+        assert await store.queue.names() == []
+        await store.queue.offer([Task("1", "b"), Task("1", "a"), Task("2", "b"), Task("1", "ä")])
+        [task] = await store.queue.claim("a", "w", 1, LONG)
+        await store.queue.settle(task, "dead")
+        assert await store.queue.names() == ["a", "b", "ä"]
+
     # ------------------------------------------------------------ model
 
     def test_random_histories_agree_with_the_model(self) -> None:

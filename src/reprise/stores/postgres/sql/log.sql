@@ -53,4 +53,7 @@ ORDER BY records.version LIMIT 1
 SELECT trim_stream($1, $2, $3)
 
 -- name: drop
-SELECT drop_stream($1)
+SELECT drop_streams($1)
+
+-- name: begin_epoch
+SELECT begin_epoch($1)

@@ -40,5 +40,13 @@ UPDATE tasks SET rank = coalesce($3, rank), due_at = coalesce($4, due_at), state
 WHERE queue = $1 AND id = ANY($2::text[]) AND state <> 'claimed'
 RETURNING 1
 
+-- From each name to the next by the index, however many tasks they have.
+-- name: names
+WITH RECURSIVE names (name) AS (
+    SELECT min(queue) FROM tasks
+    UNION ALL SELECT (SELECT min(queue) FROM tasks WHERE queue > name) FROM names WHERE name IS NOT NULL
+)
+SELECT name FROM names WHERE name IS NOT NULL
+
 -- name: counts
 SELECT state, count(*), now_us() - min(offered_at) AS age FROM tasks WHERE queue = $1 GROUP BY state

@@ -18,6 +18,12 @@ DELETE FROM leases WHERE name = ? AND holder = ? AND token = ?
 -- name: delete_ended
 DELETE FROM leases WHERE expires_at <= ?
 
+-- name: delete_all
+DELETE FROM leases
+
+-- name: delete_tickets
+DELETE FROM tickets
+
 -- name: tickets
 SELECT ticket, process, until FROM tickets WHERE name = ? AND ticket < ? ORDER BY ticket
 

@@ -21,11 +21,12 @@ INSERT INTO records (position, stream, version, kind, at, key, data, print, took
 VALUES /* rows: 11 */
 
 -- name: ends
--- What the writer must know after another process has written: highest position and stream number.
+-- What the writer must know after another process has written: highest position and stream number, and the epoch.
 SELECT
     max(ifnull((SELECT max(position) FROM records), 0),
         ifnull((SELECT value FROM meta WHERE name = 'position'), 0)),
-    ifnull((SELECT max(id) FROM streams), 0)
+    ifnull((SELECT max(id) FROM streams), 0),
+    ifnull((SELECT value FROM meta WHERE name = 'epoch'), 0)
 
 -- name: keep_position
 -- Remember the highest position before its record is dropped.

@@ -45,6 +45,13 @@ SELECT ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'tasks'), 0)
 DELETE FROM tasks WHERE number IN (
     SELECT number FROM tasks WHERE queue = ? AND state = 'done' ORDER BY number DESC LIMIT -1 OFFSET ?)
 
+-- name: names
+-- From each name to the next by the index, however many tasks they have.
+WITH RECURSIVE names (name) AS (
+    SELECT min(queue) FROM tasks
+    UNION ALL SELECT (SELECT min(queue) FROM tasks WHERE queue > name) FROM names WHERE name IS NOT NULL)
+SELECT name FROM names WHERE name IS NOT NULL
+
 -- name: counts
 SELECT state, count(*), min(number) FROM tasks WHERE queue = ? GROUP BY state
 

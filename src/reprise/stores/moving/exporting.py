@@ -1,0 +1,187 @@
+"""From a store to an archive: some families of runs, or everything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from heapq import heapify, heappop, heapreplace
+from pathlib import Path
+
+import msgspec
+
+from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.events import RUN_STREAMS, Record, run_stream, streams_of_run
+from reprise.stores.archive import (
+    ArchiveWriter,
+    FamilyLine,
+    Line,
+    Opening,
+    RunLine,
+    StreamLine,
+    TaskLine,
+    from_record,
+)
+from reprise.stores.archive.lines import FORMAT
+from reprise.stores.log import Head, Log
+from reprise.stores.moving.families import family_of, row_of, walk
+from reprise.stores.moving.progress import Report, nobody
+from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.store import Store
+
+_PAGE = 200
+_EVERYTHING = 1 << 31
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """What was written to an archive."""
+
+    families: int
+    runs: int
+    records: int
+    tasks: int
+    hash: str
+    """Of the last line: kept elsewhere, it tells later that the archive is still this one."""
+
+
+async def export_runs(
+    store: Store,
+    path: Path,
+    where: RunFilter = RunFilter(),
+    *,
+    clock: Clock | None = None,
+    report: Report = nobody,
+) -> Exported:
+    """Write the runs that a filter lets through, and all that they started, to an archive.
+
+    The filter is asked of runs that no other run started. Runs may go on meanwhile; each family is written as it was at
+    one moment. Raises ``ConfigurationError`` when there is such a file.
+    """
+    return await export_families(store, path, _roots(store, where), clock or SystemClock(), report)
+
+
+async def _roots(store: Store, where: RunFilter) -> AsyncIterator[str]:
+    async for page in walk(store.runs, where):
+        for row in page:
+            if row.parent is None:
+                yield row.id
+
+
+async def export_families(
+    store: Store, path: Path, roots: AsyncIterator[str], clock: Clock, report: Report = nobody
+) -> Exported:
+    """Write families, each named by its first run, to an archive."""
+    with ArchiveWriter(path) as archive:
+        archive.write([_opening(store, clock)])
+        async for root in roots:
+            await _write_family(store, archive, root)
+            report("runs", archive.counts["runs"], 0)
+        return await _close(archive)
+
+
+async def _write_family(store: Store, archive: ArchiveWriter, root: str) -> None:
+    """Write a family as it was at one moment: all records up to a position, whatever came since."""
+    until = await store.log.end()
+    row = await row_of(store.runs, root)
+    if row is None:
+        return
+    family = await family_of(store.runs, row)
+    archive.write([FamilyLine(root=root)])
+    versions: dict[str, int] = {}
+    async for records in _in_order(store.log, [s for row in family for s in streams_of_run(row.id)], until):
+        versions.update([(record.stream, record.version) for record in records])
+        await asyncio.to_thread(archive.write, map(from_record, records))
+    for row in family:
+        stream = run_stream(row.id)
+        if stream in versions:  # else it was started since
+            archive.write(_end_of(row, await store.log.head(stream), versions[stream]))
+
+
+def _end_of(row: RunRow, head: Head, version: int) -> Iterator[Line]:
+    """Return the last lines about a run of whose history the records up to ``version`` were written."""
+    closed = head.closed and head.version == version
+    yield StreamLine(name=run_stream(row.id), version=version, token=head.token, closed=closed)
+    yield RunLine(row=row)
+
+
+async def _in_order(log: Log, streams: Sequence[str], until: int) -> AsyncIterator[list[Record]]:
+    """Yield the records of streams up to a position, in the order of the log, page by page."""
+    pages = [page for stream in streams if (page := await log.read(stream, 0, _PAGE))]
+    places = [0] * len(pages)
+    heap = [(page[0].position, number) for number, page in enumerate(pages)]
+    heapify(heap)
+    merged: list[Record] = []
+    while heap and heap[0][0] <= until:
+        number = heap[0][1]
+        record = pages[number][places[number]]
+        merged.append(record)
+        places[number] += 1
+        if places[number] == len(pages[number]):
+            pages[number] = await log.read(record.stream, record.version, _PAGE)
+            places[number] = 0
+        if pages[number]:
+            heapreplace(heap, (pages[number][places[number]].position, number))
+        else:
+            heappop(heap)
+        if len(merged) == _PAGE:
+            yield merged
+            merged = []
+    yield merged
+
+
+# ---------------------------------------------------------------- everything
+
+
+async def export_store(
+    store: Store, path: Path, *, clock: Clock | None = None, report: Report = nobody
+) -> Exported:
+    """Write all that a store holds, as it was at one moment, to an archive: a backup of whatever kind of store.
+
+    Left out are leases, which are nobody's after a restore, and tasks that are done.
+    """
+    until = await store.log.end()
+    with ArchiveWriter(path) as archive:
+        archive.write([_opening(store, clock or SystemClock(), whole=True), FamilyLine(root="")])
+        others: dict[str, int] = {}
+        position = 0
+        while records := [r for r in await store.log.scan(position, 1000) if r.position <= until]:
+            position = records[-1].position
+            others.update([(r.stream, r.version) for r in records if not r.stream.startswith(RUN_STREAMS)])
+            await asyncio.to_thread(archive.write, map(from_record, records))
+            report("records", archive.counts["records"], 0)
+        await _write_runs(store, archive, until, report)
+        for stream, version in others.items():
+            head = await store.log.head(stream)
+            closed = head.closed and head.version == version
+            if head.token or closed:
+                archive.write([StreamLine(name=stream, version=version, token=head.token, closed=closed)])
+        for queue in await store.queue.names():
+            tasks = await store.queue.find(queue, limit=_EVERYTHING)
+            archive.write(TaskLine(task=task) for task in tasks if task.state != "done")
+        return await _close(archive)
+
+
+async def _write_runs(store: Store, archive: ArchiveWriter, until: int, report: Report) -> None:
+    """Write the rows of all runs that were there at a position, and how far their histories were."""
+    later: dict[str, int] = {}
+    seen = until
+    async for page in walk(store.runs, RunFilter()):
+        heads = await asyncio.gather(*(store.log.head(run_stream(row.id)) for row in page))
+        # What was written between the position and the reading of these heads is known after that reading.
+        while records := await store.log.scan(seen, 1000):
+            seen = records[-1].position
+            for record in records:
+                later.setdefault(record.stream, record.version)
+        for row, head in zip(page, heads, strict=True):
+            version = later.get(run_stream(row.id), head.version + 1) - 1
+            if version:
+                archive.write(_end_of(row, head, version))
+        report("runs", archive.counts["runs"], 0)
+
+
+def _opening(store: Store, clock: Clock, *, whole: bool = False) -> Opening:
+    return Opening(format=FORMAT, source=store.url, made_at=clock.now(), epoch=store.epoch, whole=whole)
+
+
+async def _close(archive: ArchiveWriter) -> Exported:
+    seal = await asyncio.to_thread(archive.close)
+    return Exported(**archive.counts, hash=seal)

@@ -1,0 +1,73 @@
+"""Families: a run that nobody started but a caller, and everything that it started, down to the last child."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from msgspec.structs import replace
+
+from reprise.kernel.machine import RUN
+from reprise.stores.runs import RunFilter, RunRow, Runs
+
+PAGE = 200
+CHILD_MARKS = ":/"
+"""What stands between the id of a parent and the key of the child."""
+
+
+async def walk(runs: Runs, where: RunFilter) -> AsyncIterator[list[RunRow]]:
+    """Yield the runs that a filter lets through, oldest first, page by page; also while rows are being deleted.
+
+    The page after a row cannot be asked for when the row is gone. So pages begin at a time, and what was seen of that
+    moment is left out.
+    """
+    since, seen, limit = where.created_after, set[str](), PAGE
+    while True:
+        rows = await runs.find(replace(where, created_after=since), limit=limit, newest_first=False)
+        if fresh := [row for row in rows if row.id not in seen]:
+            yield fresh
+        if len(rows) < limit:
+            return
+        # The filter wants rows after a moment, and more rows of the last one's moment may come.
+        newest = rows[-1].created_at
+        limit = 2 * limit if newest - 1 == since else PAGE
+        since, seen = newest - 1, {row.id for row in rows if row.created_at == newest}
+
+
+async def row_of(runs: Runs, id: str) -> RunRow | None:
+    """Return the row of a run, None if there is none."""
+    async for page in walk(runs, RunFilter(prefix=id)):
+        for row in page:
+            if row.id == id:
+                return row
+    return None
+
+
+async def family_of(runs: Runs, root: RunRow) -> list[RunRow]:
+    """Return a run and its descendants, oldest first: parents before their children.
+
+    The id of a child is its parent's with the place of the call behind it, and no other id has such a mark in it.
+    """
+    family = [root]
+    for mark in CHILD_MARKS:
+        async for descendants in walk(runs, RunFilter(prefix=root.id + mark)):
+            family += descendants
+    return sorted(family, key=lambda row: (row.created_at, len(row.id)))
+
+
+async def ended_families(
+    runs: Runs, where: RunFilter, ended_before: int = 0
+) -> AsyncIterator[list[RunRow] | None]:
+    """Yield the families of which nobody executes anything any more, and None for each that is not yet so far.
+
+    ``where`` and ``ended_before`` (microseconds, 0 = ever) are asked of the first run of a family; the others come
+    along. It must have ended, and so must they all.
+    """
+    statuses = tuple(status for status in where.status or RUN.final if status in RUN.final)
+    if not statuses:
+        return
+    async for page in walk(runs, replace(where, status=statuses)):
+        for root in page:
+            if root.parent is not None or (ended_before and root.updated_at >= ended_before):
+                continue
+            family = await family_of(runs, root)
+            yield family if all(member.status in RUN.final for member in family) else None

@@ -1,0 +1,161 @@
+"""Let old runs go: by families, in small transactions, beside workers and readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.events import streams_of_run
+from reprise.stores.archive import FamilyLine, RunLine, StreamLine, read_pages, verify_archive
+from reprise.stores.moving.exporting import export_families
+from reprise.stores.moving.families import ended_families
+from reprise.stores.moving.progress import Report, nobody
+from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.store import Store
+
+RUNS_PER_DROP = 50
+"""Runs that go in one transaction, so that nobody waits long for a turn."""
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """What went."""
+
+    families: int
+    runs: int
+    records: int
+    """0 for a dry run, which does not look at records."""
+    kept: int
+    """Families of which the first run matched, but something goes on."""
+    hash: str = ""
+    """Of the last line of the archive, if one was written."""
+
+
+async def prune(
+    store: Store,
+    where: RunFilter = RunFilter(),
+    *,
+    ended_before: int = 0,
+    archive: Path | None = None,
+    dry_run: bool = False,
+    clock: Clock | None = None,
+    report: Report = nobody,
+) -> Pruned:
+    """Delete the runs that a filter lets through and that ended before a moment (microseconds, 0 = whenever).
+
+    Both are asked of runs that no other run started. With such a run goes all that it started, and it goes only when
+    all of that has ended. A reader never sees a part of a family gone, unless the family has more than
+    ``RUNS_PER_DROP`` runs: of such a one children go first, and the first run last, so that a prune that was
+    interrupted is ended by the next.
+
+    With ``archive`` the runs are written there first; only when that file is whole, durable and was read back and
+    found sound does the first run go, and nothing goes that is not in it.
+
+    Raises ``ConfigurationError`` when there is such a file.
+    """
+    gone = _Gone(store, report)
+    seal = ""
+    if archive is None or dry_run:
+        async for family in ended_families(store.runs, where, ended_before):
+            if family is None:
+                gone.kept += 1
+            elif dry_run:
+                gone.families, gone.runs = gone.families + 1, gone.runs + len(family)
+            else:
+                await gone.add([row.id for row in family])
+        await gone.drop()
+    else:
+        roots = _Roots(ended_families(store.runs, where, ended_before))
+        if await roots.any():
+            seal = (await export_families(store, archive, roots.ids(), clock or SystemClock(), report)).hash
+            await asyncio.to_thread(verify_archive, archive)
+            await _drop_archived(store, archive, gone)
+        gone.kept += roots.kept
+    return Pruned(gone.families, gone.runs, gone.records, gone.kept, seal)
+
+
+class _Gone:
+    """Collects families until they are worth a transaction, and drops them."""
+
+    def __init__(self, store: Store, report: Report) -> None:
+        self.families = self.runs = self.records = self.kept = 0
+        self._store = store
+        self._report = report
+        self._doomed: list[str] = []
+
+    async def add(self, family: Sequence[str]) -> None:
+        """Take a family, its first run first."""
+        self.families += 1
+        self.runs += len(family)
+        if len(self._doomed) + len(family) > RUNS_PER_DROP:
+            await self.drop()
+        rest = list(family)
+        while len(rest) > RUNS_PER_DROP:
+            await self._drop(rest[-RUNS_PER_DROP:])
+            del rest[-RUNS_PER_DROP:]
+        self._doomed += rest
+
+    async def drop(self) -> None:
+        """Drop what was collected."""
+        doomed, self._doomed = self._doomed, []
+        await self._drop(doomed)
+        self._report("runs deleted", self.runs, 0)
+
+    async def _drop(self, runs: Sequence[str]) -> None:
+        if runs:
+            self.records += await self._store.log.drop(*(s for run in runs for s in streams_of_run(run)))
+
+
+class _Roots:
+    """The first runs of families, for an archive."""
+
+    def __init__(self, families: AsyncIterator[list[RunRow] | None]) -> None:
+        self.kept = 0
+        self._families = families
+        self._first = ""
+
+    async def any(self) -> bool:
+        """Return whether there is one."""
+        self._first = await self._next()
+        return bool(self._first)
+
+    async def ids(self) -> AsyncIterator[str]:
+        """Yield their ids."""
+        while self._first:
+            yield self._first
+            self._first = await self._next()
+
+    async def _next(self) -> str:
+        async for family in self._families:
+            if family is not None:
+                return family[0].id
+            self.kept += 1
+        return ""
+
+
+async def _drop_archived(store: Store, archive: Path, gone: _Gone) -> None:
+    """Drop the families of an archive, each if it is in the store as it is in the archive."""
+    family: list[str] = []
+    same = True
+    async for page in read_pages(archive):
+        for line in page:
+            if isinstance(line, StreamLine):
+                head = await store.log.head(line.name)
+                same &= line.closed and head.closed and head.version == line.version
+            elif isinstance(line, RunLine):
+                family.append(line.row.id)
+            elif isinstance(line, FamilyLine):
+                await _drop_family(gone, family, same=same)
+                family, same = [], True
+    await _drop_family(gone, family, same=same)
+    await gone.drop()
+
+
+async def _drop_family(gone: _Gone, family: Sequence[str], *, same: bool) -> None:
+    if family and same:
+        await gone.add(family)
+    elif family:
+        gone.kept += 1

@@ -1,0 +1,240 @@
+"""Write into a store what was recorded in another, or comes from an archive.
+
+Streams get the same versions, times, values and ids of appends; positions are given anew, in the same order. Nobody
+executes a run before its row is there, and that comes last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from reprise.kernel.clock import Clock
+from reprise.kernel.errors import StoreCorrupt
+from reprise.kernel.events import Event, Record, run_stream
+from reprise.kernel.ids import Counter
+from reprise.kernel.machine import RUN, RunStatus
+from reprise.stores.conditions import NO_STREAM, floor_of
+from reprise.stores.log import Append, Group, Head, RunChange, enlist
+from reprise.stores.queue import Task
+from reprise.stores.runs import RunRow
+from reprise.stores.store import Store
+
+KNOWN_STREAMS = 50_000
+"""Heads kept in memory; beyond it all are forgotten and asked for again."""
+FILLER = 0
+"""Kind of the events that stand, for a moment, for what was trimmed away; no fact has it."""
+_FILLERS = 1000
+_FIELDS = tuple(
+    field
+    for field in RunChange.__struct_fields__
+    if field in RunRow.__struct_fields__ and field not in ("id", "at")
+)
+
+
+class Receiver:
+    """The writing end of a move."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store = store
+        self.written = 0
+        """Records written; what was there already is not counted."""
+        self._clock = clock
+        self._numbers = Counter()
+        self._heads: dict[str, Head] = {}
+
+    async def heads(self, streams: Iterable[str]) -> Mapping[str, Head]:
+        """Return where streams are."""
+        if len(self._heads) > KNOWN_STREAMS:
+            self._heads.clear()
+        unknown = [stream for stream in dict.fromkeys(streams) if stream not in self._heads]
+        found = await asyncio.gather(*(self.store.log.head(stream) for stream in unknown))
+        self._heads.update(zip(unknown, found, strict=True))
+        return self._heads
+
+    async def records(self, records: Sequence[Record]) -> None:
+        """Write records that follow, in the order of a log, what was written before; leave out those that are there.
+
+        Whole appends: a page must not end between two records of one.
+
+        Raises ``StaleVersion``, ``StaleToken`` or ``StreamClosed`` when somebody else writes to these streams.
+        """
+        fresh = {record.stream for record in records} - self._heads.keys()
+        heads = await self.heads(record.stream for record in records)
+        missing = [record for record in records if record.version > heads[record.stream].version]
+        gaps = _gaps(missing, heads)
+        for stream, version in gaps.items():
+            await self._fill(stream, version)
+        await self._write(_appends(missing, heads))
+        for record in missing:
+            head = heads[record.stream]
+            self._heads[record.stream] = Head(record.version, head.token, head.closed)
+        self.written += len(missing)
+        begun = {record.stream for record in records if record.stream in fresh and record.version > 1}
+        for stream in begun | gaps.keys():
+            await self._trim(stream)
+
+    async def _fill(self, stream: str, version: int) -> None:
+        """Let a stream whose beginning was trimmed away begin at a version here too: with something to be trimmed."""
+        head = self._heads[stream]
+        if head.version:
+            raise StoreCorrupt(
+                f"The stream {stream} goes on at version {version} and is at {head.version} where it is written.",
+                hint="It was dropped or trimmed while it was read: begin again.",
+            )
+        filler = Event(FILLER, self._clock.now())
+        for first in range(0, version - 1, _FILLERS):
+            events = [filler] * min(_FILLERS, version - 1 - first)
+            await self._write([Append(self._numbers.new(), (Group(stream, events, first),))])
+        self._heads[stream] = Head(version - 1)
+
+    async def _trim(self, stream: str) -> None:
+        """Remove what was put before the beginning of a stream; also by a move that was interrupted."""
+        through = 0
+        while page := await self.store.log.read(stream, through, _FILLERS):
+            fillers = [record for record in page if record.kind == FILLER]
+            through = fillers[-1].version if fillers else through
+            if len(fillers) < len(page):
+                break
+        if through:
+            await self.store.log.trim(stream, through)
+
+    async def runs(self, runs: Sequence[tuple[RunRow, Head]]) -> None:
+        """Write the rows of runs whose records are here, each with the end of its history there; from now on they live.
+
+        Raises ``StaleVersion`` when the history here does not end where that one does.
+        """
+        heads = await self.heads(run_stream(row.id) for row, _ in runs)
+        floor, now = floor_of(self.store.epoch), self._clock.now()
+        appends: list[Append] = []
+        for row, end in runs:
+            stream = run_stream(row.id)
+            here = heads[stream]
+            token = max(end.token, here.token, floor if end.token else 0)
+            row_here = arriving(row, closed=end.closed, now=now)
+            change = RunChange(row.id, at=row.created_at)
+            for field in _FIELDS:
+                setattr(change, field, getattr(row_here, field))
+            after = Group(
+                stream,
+                (),
+                end.version,
+                token,
+                takes=token > here.token,
+                closes=end.closed and not here.closed,
+                run=RunChange(row.id, at=row.updated_at),
+            )
+            # Two groups, for a row is as old as its first change and as fresh as its last.
+            appends.append(
+                Append(self._numbers.new(), (Group(stream, (), end.version, here.token, run=change), after))
+            )
+            self._heads[stream] = Head(end.version, token, end.closed)
+        await self._write(appends)
+
+    async def ends(self, ends: Mapping[str, Head]) -> None:
+        """Give streams that are no run's history the tokens and closings that they had."""
+        heads = await self.heads(ends)
+        floor = floor_of(self.store.epoch)
+        appends: list[Append] = []
+        for stream, end in ends.items():
+            here = heads[stream]
+            token = max(end.token, here.token, floor if end.token else 0)
+            closes = end.closed and not here.closed
+            if token > here.token or closes:
+                group = Group(stream, (), end.version, token, takes=token > here.token, closes=closes)
+                appends.append(Append(self._numbers.new(), (group,)))
+                self._heads[stream] = Head(end.version, token, end.closed)
+        await self._write(appends)
+
+    async def tasks(self, tasks: Sequence[Task]) -> None:
+        """Offer tasks; those that were claimed are ready again, dead ones stay dead, done ones are left behind."""
+        live = [task for task in tasks if task.state != "done"]
+        await self.store.queue.offer(live)
+        dead: dict[str, list[str]] = {}
+        for task in live:
+            if task.state == "dead":
+                dead.setdefault(task.queue, []).append(task.id)
+        for queue, ids in dead.items():
+            await self.store.queue.change(queue, ids, state="dead")
+
+    async def _write(self, appends: Sequence[Append]) -> None:
+        if not appends:
+            return
+        last = enlist(self.store.log, appends)
+        await asyncio.wait([last])
+        last.exception()  # it is raised below, unless an earlier one comes first
+        for append in appends:
+            if append.error is not None:
+                self._heads.clear()
+                raise append.error
+
+
+class WholeAppends:
+    """Records on their way, of which only whole appends are handed on."""
+
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+
+    def add(self, *records: Record) -> int:
+        """Take records that follow those before; return how many there are now."""
+        self._records += records
+        return len(self._records)
+
+    def take(self, *, whole: bool = False) -> list[Record]:
+        """Hand on what is there; but the last append, which may go on, only when it is known to be ``whole``."""
+        end = len(self._records) if whole else _last_append(self._records)
+        taken, self._records = self._records[:end], self._records[end:]
+        return taken
+
+
+def _last_append(records: Sequence[Record]) -> int:
+    """Return where the last append begins: at the first of its groups, each of which begins with its id."""
+    last = start = 0
+    for index in range(len(records) - 1, -1, -1):
+        mark = records[index].append
+        if mark and last and mark != last:
+            break
+        if mark:
+            last, start = mark, index
+    return start
+
+
+def arriving(row: RunRow, *, closed: bool, now: int) -> RunRow:
+    """Return the row of a run as it is to be where nobody executes it yet.
+
+    A run that has an owner there arrives without one, and due. Of one that went on while it was being read the row may
+    say more than its records: then it is not over.
+    """
+    if closed:
+        return row
+    if row.status in RUN.final:
+        return replace(row, status=RunStatus.RUNNING, error="", owner=None, due_at=now)
+    return row if row.owner is None else replace(row, owner=None, due_at=now)
+
+
+def _gaps(missing: Sequence[Record], heads: Mapping[str, Head]) -> dict[str, int]:
+    """Return, by stream, the version of the first record that does not follow where the stream is."""
+    first: dict[str, int] = {}
+    for record in missing:
+        first.setdefault(record.stream, record.version)
+    return {stream: version for stream, version in first.items() if version != heads[stream].version + 1}
+
+
+def _appends(records: Sequence[Record], heads: Mapping[str, Head]) -> list[Append]:
+    """Return records as the appends that they once were."""
+    made: list[tuple[int, list[Group]]] = []
+    stream = ""
+    events: list[Event] = []
+    for record in records:
+        # The first record of a group carries the append's id; one that was trimmed away leaves the rest without.
+        is_new = not made or (record.append and record.append != made[-1][0])
+        if is_new:
+            made.append((record.append, []))
+        if is_new or record.append or record.stream != stream:
+            stream, events = record.stream, []
+            head = heads.get(stream, NO_STREAM)
+            made[-1][1].append(Group(stream, events, record.version - 1, head.token))
+        events.append(Event(record.kind, record.at, record.key, record.data, record.print, record.took))
+    return [Append(id, tuple(groups)) for id, groups in made]
