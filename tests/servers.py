@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +49,7 @@ class Server:
         self.install = install
         self.url = url
         self.folder = folder
+        self.is_ready: Callable[[], bool] = lambda: True
         self._guards: list[subprocess.Popen[bytes]] = []
 
     def guard(self, *command: str, stop: signal.Signals) -> None:
@@ -59,6 +61,28 @@ class Server:
                 [sys.executable, __file__, *arguments], stdin=subprocess.PIPE, start_new_session=True, cwd="/"
             )
         )
+
+    def wait_until_ready(self) -> None:
+        """Wait until the server answers."""
+        deadline = time.monotonic() + PATIENCE
+        while not self.is_ready():
+            if time.monotonic() > deadline:
+                self.stop()
+                raise Missing(f"the server ({self.install.name}) did not start: {self.log()}")
+            time.sleep(0.02)
+
+    def crash(self) -> None:
+        """``kill -9`` the PostgreSQL that ``guard`` started, wait for the end of all its processes, and start it again."""
+        data = self.folder / "data"
+        os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE
+        while any(cwd == data for cwd in _working_folders()):
+            assert time.monotonic() < deadline, "a process of the killed server lives on"
+            time.sleep(0.002)
+        [guard] = self._guards
+        guard.stdin.write(b"again\n")
+        guard.stdin.flush()
+        self.wait_until_ready()
 
     def stop(self) -> None:
         """Stop the server and remove its data."""
@@ -185,12 +209,8 @@ def start_postgres(install: Install, *options: str) -> Server:
     settings = [f"unix_socket_directories={folder}", "listen_addresses=", "max_connections=200", *options]
     command = [str(binaries / "postgres"), "-D", str(data)]
     server.guard(*command, *(part for setting in settings for part in ("-c", setting)), stop=signal.SIGQUIT)
-    deadline = time.monotonic() + PATIENCE
-    while not may(user, binaries / "pg_isready", "-h", folder, "-q"):
-        if time.monotonic() > deadline:
-            server.stop()
-            raise Missing(f"PostgreSQL ({install.name}) did not start: {server.log()}")
-        time.sleep(0.02)
+    server.is_ready = lambda: may(user, binaries / "pg_isready", "-h", folder, "-q")
+    server.wait_until_ready()
     return server
 
 
@@ -219,13 +239,18 @@ def start_redis(install: Install, *options: str) -> Server:
     server = Server(install, f"unix://{socket}", folder)
     settings = ("--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", "", *options)
     server.guard(str(binaries / "redis-server"), *settings, stop=signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE
-    while not socket.exists():
-        if time.monotonic() > deadline:
-            server.stop()
-            raise Missing(f"Redis ({install.name}) did not start: {server.log()}")
-        time.sleep(0.02)
+    server.is_ready = socket.exists
+    server.wait_until_ready()
     return server
+
+
+def _working_folders() -> Iterator[Path]:
+    """Yield the working folder of every process; a server's processes have that of its data."""
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            yield link.readlink()
+        except OSError:  # it has just ended
+            continue
 
 
 def _on_path(program: str) -> list[str]:
@@ -243,11 +268,17 @@ def _version(root: Path) -> str:
 
 
 def guard(folder: str, uid: str, gid: str, stop: str, *command: str) -> None:
-    """Start a command, wait for the end of the input, stop the command, remove the folder."""
+    """Start a command, and again at each line of the input; at its end stop the command and remove the folder."""
     who = identity(User(int(uid), int(gid)))
-    with (Path(folder) / "log").open("ab") as log:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **who)
-    sys.stdin.buffer.read()
+    log = (Path(folder) / "log").open("ab")
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, **who)
+
+    child = start()
+    for _ in sys.stdin.buffer:
+        child.wait()
+        child = start()
     child.send_signal(int(stop))
     try:
         child.wait(30)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,14 +11,15 @@ from pathlib import Path
 
 import msgspec
 from tests.crash import flows, ledger
-from tests.crash.worker_main import DATABASE
+from tests.crash.places import FilePlace, Place
 
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import Finished, Kind, Owned, Record, Signal, Started, run_stream
 from reprise.runtime.history import STEP_KINDS
+from reprise.stores import open_store
 from reprise.stores.runs import RunRow
-from reprise.stores.sqlite import SQLiteStore
+from reprise.stores.store import Store
 
 ONCE = STEP_KINDS | {Kind.TIMER_FIRED, Kind.SIGNAL_RECEIVED, Kind.CANCEL_REQUESTED}
 """Kinds of which a run may hold one record per key."""
@@ -57,10 +58,10 @@ class Contents:
     damaged: list[str]
 
 
-async def read_store(path: Path) -> Contents:
+async def read_store(place: Place) -> Contents:
     """Read a store from end to end and hold what it says in one place against what it says in another."""
-    damaged = [f"integrity_check: {line}" for line in _integrity(path) if line != "ok"]
-    store = SQLiteStore(path)
+    damaged = [f"integrity: {line}" for line in await asyncio.to_thread(place.integrity)]
+    store = open_store(place.url)
     await store.start()
     try:
         streams: dict[str, list[Record]] = defaultdict(list)
@@ -86,15 +87,7 @@ async def read_store(path: Path) -> Contents:
         await store.stop()
 
 
-def _integrity(path: Path) -> list[str]:
-    connection = sqlite3.connect(path)
-    try:
-        return [line for (line,) in connection.execute("PRAGMA integrity_check")]
-    finally:
-        connection.close()
-
-
-async def _disagreements(store: SQLiteStore, name: str, records: list[Record]) -> Iterable[str]:
+async def _disagreements(store: Store, name: str, records: list[Record]) -> Iterable[str]:
     found: list[str] = []
     if [record.version for record in records] != list(range(1, len(records) + 1)):
         found.append(f"{name} has versions {[record.version for record in records]}")
@@ -108,9 +101,9 @@ async def _disagreements(store: SQLiteStore, name: str, records: list[Record]) -
     return found
 
 
-async def check(folder: Path) -> Verdict:
+async def check(folder: Path, place: Place | None = None) -> Verdict:
     """Judge a round from its store and its ledgers."""
-    contents = await read_store(folder / DATABASE)
+    contents = await read_store(place or FilePlace(folder))
     verdict = Verdict(damaged=contents.damaged)
     histories = {name[4:]: records for name, records in contents.streams.items() if name.startswith("run/")}
     verdict.counts["runs"] = len(histories)
@@ -156,6 +149,8 @@ def _check_promises(verdict: Verdict, folder: Path, contents: Contents) -> None:
             verdict.counts["refused stale writes"] += 1
             if line.append in appended:
                 verdict.damaged.append(f"{line} is in the log")
+        elif isinstance(line, ledger.Counted):
+            verdict.counts.update({f"{name} by the survivors": count for name, count in line.counts.items()})
         elif isinstance(line, ledger.Helped):
             verdict.counts["helped"] += 1
         elif not isinstance(line, ledger.Began | ledger.Ended):

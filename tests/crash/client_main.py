@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 from tests.crash import flows
 from tests.crash.ledger import Finished, Helped, Ledger, Sent, Started, lines
-from tests.crash.worker_main import DATABASE
+from tests.crash.worker_main import open_named
 
 from reprise import Reprise, ResultTimeout, RunEnded
 from reprise.kernel import events as ended
-from reprise.stores.sqlite import SQLiteStore
 
 PROMISED = "promised.jsonl"
 ENOUGH = "enough"
@@ -27,12 +26,15 @@ class Options(msgspec.Struct):
     """What the client is told."""
 
     folder: str
+    store: str
     open: int = 8
     """Runs at a time."""
     first: int = 0
     """Number of the run to begin with."""
     early: bool = False
     """True = the control: it promises before it asks."""
+    loose: bool = False
+    """True = another control: the server acknowledges before it has written to the disk."""
 
 
 class Client:
@@ -103,7 +105,7 @@ class Client:
 
 async def act(options: Options) -> None:
     """Be the client until there are enough runs and all have ended."""
-    store = SQLiteStore(Path(options.folder) / DATABASE)
+    store = open_named(options.store, loose=options.loose)
     async with Reprise(store, worker=False, capture_logs=False) as app:
         client = Client(app, options)
         indices = itertools.count(options.first)

@@ -82,7 +82,13 @@ class Helped(msgspec.Struct, frozen=True, tag="helped"):
     status: str
 
 
-Line = Began | Ended | Durable | Refused | Started | Sent | Finished | Helped
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    """What a store that was stopped politely had counted."""
+
+    counts: dict[str, int]
+
+
+Line = Began | Ended | Durable | Refused | Started | Sent | Finished | Helped | Counted
 
 _decode = msgspec.json.Decoder(Line).decode
 _encode = msgspec.json.Encoder().encode

@@ -1,4 +1,4 @@
-"""A round: processes work on one file, are killed and paused at random moments, and in the end all must be well."""
+"""A round: processes work on one store, are killed and paused at random moments, and in the end all must be well."""
 
 from __future__ import annotations
 
@@ -6,33 +6,30 @@ import asyncio
 import os
 import random
 import signal
-import sqlite3
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from tests.crash import client_main, flows, ledger
 from tests.crash.checker import Verdict, check
 from tests.crash.nursery import Nursery
+from tests.crash.places import PATIENCE, FilePlace, Place
 
 from reprise import Reprise
-from reprise.kernel.events import Kind, Owned, run_stream
+from reprise.kernel.events import Kind, Owned
 from reprise.runtime.history import STEP_KINDS
-from reprise.stores.sqlite import SQLiteStore
 
-PATIENCE = 45.0
-"""Seconds after which something that should happen is taken for never happening."""
 LEASE = 1.0
 
 
 class Round:
-    """Worker processes and a client on one file in ``folder``."""
+    """Worker processes and a client on one store; what they say is in ``folder``, and so is the store if it is a file."""
 
-    def __init__(self, nursery: Nursery, folder: Path, seed: int) -> None:
+    def __init__(self, nursery: Nursery, folder: Path, seed: int, place: Place | None = None) -> None:
         self.folder = folder
+        self.place = place or FilePlace(folder)
         self.counts: Counter[str] = Counter()
         self.workers: list[int] = []
         self.client = 0
@@ -48,12 +45,12 @@ class Round:
     def start_worker(self, **options: object) -> int:
         """Start one more worker."""
         options = {"name": f"worker{len(self.workers)}", "lease": LEASE, **options}
-        self.workers.append(self._nursery.spawn("worker", self.folder, **options))
+        self.workers.append(self._nursery.spawn("worker", self.folder, store=self.place.url, **options))
         return self.workers[-1]
 
     def start_client(self) -> None:
         """Start the client, or the one that goes on where the last was killed."""
-        self.client = self._nursery.spawn("client", self.folder)
+        self.client = self._nursery.spawn("client", self.folder, store=self.place.url)
 
     def cycle(self) -> None:
         """Let the processes come to a random moment, kill some, and start others in their place."""
@@ -80,7 +77,7 @@ class Round:
             for victim in victims:
                 os.kill(victim, signal.SIGSTOP)
                 self._wait_for_state(victim, "T")
-            self.counts["kills inside a commit"] += sum("turn" in self._locks(victim) for victim in victims)
+            self.counts["kills inside a commit"] += sum(map(self.place.commits, victims))
         self._nursery.kill(*victims)
         self._read()
         self.counts["cycles"] += 1
@@ -106,12 +103,12 @@ class Round:
         self.counts["pauses past the lease"] += 1
 
     def _stop_outside_of_a_commit(self, worker: int) -> None:
-        """A process stopped inside a commit keeps the file's lock from everybody; that is no take-over to be seen."""
+        """A process stopped inside a commit may keep everybody from writing; that is no take-over to be seen."""
 
         def stopped() -> bool:
             os.kill(worker, signal.SIGSTOP)
             self._wait_for_state(worker, "T")
-            if not self._locks(worker) and self.in_flight(worker):
+            if not self.place.is_in_the_way(worker) and self.in_flight(worker):
                 return True
             os.kill(worker, signal.SIGCONT)
             return False
@@ -126,18 +123,6 @@ class Round:
 
         self.wait_until(reached, f"all threads of process {pid} to be in state {state}")
 
-    def _locks(self, pid: int) -> set[str]:
-        """Return which locks of the turnstile a process holds, or waits for (``-> turn``)."""
-        folder = self.folder / f"{client_main.DATABASE}.wake"
-        names = {str((folder / name).stat().st_ino): name for name in ("gate", "turn")}
-        found: set[str] = set()
-        for line in Path("/proc/locks").read_text().splitlines():
-            waits, fields = "-> " in line, line.replace("-> ", "").split()
-            name = names.get(fields[5].rpartition(":")[2])
-            if name and fields[4] == str(pid):
-                found.add(f"-> {name}" if waits else name)
-        return found
-
     def _check_alive(self, pid: int) -> None:
         status = self._nursery.ended(pid)
         assert status is None, f"process {pid} ended by itself with {status}:\n{self.said()}"
@@ -151,11 +136,11 @@ class Round:
 
     def start_run(self, workflow: str, n: int) -> str:
         """Start a run for whatever worker; return its id."""
-        return asyncio.run(_start(self.folder, workflow, n))
+        return asyncio.run(_start(self.place.url, workflow, n))
 
     def wait_for_end(self, run: str) -> None:
         """Wait until the log holds the end of a run."""
-        self.wait_until(lambda: bool(self._column("data", run, Kind.RUN_FINISHED)), f"{run} to end")
+        self.wait_until(lambda: bool(self.place.records(run, Kind.RUN_FINISHED)), f"{run} to end")
 
     def executing(self) -> int:
         """Return the process with the most steps in flight."""
@@ -167,7 +152,7 @@ class Round:
         self._read()
         recorded: dict[str, set[str]] = {}
         for run in {run for run, _ in self._begun[pid]}:
-            recorded[run] = {key for kind in STEP_KINDS for key in self._column("key", run, kind)}
+            recorded[run] = {key for kind in STEP_KINDS for key, _ in self.place.records(run, kind)}
         return sum(key not in recorded[run] for run, key in self._begun[pid])
 
     # ---------------------------------------------------------------- watching
@@ -198,39 +183,15 @@ class Round:
 
     def _token(self, run: str) -> int:
         """Return the token under which a run is owned now."""
-        return max(
-            msgspec.json.decode(data, type=Owned).token for data in self._column("data", run, Kind.RUN_OWNED)
-        )
-
-    def unfinished(self) -> str:
-        """Return the rows of the runs that have not ended and who still owns a lease: why nothing goes on."""
-        connection = sqlite3.connect(f"file:{self.folder / client_main.DATABASE}?mode=ro", uri=True)
-        try:
-            runs = connection.execute(
-                "SELECT id, workflow, status, owner, due_at, error FROM runs WHERE ended = 0"
-            )
-            locks = sorted(path.name for path in self.folder.glob(f"{client_main.DATABASE}.workers/*"))
-            return "\n".join(map(str, [*runs.fetchmany(20), *locks]))
-        finally:
-            connection.close()
-
-    def _column(self, column: str, run: str, kind: Kind) -> list[Any]:
-        connection = sqlite3.connect(f"file:{self.folder / client_main.DATABASE}?mode=ro", uri=True)
-        try:
-            found = connection.execute(
-                f"SELECT {column} FROM records r JOIN streams s ON s.id = r.stream WHERE s.name = ? AND r.kind = ?",
-                (run_stream(run), int(kind)),
-            )
-            return [value for (value,) in found]
-        finally:
-            connection.close()
+        owned = self.place.records(run, Kind.RUN_OWNED)
+        return max(msgspec.json.decode(data, type=Owned).token for _, data in owned)
 
     def wait_until(self, holds: Callable[[], bool], what: str) -> None:
         """Look until it holds; what is looked at are files that other processes write."""
         until = time.monotonic() + PATIENCE
         while not holds():
             assert time.monotonic() < until, (
-                f"waited {PATIENCE} s for {what}:\n{self.said()}\n{self.unfinished()}"
+                f"waited {PATIENCE} s for {what}:\n{self.said()}\n{self.place.unfinished()}"
             )
             time.sleep(0.002)
 
@@ -254,11 +215,11 @@ class Round:
             self.wait_until(
                 lambda pid=worker: self._nursery.ended(pid) is not None, f"worker {worker} to drain"
             )
-        verdict = asyncio.run(check(self.folder))
+        verdict = asyncio.run(check(self.folder, self.place))
         verdict.counts.update(self.counts)
         return verdict
 
 
-async def _start(folder: Path, workflow: str, n: int) -> str:
-    async with Reprise(SQLiteStore(folder / client_main.DATABASE), worker=False, capture_logs=False) as app:
+async def _start(store: str, workflow: str, n: int) -> str:
+    async with Reprise(store, worker=False, capture_logs=False) as app:
         return (await app.start(flows.BY_NAME[workflow], n, id=f"{workflow}-{n}", detach=True)).id

@@ -4,9 +4,10 @@ import shutil
 import sqlite3
 
 import pytest
-from tests.crash import client_main, flows, ledger
+from tests.crash import flows, ledger
 from tests.crash.checker import check
 from tests.crash.conftest import SEED
+from tests.crash.places import DATABASE
 from tests.crash.rounds import Round
 
 from reprise.kernel.events import Kind
@@ -34,7 +35,7 @@ def folder(sound, tmp_path):
 
 def alter(folder, change):
     """Change records as somebody would who knows about checksums; an index of the file keeps its word."""
-    connection = sqlite3.connect(folder / client_main.DATABASE)
+    connection = sqlite3.connect(folder / DATABASE)
     change(connection)
     connection.commit()
     connection.close()
@@ -102,7 +103,7 @@ async def test_another_execution_of_a_recorded_step_is_found(folder):
 
 
 async def test_a_refused_append_that_is_there_is_found(folder):
-    connection = sqlite3.connect(folder / client_main.DATABASE)
+    connection = sqlite3.connect(folder / DATABASE)
     (append,) = connection.execute("SELECT max(append) FROM records").fetchone()
     connection.close()
     ledger.Ledger(folder / "a.said.jsonl").write(ledger.Refused("chain-0", append, "StaleToken", []))
@@ -111,11 +112,11 @@ async def test_a_refused_append_that_is_there_is_found(folder):
 
 async def test_an_index_that_says_otherwise_is_found(folder):
     def say_failed(connection):
-        row = connection.execute("SELECT * FROM runs ORDER BY id").fetchone()
-        changed = sealed((*row[:2], "failed", *row[3:-1]))
-        connection.execute(
-            "UPDATE runs SET status = ?, crc = ? WHERE id = ?", ("failed", changed[-1], row[0])
-        )
+        named = connection.execute("SELECT * FROM runs ORDER BY id")
+        row = dict(zip([column for column, *_ in named.description], named.fetchone(), strict=True))
+        del row["crc"]
+        crc = sealed(tuple({**row, "status": "failed"}.values()))[-1]
+        connection.execute("UPDATE runs SET status = 'failed', crc = ? WHERE id = ?", (crc, row["id"]))
 
     alter(folder, say_failed)
     assert set((await check(folder)).faults) == {"damaged"}

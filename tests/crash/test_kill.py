@@ -85,7 +85,7 @@ def test_control_a_promise_before_the_commit_is_lost(nursery, tmp_path, counts):
 
     for number in range(10):
         # Each client has runs of its own: one that started those of the last again would mend what was lost.
-        client = nursery.spawn("client", tmp_path, early=True, first=1000 * number)
+        client = nursery.spawn("client", tmp_path, store=round.place.url, early=True, first=1000 * number)
         seen["wanted"] = seen["promises"] + dice.randint(10, 40)
         round.wait_until(enough, "promises")
         nursery.kill(client)

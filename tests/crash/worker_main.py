@@ -12,22 +12,27 @@ from typing import Any
 
 import msgspec
 from tests.crash import flows
-from tests.crash.ledger import Durable, Ledger, Refused
+from tests.crash.ledger import Counted, Durable, Ledger, Refused
+from tests.crash.places import name_of
 
 from reprise import Reprise
 from reprise.kernel.errors import AppendRefused
 from reprise.kernel.events import Event, Kind
-from reprise.stores import conditions
+from reprise.stores import conditions, open_store
 from reprise.stores.log import ANY, Append, Head
-from reprise.stores.sqlite import SQLiteStore, ledger as keeper
+from reprise.stores.postgres import batch, driver
+from reprise.stores.sqlite import ledger as keeper
+from reprise.stores.store import Store
 
-DATABASE = "runs.db"
+COUNTED = ("outcomes_found", "connections_lost", "judged_again")
+"""Of the statistics of a store, what a round adds up."""
 
 
 class Options(msgspec.Struct):
     """What a worker is told."""
 
     folder: str
+    store: str
     name: str
     lease: float = 15.0
     concurrency: int = 20
@@ -41,13 +46,13 @@ async def work(options: Options) -> None:
     flows.keep_ledger(folder)
     said = Ledger(folder / f"{options.name}.said.jsonl")
     if not options.fenced:
-        keeper.admit = _admit_anything
+        keeper.admit = batch.admit = _admit_anything
 
     def durable(run: str, events: Sequence[Event]) -> None:
         for event in events:
             said.write(Durable(run, int(event.kind), event.key, event.data))
 
-    store = SQLiteStore(folder / DATABASE)
+    store = open_named(options.store)
     store.log.submit = _telling_refusals(store.log.submit, said)
     app = Reprise(
         store,
@@ -61,6 +66,17 @@ async def work(options: Options) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with app:
         await ended.wait()
+    counted = store.statistics()
+    said.write(Counted({name: int(counted[name]) for name in COUNTED if name in counted}))
+
+
+def open_named(url: str, *, loose: bool = False) -> Store:
+    """Return the store of a URL; a server is told whose connections these are."""
+    if url.startswith("sqlite:"):
+        return open_store(url)
+    if loose:
+        driver.DURABLE = "SELECT set_config('synchronous_commit', 'off', false)"
+    return open_store(f"{url}&application_name={name_of(os.getpid())}")
 
 
 def _telling_refusals(submit: Callable[[Sequence[Append]], None], said: Ledger) -> Any:

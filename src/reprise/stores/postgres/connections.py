@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from reprise.kernel.errors import StoreClosed, StoreError
 from reprise.stores.postgres import driver
@@ -24,7 +25,7 @@ class Target:
         self.dsn, self.schema, self.url, self.patience = dsn, schema, url, patience
         self._settings = {
             "search_path": f'"{schema}"',
-            "application_name": "reprise",
+            "application_name": dict(parse_qsl(urlsplit(dsn).query)).get("application_name", "reprise"),
             "default_transaction_isolation": "read committed",
             # A process that is stopped inside a transaction must not keep the others from the log.
             "idle_in_transaction_session_timeout": "5s",

@@ -71,19 +71,23 @@ class Connection(Protocol):
         ...
 
 
+DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+)
+"""Said on every connection; a stricter setting than ours stays."""
+
+
 async def connect(dsn: str, settings: Mapping[str, str], timeout: float) -> Connection:
     """Connect; ``timeout`` seconds are the limit of this and of every later statement.
 
-    Commits are durable whatever the server's default is, for that is what the log promises; a stricter default stays.
+    Commits are durable whatever the server's default is, for that is what the log promises.
     """
     connection: Connection = await _asyncpg.connect(
         dsn, server_settings=dict(settings), timeout=timeout, command_timeout=timeout
     )
     try:
-        await connection.execute(
-            "SELECT set_config('synchronous_commit', 'on', false)"
-            " WHERE current_setting('synchronous_commit') IN ('off', 'local')"
-        )
+        await connection.execute(DURABLE)
     except BaseException:
         connection.terminate()
         raise
