@@ -90,6 +90,7 @@ _EXPORTS: dict[str, str] = {
     "RunHandle": "reprise.runtime.client",
     "CurrentRun": "reprise.runtime.face",
     "CurrentStep": "reprise.runtime.face",
+    "continue_as": "reprise.runtime.face",
     "current_run": "reprise.runtime.face",
     "current_step": "reprise.runtime.face",
     "progress": "reprise.runtime.face",
@@ -194,6 +195,7 @@ if TYPE_CHECKING:
     from reprise.runtime.face import (
         CurrentRun as CurrentRun,
         CurrentStep as CurrentStep,
+        continue_as as continue_as,
         current_run as current_run,
         current_step as current_step,
         progress as progress,

@@ -34,7 +34,8 @@ class Pattern:
 
 
 CORPUS: dict[str, Pattern] = {}
-KIDS: list[Workflow[..., Any]] = []
+KIDS: dict[str, Workflow[..., Any]] = {}
+"""Children by name."""
 
 
 def pattern(check: Check, drive: Drive | None = None) -> Callable[[Any], Any]:
@@ -590,7 +591,7 @@ async def middle_child() -> list[Any]:
     return []
 
 
-KIDS += [small_child, failing_child, middle_child]
+KIDS |= {kid.name: kid for kid in (small_child, failing_child, middle_child)}
 
 
 @pattern(gives([[1, 3, 6], [1, 1]]))

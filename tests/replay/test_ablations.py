@@ -24,6 +24,7 @@ import reprise.runtime.execution
 import reprise.runtime.loop
 import reprise.runtime.pool
 from reprise import RepriseError, step, wait_for_signal, workflow
+from reprise.runtime.ending import unreached
 from reprise.runtime.execution import Execution
 from reprise.runtime.handles import RunTask, StepFuture
 from reprise.runtime.loop import RunLoop
@@ -124,7 +125,7 @@ def a_cancelled_timer_stays_known(patch):
 def records_after_the_end_are_legal(patch):
     def at_end(self):
         if self.history:
-            raise self._unreached("step", self.history[0].key)
+            raise unreached(self, "step", self.history[0].key)
         return original(self)
 
     original = Execution._at_end

@@ -201,7 +201,7 @@ async def random_child(n: int) -> int:
     return n
 
 
-KIDS.append(random_child)
+KIDS["random_child"] = random_child
 
 
 async def disturb(client, run: str) -> None:

@@ -7,7 +7,7 @@ from tests.story.conftest import Shell
 
 FLOW = """
 import asyncio, logging
-from reprise import step, workflow
+from reprise import continue_as, step, workflow
 
 @step
 async def speak(word: str) -> str:
@@ -17,6 +17,11 @@ async def speak(word: str) -> str:
 @workflow
 async def talk(words: list[str]) -> list[str]:
     return list(await asyncio.gather(*(speak(word) for word in words)))
+
+@workflow
+async def rounds(n: int = 0) -> int:
+    await speak("x")
+    return n if n == 2 else continue_as(n + 1)
 
 @workflow
 async def quiet() -> None:
@@ -103,6 +108,24 @@ def test_history_is_printed_whole(talked):
     assert len(table) == len(lines)
     assert "a" * 300 in "\n".join(table), "nothing is cut when nobody looks"
     assert len(json.loads(talked.inside("events", "talk-1", "-o", "json").stdout)) == len(lines)
+
+
+def test_of_a_run_that_continues_the_latest_generation_is_shown(shell):
+    (shell.folder / "talk.py").write_text(FLOW)
+    assert shell("run", "talk.py:rounds", "--id", "rounds-1").stdout == "2\n"
+    (row,) = [json.loads(line) for line in shell.inside("ps", "-o", "jsonl").stdout.splitlines()]
+    assert (row["id"], row["generation"], row["status"]) == ("rounds-1", 2, "completed")
+    assert "generation 2" in shell.inside("ps").stdout
+    fact = json.loads(shell.inside("show", "rounds-1", "-o", "json").stdout)
+    assert (fact["input"], len(fact["steps"]), fact["result"], fact["events"]) == ([[2], {}], 1, 2, 3)
+    assert fact["started_at"] < fact["continued_at"]
+    assert "as generation 2 since" in shell.inside("show", "rounds-1").stdout
+    lines = [
+        json.loads(line) for line in shell.inside("events", "rounds-1", "-o", "jsonl").stdout.splitlines()
+    ]
+    assert [line["kind"] for line in lines].count("run_continued") == 2
+    assert lines[0]["kind"] == "run_started"
+    assert "run_continued" in shell.inside("events", "rounds-1").stdout
 
 
 def test_history_is_followed_while_it_grows(shell):

@@ -60,6 +60,7 @@ class Reprise:
         only: id of a run: take nothing over but this one and its children.
         concurrency: steps executing at once.
         max_loaded: runs in memory at once; waiting ones beyond it are let go and come back when due.
+        keep_generations: how many earlier generations of a run that continues keep their history; None = all.
         middleware: what surrounds every attempt of a step, outermost first.
         variables: context variables that enter bodies, by the name under which they are recorded.
         observers: called with (run id, events) after events are durable; must not block.
@@ -79,6 +80,7 @@ class Reprise:
         only: str = "",
         concurrency: int = 100,
         max_loaded: int = 1000,
+        keep_generations: int | None = 10,
         middleware: Sequence[Middleware] = (),
         variables: Mapping[str, ContextVar[Any]] | None = None,
         observers: Sequence[Observer] = (),
@@ -103,6 +105,7 @@ class Reprise:
             "variables": variables,
             "build": build,
             "max_loaded": max_loaded,
+            "keep_generations": keep_generations,
         }
         self._observers = list(observers)
         self._capture_logs = capture_logs

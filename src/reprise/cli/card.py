@@ -52,14 +52,18 @@ def card(
 
 def _head(row: RunRow, tree: Tree, alive: bool, now: int) -> list[Text]:
     end = tree.ended_at or now
+    began = row.created_at if tree.generation else tree.started_at
     facts = [
-        ("started", f"{local(tree.started_at)}  ({ago(tree.started_at, now)})"),
-        ("took", duration(end - tree.started_at) + ("" if tree.ended_at else " so far")),
+        ("started", f"{local(began)}  ({ago(began, now)})"),
+        ("took", duration(end - began) + ("" if tree.ended_at else " so far")),
         (
             "history",
-            f"{tree.version} events" + (f", taken over {tree.takeovers - 1}×" if tree.takeovers > 1 else ""),
+            f"{tree.events} events" + (f", taken over {tree.takeovers - 1}×" if tree.takeovers > 1 else ""),
         ),
     ]
+    if tree.generation:
+        since = f"{local(tree.started_at)}  ({ago(tree.started_at, now)})"
+        facts.insert(2, ("goes on", f"as generation {tree.generation} since {since}"))
     if row.owner:
         facts.append(("owner", f"worker {row.owner}" + ("" if alive else ", which no longer answers")))
     if row.due_at and row.status not in RUN.final:
@@ -94,6 +98,8 @@ def _value(name: str, data: bytes) -> list[Text]:
 def _outcome(row: RunRow, tree: Tree) -> Iterator[Part]:
     finished = tree.finished
     if finished is None:
+        if row.warning:
+            yield [Text.assemble(("  note     ", "dim"), (line(row.warning), "yellow"))]
         why = row.error or tree.reason
         if why:
             yield [Text.assemble(("  why      ", "dim"), (line(why), "yellow"))]

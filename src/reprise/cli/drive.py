@@ -76,6 +76,7 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
         only=plan.id,
         concurrency=worker.concurrency,
         max_loaded=worker.max_loaded,
+        keep_generations=worker.keep_generations,
         grace=worker.grace,
         build=worker.build,
         observers=[feed.observe],

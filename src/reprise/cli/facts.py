@@ -21,6 +21,7 @@ _BODIES: dict[int, Any] = {
     Kind.CHILD_STARTED: events.ChildStarted,
     Kind.RUN_STRANDED: events.Stranded,
     Kind.RUN_FINISHED: events.Finished,
+    Kind.RUN_CONTINUED: events.Continued,
     Kind.STEP_FAILED: ErrorValue,
     Kind.TIMER_FIRED: int,
     Kind.SIGNAL_RECEIVED: events.Signal,
@@ -52,6 +53,8 @@ def run_fact(row: RunRow) -> dict[str, Any]:
         "build": row.build,
         "tags": row.tags,
         "error": row.error,
+        "warning": row.warning,
+        "generation": row.generation,
     }
 
 
@@ -77,12 +80,13 @@ def show_fact(row: RunRow, tree: Tree) -> dict[str, Any]:
         "input": started.input if started is not None else None,
         "result": finished.value if finished is not None and finished.status == "completed" else None,
         "failure": finished.error if finished is not None else None,
-        "started_at": iso(tree.started_at),
+        "started_at": iso(tree.started_at if not row.generation else row.created_at),
+        "continued_at": iso(tree.started_at) if row.generation else None,
         "ended_at": iso(tree.ended_at) if tree.ended_at else None,
         "deadline": iso(started.deadline) if started is not None and started.deadline else None,
         "python": started.python if started is not None else "",
         "takeovers": tree.takeovers,
-        "events": tree.version,
+        "events": tree.events,
         "steps": [step_fact(step) for step in tree.steps],
         "signals": [{"at": iso(at), "name": name} for at, name in tree.signals],
         "progress": tree.progress,
@@ -108,6 +112,8 @@ def record_text(record: Record) -> str:
     body: Any = msgspec.json.decode(record.data, type=_BODIES.get(kind, Any)) if record.data else None
     if kind == Kind.RUN_STARTED:
         return f"{body.workflow} {bytes(body.input).decode()}"
+    if kind == Kind.RUN_CONTINUED:
+        return f"generation {body.generation} {bytes(body.started.input).decode()}"
     if kind == Kind.RUN_OWNED:
         return f"by {body.worker}, attempt {body.attempt}"
     if kind == Kind.STEP_FAILED:

@@ -93,9 +93,15 @@ def _runs(rows: list[RunRow], gone: set[str]) -> Table:
     now = SystemClock().now()
     for row in rows:
         over = row.status in RUN.final
-        note = row.error or (f"due {ago(row.due_at, now)}" if row.due_at and row.due_at > now else "")
+        note = (
+            row.error
+            or row.warning
+            or (f"due {ago(row.due_at, now)}" if row.due_at and row.due_at > now else "")
+        )
         if row.owner in gone and not over:
             note = "its worker is gone"
+        if row.generation:
+            note = f"generation {row.generation}{', ' if note else ''}{note}"
         made.add_row(
             Text(line(row.id)),
             Text(line(row.workflow)),
@@ -125,7 +131,7 @@ def show(
 async def _show(screen: Screen, url: str, flag: str | None, id: str, steps: bool, output: Format) -> None:
     async with door(url) as (store, client):
         row = await client.resolve(id)
-        tree = await read_tree(store, row.id)
+        tree = await read_tree(store, row)
         children = await store.runs.find(RunFilter(parent=row.id), limit=1000, newest_first=False)
         alive = await is_alive(store, row.owner)
     if output is not Format.TABLE:
@@ -145,12 +151,12 @@ async def _show(screen: Screen, url: str, flag: str | None, id: str, steps: bool
         screen.hint(f"  {command}")
 
 
-async def read_tree(store: Store, run: str) -> Tree:
-    """Fold what the log has of a run."""
-    tree = Tree(run)
-    for record in await store.log.read(run_stream(run)):
+async def read_tree(store: Store, row: RunRow) -> Tree:
+    """Fold what the log has of a run's latest generation."""
+    tree = Tree(row.id)
+    for record in await store.log.read(run_stream(row.id), row.since):
         tree.apply(record)
-    tree.apply_progress(await store.log.read(progress_stream(run)))
+    tree.apply_progress(await store.log.read(progress_stream(row.id)))
     return tree
 
 

@@ -85,7 +85,9 @@ def _status(view: View) -> str:
 
 def _foot(tree: Tree, now: int) -> Text:
     elapsed = (tree.ended_at or now) - tree.started_at if tree.started is not None else 0
-    parts = [tree.id, duration(elapsed), f"{tree.version} events"]
+    parts = [tree.id, duration(elapsed), f"{tree.events} events"]
+    if tree.generation:
+        parts.insert(1, f"generation {tree.generation}")
     if tree.takeovers > 1:
         parts.append(f"taken over {tree.takeovers - 1}×")
     return Text("  " + " · ".join(parts), "dim")

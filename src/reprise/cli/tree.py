@@ -13,6 +13,7 @@ import msgspec
 from reprise.kernel.events import (
     CancelRequest,
     ChildStarted,
+    Continued,
     ErrorValue,
     Finished,
     Kind,
@@ -133,14 +134,18 @@ class Row(msgspec.Struct):
 
 
 class Tree(msgspec.Struct):
-    """One run, as far as its records were applied."""
+    """One run, as far as its records were applied; steps, signals and the like are those of its latest generation."""
 
     id: str
     version: int = 0
-    """How many records were applied."""
+    """Version of the latest record that was applied."""
+    generation: int = 0
+    since: int = 0
+    """Version after which the generation begins."""
     status: str = RunStatus.PENDING
     started: Started | None = None
     started_at: int = 0
+    """When the generation began."""
     ended_at: int = 0
     finished: Finished | None = None
     owner: str = ""
@@ -177,6 +182,8 @@ class Tree(msgspec.Struct):
     def apply_progress(self, records: Iterable[Record]) -> None:
         """Take in records of ``progress/<id>``."""
         for record in records:
+            if record.at < self.started_at:
+                continue  # of an earlier generation
             self.progress[record.key] = msgspec.json.decode(record.data, type=Progress)
 
     def _about_run(self, record: Record) -> None:
@@ -184,6 +191,8 @@ class Tree(msgspec.Struct):
         if kind == Kind.RUN_STARTED:
             self.started = msgspec.json.decode(data, type=Started)
             self.started_at = record.at
+        elif kind == Kind.RUN_CONTINUED:
+            self._continue(record)
         elif kind == Kind.RUN_OWNED:
             self.owner = msgspec.json.decode(data, type=Owned).worker
             self.takeovers += 1
@@ -204,6 +213,19 @@ class Tree(msgspec.Struct):
             self.finished = msgspec.json.decode(data, type=Finished)
             self.status = self.finished.status
             self.ended_at = record.at
+
+    def _continue(self, record: Record) -> None:
+        continued = msgspec.json.decode(record.data, type=Continued)
+        self.generation, self.since = continued.generation, record.version - 1
+        self.started, self.started_at = continued.started, record.at
+        self.status, self.reason = RunStatus.RUNNING, ""
+        self.rows, self.children, self.homes, self.progress = {}, {}, {}, {}
+        self.signals, self.timers = [], 0
+
+    @property
+    def events(self) -> int:
+        """How many records the generation has."""
+        return self.version - self.since
 
     def _move(self, event: str) -> None:
         # The log is the truth: what the table does not know is shown as it was.

@@ -70,6 +70,7 @@ async def _work(screen: Screen, config: Config, targets: Sequence[str]) -> int:
         workflows=workflows,
         concurrency=settings.concurrency,
         max_loaded=settings.max_loaded,
+        keep_generations=settings.keep_generations,
         grace=settings.grace,
         build=settings.build,
         observers=[observe],

@@ -40,6 +40,8 @@ class Kind(IntEnum):
     """``Stranded``: why no worker of this build can execute the run."""
     RUN_FINISHED = 9
     """``Finished``: how it ended; always the last event of the stream."""
+    RUN_CONTINUED = 10
+    """``Continued``: the run goes on as a new generation with a fresh history; replay reads from here."""
 
     # -- run/<id>, delivered to the body one at a time in log order
     STEP_COMPLETED = 16
@@ -138,6 +140,27 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: dict[str, str] = {}
     variables: dict[str, msgspec.Raw] = {}
     """Declared context variables that enter the body."""
+    origin: str = ""
+    """Id from which what the body is given by chance (random values, the order of sets) follows; '' = the run's own."""
+
+
+class Continued(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RUN_CONTINUED: all that a generation keeps of those before. What follows in the same commit is what came for them
+    and nobody had taken: signals, a request to cancel.
+    """
+
+    started: Started
+    """As at the start of the run, with the new generation's input."""
+    generation: int
+    """Counted from 0, the run as it was started."""
+    first: int
+    """Fingerprint of the input that the run was started with."""
+    inbox: int = 0
+    """Version of the inbox up to which mail was consumed."""
+    seen: list[str] = []
+    """Ids of mail that may be found, or sent, once more."""
+    borders: list[int] = []
+    """Versions after which the earlier generations begin that are still in the log, oldest first."""
 
 
 class Owned(msgspec.Struct, frozen=True):

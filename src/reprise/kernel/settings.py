@@ -89,6 +89,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Steps executing at once."""
     max_loaded: Count = 1000
     """Runs in memory at once."""
+    keep_generations: Annotated[int, Meta(ge=0)] | None = 10
+    """Earlier generations of a run that continues whose history is kept; None = all."""
     grace: Seconds = 10.0
     """How long running steps may take to end when the worker stops."""
     build: str = ""

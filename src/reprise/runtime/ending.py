@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from reprise.kernel.errors import BodyError, DeadlineExceeded, RepriseError, RunCancelled, StuckBodyError
+from reprise.kernel.errors import (
+    BodyError,
+    DeadlineExceeded,
+    NonDeterminismError,
+    RepriseError,
+    RunCancelled,
+    StuckBodyError,
+)
 from reprise.kernel.events import (
     CancelRequest,
     ChildFinished,
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
 def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
     """Return what the end of a run writes to others in the same commit: mail to its parent and its children."""
-    groups: list[Group] = []
+    groups = leaves_children(execution)
     now = execution.host.now()
     started = execution.started
     if started.parent:
@@ -41,6 +48,13 @@ def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
                 run=RunChange(started.parent, due_at=now, at=now),
             )
         )
+    return groups
+
+
+def leaves_children(execution: Execution) -> list[Group]:
+    """Return what a run writes to its children when its body has ended and some of them have not: they are cancelled."""
+    groups: list[Group] = []
+    now = execution.host.now()
     for key, job in execution.child_jobs.items():
         child = execution.children.get(key)
         if child is not None and job.step.on_end == "cancel":
@@ -67,7 +81,7 @@ def outcome_of(execution: Execution) -> Finished:
     if error is not None:
         return failed(_explained(execution, error))
     try:
-        return Finished(RunStatus.COMPLETED, msgspec.Raw(execution.encode_result(main.result())))
+        return Finished(RunStatus.COMPLETED, msgspec.Raw(execution.workflow.encode(main.result())))
     except RepriseError as unwritable:
         return failed(unwritable)
 
@@ -105,6 +119,22 @@ def child_error(mail: ChildFinished) -> ErrorValue:
     reason = finished.error.message if finished.error is not None else ""
     return encode_error(
         RunCancelled(f"The child run {mail.run} was cancelled: {reason or 'no reason given'}.")
+    )
+
+
+def disagreement(execution: Execution, key: str, name: str) -> NonDeterminismError:
+    """Return the error for a call that is another than the one recorded under its key."""
+    return NonDeterminismError(
+        f"Run {execution.id} recorded {key!r} with other arguments than those of {name!r}{caller()}.",
+        hint="Run it with the code that started it, or give moved steps their old key (key=…).",
+    )
+
+
+def unreached(execution: Execution, what: str, key: str) -> NonDeterminismError:
+    """Return the error for a record that nobody waits for when its turn comes."""
+    return NonDeterminismError(
+        f"Run {execution.id} recorded the {what} {key!r}, which this code does not reach{instead(execution)}.",
+        hint="Run it with the code that started it, or give moved steps their old key (key=…).",
     )
 
 

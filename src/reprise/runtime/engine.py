@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from reprise.kernel.events import (
     Event,
     Finished,
     Kind,
+    LogLine,
     Progress,
     Started,
     inbox_stream,
@@ -38,15 +39,18 @@ from reprise.kernel.failures import encode_error
 from reprise.kernel.ids import Counter
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
-from reprise.runtime.history import DEADLINE, History, pause_in
+from reprise.runtime.generation import continued_history, is_to_trim, trim
+from reprise.runtime.history import DEADLINE, History
 from reprise.runtime.host import Job, Observer
+from reprise.runtime.parking import give_back, park
 from reprise.runtime.pool import Pool
+from reprise.runtime.post import Post
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
 from reprise.runtime.starting import check_same, child_id, first_history, open_run, opening
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
-from reprise.stores.log import Append, Group, RunChange, append, enlist, outcome
+from reprise.stores.log import Append, Group, outcome
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
@@ -67,19 +71,23 @@ class Engine:
         middleware: Sequence[Any] = (),
         variables: Mapping[str, ContextVar[Any]] | None = None,
         max_loaded: int = 1000,
+        keep_generations: int | None = 10,
     ) -> None:
         self.store = store
         self.registry = registry
         self.worker = worker
         self.build = build
         self.outer = asyncio.get_running_loop()
+        self.context = Context()
         self.clock = clock
         self.numbers = Counter()
         self.pool = Pool(self.outer, clock, self.flush, self._schedule, uniform, concurrency, middleware)
+        self.post = Post(self)
         self.side = Side(store, clock, self.outer, self.numbers.new)
         self.executions: dict[str, Execution] = {}
         self.observers: list[Observer] = []
         self.max_loaded = max_loaded
+        self.keep_generations = keep_generations
         self.on_parked: Callable[[int | None], None] = lambda due_at: None
         self.variables = dict(variables or {})
         self._dirty: list[Execution] = []
@@ -87,8 +95,6 @@ class Engine:
         self._scheduled = False
         self._waiters: dict[str, list[asyncio.Future[Finished | None]]] = {}
         self._starting: set[str] = set()
-        self._tapped: set[str] = set()
-        self._reading: set[str] = set()
         self._idle: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
@@ -96,14 +102,20 @@ class Engine:
         self.stopping = False
         self.orphans: set[str] = set()
         """Runs that left memory because the store failed, not because another worker owns them."""
-        self.unread: set[str] = set()
-        """Runs in memory whose mail could not be read because the store failed."""
-        self.counters = {"started": 0, "taken": 0, "finished": 0, "parked": 0, "stranded": 0, "lost": 0}
+        self.counters = {
+            "started": 0,
+            "taken": 0,
+            "finished": 0,
+            "parked": 0,
+            "stranded": 0,
+            "lost": 0,
+            "continued": 0,
+        }
 
     def start(self) -> None:
         """Listen for mail."""
         if self._unlisten is None:
-            self._unlisten = self.store.signal.listen("inbox/*", self._tap)
+            self._unlisten = self.store.signal.listen("inbox/*", self.post.tap)
 
     # ---------------------------------------------------------------- host of the executions
 
@@ -176,11 +188,15 @@ class Engine:
         elif job.step.on_end != "abandon":
             child = job.execution.children.get(job.key)
             if child is not None and not job.execution.finishing:
-                self._spawn(self._cancel_child(job.execution.id, child))
+                self.spawn(self._cancel_child(job.execution.id, child))
 
     async def _cancel_child(self, parent: str, child: str) -> None:
         data = msgspec.json.encode({"reason": "its parent no longer waits for it", "by": parent})
-        await self.mail(child, Kind.CANCEL_SENT, f"parent-{parent}", data)
+        await self.post.send(child, Kind.CANCEL_SENT, f"parent-{parent}", data)
+
+    def warn(self, execution: Execution, text: str) -> None:
+        """Write a line into the run's log."""
+        self.side.line(execution.id, LogLine("WARNING", "reprise", f"Run {execution.id}: {text}"))
 
     def progress(self, run: str, progress: Progress) -> None:
         """Tell people how far a step is."""
@@ -189,7 +205,7 @@ class Engine:
     def went_live(self, execution: Execution) -> None:
         """Bring the mail that came while the run was in nobody's memory."""
         if execution.had_mail:
-            self.outer.call_soon(self.bring_mail, execution.id)
+            self.outer.call_soon(self.post.bring, execution.id)
 
     def quiet(self, execution: Execution) -> None:
         """Remember that the run only waits: it may be let go."""
@@ -198,22 +214,34 @@ class Engine:
         execution.idle_since = self.clock.monotonic()
         if len(self.executions) > self.max_loaded:
             oldest = next(iter(self._idle.values()))
-            self._spawn(self.park(oldest))
+            self.spawn(park(self, [oldest]))
+
+    def continued(self, execution: Execution, events: Sequence[Event]) -> None:
+        """Let the next generation of a run take the place of the one that ended."""
+        self.counters["continued"] += 1
+        self.forget(execution)
+        if self.stopping:
+            self.tell(execution.id, None)
+            return
+        history = continued_history(execution, events)
+        assert history.continued is not None
+        if is_to_trim(history.continued, execution):
+            self.spawn(trim(self.store.log, execution.id, history.continued, history.since))
+        try:
+            self.enter(execution.workflow, execution.id, execution.token, history, has_mail=True)
+        except NonDeterminismError as error:
+            self.ended(execution, None, error)
 
     def ended(self, execution: Execution, finished: Finished | None, error: RepriseError | None) -> None:
         """Let an execution go and tell whoever waits here."""
-        self.executions.pop(execution.id, None)
-        self._idle.pop(execution.id, None)
-        timer = self._deadlines.pop(execution.id, None)
-        if timer is not None:
-            timer.cancel()
+        self.forget(execution)
         if finished is not None:
             self.counters["finished"] += 1
             self.tell(execution.id, finished)
             self.store.signal.wake([run_stream(execution.id), *self._mailed(execution)])
         elif error is not None and not isinstance(error, StoreError):
             self.counters["stranded"] += 1
-            self._spawn(strand(self, execution, error))
+            self.spawn(strand(self, execution, error))
         else:
             self.counters["lost"] += 1
             if not isinstance(error, AppendRefused):
@@ -242,7 +270,12 @@ class Engine:
         self._waiters.setdefault(run, []).append(waiter)
         return waiter
 
-    def _spawn(self, coroutine: Any) -> None:
+    def is_starting(self, run: str) -> bool:
+        """Tell whether a run is on its way into memory."""
+        return run in self._starting
+
+    def spawn(self, coroutine: Any) -> None:
+        """Do something in the background; what goes wrong with it is told to the loop's handler."""
         task = self.outer.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._reap)
@@ -304,18 +337,19 @@ class Engine:
         try:
             args, kwargs = workflow.arguments.decode(bytes(history.started.input))
             body = partial(workflow.function, *args, **kwargs)
-            execution = Execution(self, id, token, history, body, workflow.encode, variables)
+            execution = Execution(self, id, token, history, workflow, body, variables)
         except (CodecError, TypeError) as error:
             raise NonDeterminismError(
                 f"The input of run {id} does not fit {workflow.name!r} any more. {error}",
                 hint="Run it with the code that started it.",
             ) from error
         self.executions[id] = execution
-        execution.had_mail = has_mail or id in self._tapped
-        self._tapped.discard(id)
+        execution.had_mail = self.post.entered(id) or has_mail
         if history.started.deadline:
             delay = max(0, history.started.deadline - self.now()) / 1_000_000
-            self._deadlines[id] = self.outer.call_later(delay, self._deadline, execution)
+            self._deadlines[id] = self.outer.call_later(
+                delay, self._deadline, execution, context=self.context
+            )
         execution.wake()
         return execution
 
@@ -329,7 +363,7 @@ class Engine:
 
     def _deadline(self, execution: Execution) -> None:
         if DEADLINE not in execution.seen and not execution.done:
-            execution.seen.add(DEADLINE)
+            execution.seen[DEADLINE] = None
             execution.record(Kind.CANCEL_REQUESTED, DEADLINE, b'{"reason":"deadline","deadline":true}')
             execution.alter(status=RunStatus.CANCELLING)
 
@@ -341,7 +375,7 @@ class Engine:
         )  # also of a child that an owner before started: it may need a new owner, too
         if job.key in parent.children:
             return
-        id = child_id(parent.id, job.key)
+        id = child_id(parent.scope, job.key)
         try:
             input = workflow.arguments.encode(job.args, job.kwargs)
         except (CodecError, TypeError) as error:  # TypeError: it cannot be called so
@@ -401,140 +435,20 @@ class Engine:
         if run not in self.executions:
             self.tell(run, None)
 
-    # ---------------------------------------------------------------- mail
-
-    async def mail(self, run: str, kind: Kind, id: str, data: bytes = b"") -> None:
-        """Put mail into a run's inbox; its owner is tapped, or it becomes due.
-
-        Raises:
-            StreamMissing: there is no such run.
-            StreamClosed: it has ended.
-        """
-        now = self.now()
-        group = Group(
-            inbox_stream(run),
-            [Event(kind, now, id, data)],
-            guard=run_stream(run),
-            run=RunChange(run, due_at=now, at=now),
-        )
-        await append(self.store.log, self.numbers.new(), group)
-        self.store.signal.wake([inbox_stream(run), "runs"])
-
-    def _tap(self, stream: str) -> None:
-        run = stream.removeprefix("inbox/")
-        if run in self._starting:
-            self._tapped.add(run)
-        self.bring_mail(run)
-
-    def bring_mail(self, run: str) -> None:
-        """Read the inbox of a run that is in memory here."""
-        execution = self.executions.get(run)
-        if execution is None:
-            return
-        if not execution.live:
-            execution.had_mail = True
-        elif run in self._reading:
-            self._tapped.add(run)
-        else:
-            self._reading.add(run)
-            self._spawn(self._bring(run))
-
-    async def _bring(self, run: str) -> None:
-        execution = self.executions.get(run)
-        try:
-            if execution is not None:
-                await self._read_mail(execution)
-        except StoreError:
-            self.unread.add(run)
-            raise
-        finally:
-            self._reading.discard(run)
-            # Tapped for the run's next life here, which began while we still read for this one?
-            tapped = run in self._tapped and run not in self._starting
-            if tapped or self.executions.get(run) is not execution:
-                self._tapped.discard(run)
-                self.bring_mail(run)
-
-    async def _read_mail(self, execution: Execution) -> None:
-        inbox = inbox_stream(execution.id)
-        while not execution.done and execution.live:
-            self._tapped.discard(execution.id)
-            records = await self.store.log.read(inbox, execution.inbox_version)
-            if not records:
-                if execution.id in self._tapped:
-                    continue  # it came while we read
-                return
-            pause = pause_in(records, execution.seen)
-            execution.receive(records)
-            if pause is not None:
-                await self._pause(execution, pause)
-                return
-            # What is recorded here says that the run is not due. Mail that came before that is durable has made it due
-            # in vain, so only a look after it is the last.
-            if execution.marked and not execution.done:
-                await execution.written()
-
     # ---------------------------------------------------------------- leaving memory
-
-    async def _pause(self, execution: Execution, mail: str) -> None:
-        """Let what executes be recorded, then let the run rest until somebody resumes it."""
-        await execution.settle()
-        if execution.done or execution.finishing:
-            return
-        execution.record(Kind.RUN_PAUSED, mail)
-        # Due once more: a wish to resume may have come while we settled.
-        execution.alter(status=RunStatus.PAUSED, owner=None, due_at=self.now())
-        final = execution.take(self.numbers.new())
-        assert final is not None
-        execution.evict()
-        self.ended_quietly(execution)
-        try:
-            await enlist(self.store.log, [final])
-        except AppendRefused:
-            self.counters["lost"] += 1
-        except StoreError:
-            self.orphans.add(execution.id)
-            raise
-        self.store.signal.wake([run_stream(execution.id), "runs"])
-
-    async def park(self, execution: Execution) -> bool:
-        """Let a waiting run go from memory, if no mail came meanwhile. Its timers make it due again."""
-        if execution.done or not execution.idle or not execution.live:
-            return False
-        due, version = execution.due_at(), execution.version
-        change = RunChange(
-            execution.id, execution.resting(RunStatus.WAITING), owner=None, due_at=due, at=self.now()
-        )
-        rest = Group(execution.stream, (), version, execution.token, run=change)
-        inbox = Group(inbox_stream(execution.id), (), execution.inbox_version)
-        try:
-            await append(self.store.log, self.numbers.new(), rest, inbox)
-        except StaleVersion:
-            self.bring_mail(execution.id)
-            return False
-        except AppendRefused as error:
-            execution.lose(error)  # another worker owns it
-            return False
-        if execution.done:
-            return False
-        if not execution.idle or execution.version != version:
-            # It went on meanwhile. It stays due, for mail may have made it so.
-            execution.alter(status=RunStatus.RUNNING, owner=self.worker)
-            return False
-        execution.evict()
-        self.ended_quietly(execution)
-        self.counters["parked"] += 1
-        self.on_parked(due)
-        return True
 
     def ended_quietly(self, execution: Execution) -> None:
         """Forget an execution that left memory but has not ended."""
+        self.forget(execution)
+        self.tell(execution.id, None)
+
+    def forget(self, execution: Execution) -> None:
+        """Have an execution in memory no longer."""
         self.executions.pop(execution.id, None)
         self._idle.pop(execution.id, None)
         timer = self._deadlines.pop(execution.id, None)
         if timer is not None:
             timer.cancel()
-        self.tell(execution.id, None)
 
     def idle(self) -> list[Execution]:
         """Return the runs that only wait, longest first."""
@@ -550,21 +464,7 @@ class Engine:
         await self.pool.close(grace)
         self.flush()
         self.side.flush()
-        releases: list[Append] = []
-        for execution in list(self.executions.values()):
-            if not execution.finishing and not execution.done:
-                execution.alter(owner=None, due_at=self.now(), status=execution.resting(RunStatus.PENDING))
-            final = execution.take(self.numbers.new())
-            if final is not None:
-                releases.append(final)
-        if releases:
-            try:
-                await enlist(self.store.log, releases)
-            except StoreError:
-                self.counters["lost"] += 1  # others take them when our lease ends
-        for execution in list(self.executions.values()):
-            execution.evict()
-            self.ended_quietly(execution)
+        await give_back(self)
         for task in list(self._tasks):
             task.cancel()
 

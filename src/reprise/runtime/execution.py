@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -24,7 +24,6 @@ from reprise.kernel.errors import (
 )
 from reprise.kernel.events import (
     CancelRequest,
-    ChildFinished,
     ErrorValue,
     Event,
     Finished,
@@ -35,14 +34,23 @@ from reprise.kernel.events import (
 from reprise.kernel.failures import decode_error
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
-from reprise.runtime.ending import caller, child_error, ends_elsewhere, failed, instead, outcome_of, stuck
+from reprise.runtime.ending import (
+    disagreement,
+    ends_elsewhere,
+    failed,
+    outcome_of,
+    stuck,
+    unreached,
+)
+from reprise.runtime.generation import LONG, NEVER, ContinueAs, begin_next, news_of, scope_of, wish_in
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
-from reprise.runtime.history import DEADLINE, History
+from reprise.runtime.history import History
 from reprise.runtime.host import Host, Job
 from reprise.runtime.loop import SLICE, RunLoop
 from reprise.runtime.mailbox import Mailboxes
 from reprise.runtime.step import Recorded
 from reprise.runtime.unwind import unwind
+from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange
 
 _OWN_VARIABLES = 2
@@ -57,11 +65,11 @@ class Execution:
 
     # More attributes than a shared instance dictionary takes; slots are smaller and made faster.
     __slots__ = (
-        "__weakref__ acks after armed attempts cancel_request change child_jobs children context done "
-        "encode_result ending explicit extra failing finishing had_mail history holding host id "
-        "idle_since in_flight inbox_version last_at live loop mail main marked out pending prints "
-        "recorded replaying scheduled seen settled started stream to_start to_stop token version "
-        "waiting"
+        "__weakref__ acks after armed attempts bytes cancel_request change child_jobs children context continued "
+        "done ending explicit extra failing finishing generation had_mail history holding host id idle_since "
+        "in_flight inbox_known inbox_version last_at length live loop mail main marked out pending prints "
+        "recorded replaying rests scheduled scope seed seen settled since started stream suspect to_start "
+        "to_stop token unheard version waiting warn_at wish workflow"
     ).split()
 
     def __init__(
@@ -70,42 +78,40 @@ class Execution:
         id: str,
         token: int,
         history: History,
+        workflow: Workflow[..., Any],
         body: Callable[[], Coroutine[Any, Any, Any]],
-        encode_result: Callable[[Any], bytes],
         variables: Callable[[], None] | None = None,
     ) -> None:
         self.host = host
         self.id = id
         self.token = token
         self.stream = f"run/{id}"
-        self.version = history.version
-        self.started = history.started
-        self.last_at = history.at
-        self.children = history.children
-        self.attempts = history.attempts
-        self.seen = history.seen
-        self.inbox_version = 0
+        self.workflow = workflow
+        self._remember(history)
         self.had_mail = False
         self.idle_since = 0.0
         self.live = False
-        self.replaying = not history.fresh
-        """Whether the body does what an owner before may have seen it do; for people, not for decisions."""
+        self.rests = False
+        """Whether the index shows it as waiting."""
+        self.length = 0
+        """How many records were delivered."""
         self.done = False
         self.ending = False
         self.finishing = False
         self.marked = False
         self.failing: RepriseError | None = None
+        self.wish: ContinueAs | None = None
+        """What ended the body, if it was the wish to continue."""
         self.cancel_request: CancelRequest | None = None
+        self.unheard: Event | Record | None = None
+        """A request to cancel that came when the body had ended."""
         self.waiting: dict[str, StepFuture] = {}
         self.in_flight: dict[str, Job] = {}
         self.child_jobs: dict[str, Job] = {}
         self.to_start: dict[str, Job] = {}
         self.to_stop: list[Job] = []
         self.armed: dict[str, asyncio.TimerHandle] = {}
-        self.recorded = history.recorded
-        self.prints = history.prints
         self.explicit: set[str] = set()
-        self.history = history.records
         self.pending: deque[Event | Record] = deque()
         self.out: list[Event] = []
         self.extra: list[Group] = []
@@ -116,12 +122,40 @@ class Execution:
         self.holding = False
         self.settled: asyncio.Future[None] | None = None
         self.scheduled = False
-        self.encode_result = encode_result
-        self.loop = RunLoop(host.outer, id, self.fail)
+        self.loop = RunLoop(host.outer, id, self.seed, self.fail)
         self.loop.keep_timers_if(self._timer_cancelled)
         self.loop.now = history.began / MICROSECONDS
         self.mail = Mailboxes(self.loop)
         self._open_body(body, variables)
+
+    def _remember(self, history: History) -> None:
+        """Take over what is known of the run so far."""
+        self.version = history.version
+        self.started = started = history.started
+        self.continued = continued = history.continued
+        self.generation = generation = continued.generation if continued is not None else 0
+        self.scope = scope_of(self.id, generation)
+        """In what the keys of this generation are counted for others: idempotency keys, ids of child runs."""
+        self.seed = scope_of(started.origin, generation) if started.origin else self.scope
+        """From what random values and the order of sets follow."""
+        self.since = history.since
+        self.warn_at = NEVER if history.warned else history.since + LONG
+        self.last_at = history.at
+        self.children = history.children
+        self.attempts = history.attempts
+        self.seen = history.seen
+        self.inbox_version = continued.inbox if continued is not None else 0
+        self.inbox_known = history.fresh and continued is None
+        """Whether all mail that was consumed lies before ``inbox_version``."""
+        self.suspect = history.owned > 1
+        """Whether its owner before died and it made no progress since."""
+        self.bytes = len(started.input)
+        """How much data the body was given."""
+        self.recorded = history.recorded
+        self.prints = history.prints
+        self.history = history.records
+        self.replaying = not history.fresh
+        """Whether the body does what an owner before may have seen it do; for people, not for decisions."""
 
     def _open_body(
         self, body: Callable[[], Coroutine[Any, Any, Any]], variables: Callable[[], None] | None
@@ -132,7 +166,8 @@ class Execution:
         self.context.run(RUN.set, self)
         if variables is not None:
             self.context.run(variables)
-        self.main = RunTask.make(self.context.run(body), self.loop, self.id, self.context, self.loop.number())
+        main = self.context.run(body)
+        self.main = RunTask.make(main, self.loop, self.id, self.context, self.loop.number())
 
     # ---------------------------------------------------------------- what the body asks for
 
@@ -142,7 +177,8 @@ class Execution:
         """Register a call under ``key``; it starts after the drain, once the run is live."""
         print = step.arguments.fingerprint(step.name, args, kwargs)
         if self.prints and (before := self.prints.get(key)) is not None and before != print:
-            self._disagree(key, step.name)
+            self.loop.poison = self.loop.poison or disagreement(self, key, step.name)
+            raise self.loop.poison
         if key in self.waiting or (step.key and key in self.explicit):
             self.loop.forbid(f"Two calls under the one key {key!r}", hint="Give each call a key of its own.")
         if step.key:
@@ -156,14 +192,6 @@ class Execution:
             self, key, step, args, kwargs, print, context if len(context) > _OWN_VARIABLES else None
         )
         return future
-
-    def _disagree(self, key: str, name: str) -> None:
-        error = NonDeterminismError(
-            f"Run {self.id} recorded {key!r} with other arguments than those of {name!r}{caller()}.",
-            hint="Run it with the code that started it, or give moved steps their old key (key=…).",
-        )
-        self.loop.poison = self.loop.poison or error
-        raise error
 
     def _ask(self, key: str) -> None:
         """Take note that the wait for a step was cancelled."""
@@ -241,6 +269,8 @@ class Execution:
         extra, self.extra = self.extra, []
         if not events and change is None and not extra:
             return None
+        if events and (self.rests or self.version > self.warn_at):
+            change = news_of(self, change)
         if change is not None:
             change.at = events[-1].at if events else self.host.now()
         closes = bool(events) and events[-1].kind == Kind.RUN_FINISHED
@@ -262,12 +292,15 @@ class Execution:
         if error is not None:
             self.lose(error)
             return
-        if events and events[-1].kind == Kind.RUN_FINISHED:
-            self._finished(msgspec.json.decode(events[-1].data, type=Finished))
-            return
         if not self.finishing:
             self.pending.extend(events)
             self.pump()
+        elif events and events[-1].kind == Kind.RUN_FINISHED:
+            self._over()
+            self.host.ended(self, msgspec.json.decode(events[-1].data, type=Finished), None)
+        elif events and events[0].kind == Kind.RUN_CONTINUED:
+            self._over()
+            self.host.continued(self, events)
 
     # ---------------------------------------------------------------- delivery
 
@@ -321,7 +354,11 @@ class Execution:
                     self._begin_end()
                     continue
                 if self._at_end():
-                    self._finish(outcome_of(self))
+                    if self.wish is None:
+                        self._finish(outcome_of(self))
+                    else:
+                        self._disarm()
+                        begin_next(self, self.wish)
                     return False
             if self.history:
                 self.deliver(self.history.popleft())
@@ -351,15 +388,18 @@ class Execution:
         if now > loop.now:
             loop.now = now
         key = record.key
+        self.length += 1
+        self.bytes += len(record.data)
         if kind <= Kind.STEP_CANCELLED:
             self._deliver_step(kind, key, record.data)
         elif kind == Kind.TIMER_FIRED:
             self._deliver_timer(key, record.data)
         elif kind == Kind.SIGNAL_RECEIVED:
-            signal = msgspec.json.decode(record.data, type=Signal)
-            self.context.run(self.mail.put, signal.name, bytes(signal.value))
+            self.context.run(self.mail.put, msgspec.json.decode(record.data, type=Signal).name, record)
         elif kind == Kind.CANCEL_REQUESTED:
             self.cancel_request = msgspec.json.decode(record.data, type=CancelRequest)
+            if self.main.done():
+                self.unheard = record
             self.main.cancel(self.cancel_request.reason or None)
 
     def _deliver_step(self, kind: int, key: str, data: bytes) -> None:
@@ -368,7 +408,7 @@ class Execution:
             self.to_start.pop(key, None)
         self.recorded.discard(key)
         if future is None:
-            raise self._unreached("step", key)
+            raise unreached(self, "step", key)
         if future.done():
             return
         if kind == Kind.STEP_CANCELLED or (kind == Kind.STEP_COMPLETED and future.asked):
@@ -387,18 +427,12 @@ class Execution:
         loop.to_arm.pop(key, None)
         self.recorded.discard(key)
         if handle is None:
-            raise self._unreached("timer", key)
+            raise unreached(self, "timer", key)
         if not handle.dead:
             loop.now = max(loop.now, handle.due)
             loop.ready.append(handle)
         else:
             loop.now = max(loop.now, int(data) / MICROSECONDS)
-
-    def _unreached(self, what: str, key: str) -> NonDeterminismError:
-        return NonDeterminismError(
-            f"Run {self.id} recorded the {what} {key!r}, which this code does not reach{instead(self)}.",
-            hint="Run it with the code that started it, or give moved steps their old key (key=…).",
-        )
 
     # ---------------------------------------------------------------- after a drain
 
@@ -415,9 +449,11 @@ class Execution:
             self.host.start_jobs(list(starting.values()))
         if self.loop.to_arm:
             handles, self.loop.to_arm = self.loop.to_arm, {}
-            now = self.host.now() / MICROSECONDS
+            host = self.host
+            now = host.now() / MICROSECONDS
             for key, handle in handles.items():
-                self.armed[key] = self.host.outer.call_later(max(0.0, handle.due - now), self._fire, handle)
+                delay = max(0.0, handle.due - now)
+                self.armed[key] = host.outer.call_later(delay, self._fire, handle, context=host.context)
 
     def _stop(self, job: Job) -> None:
         """Ask what executes to stop; of what never began, record that it was cancelled."""
@@ -443,23 +479,9 @@ class Execution:
         """Tell whether nothing of the run executes or is on its way: it only waits."""
         return not (self.in_flight or self.out or self.acks or self.scheduled or self.pending or self.marked)
 
-    def due_at(self) -> int | None:
-        """Return when somebody must look at the run although no mail came, microseconds."""
-        due = [round(handle.due * MICROSECONDS) for handle in self.loop.timers.values()]
-        if self.started.deadline and DEADLINE not in self.seen:
-            due.append(self.started.deadline)
-        return min(due, default=None)
-
     def resting(self, status: str) -> str:
         """Return the state of the run when it leaves memory: ``status``, unless it is about to be cancelled."""
         return status if self.cancel_request is None else RunStatus.CANCELLING
-
-    async def settle(self) -> None:
-        """Start nothing more and wait until what executes is recorded."""
-        self.holding = True
-        while (self.in_flight or self.out or self.acks) and not (self.done or self.finishing):
-            self.settled = self.host.outer.create_future()
-            await self.settled
 
     def _look_if_stuck(self) -> None:
         if not self.idle:
@@ -469,41 +491,13 @@ class Execution:
             return
         self.host.quiet(self)
 
-    # ---------------------------------------------------------------- mail
-
-    def receive(self, records: Sequence[Record]) -> None:
-        """Consume mail: what is recorded here fixes its order for ever."""
-        for record in records:
-            self.inbox_version = record.version
-            if record.key in self.seen or self.done:
-                continue
-            self.seen.add(record.key)
-            if record.kind == Kind.SIGNAL_SENT:
-                self.record(Kind.SIGNAL_RECEIVED, record.key, record.data)
-            elif record.kind == Kind.CANCEL_SENT:
-                self.record(Kind.CANCEL_REQUESTED, record.key, record.data)
-                self.alter(status=RunStatus.CANCELLING)
-            elif record.kind == Kind.CHILD_FINISHED:
-                self._child_finished(msgspec.json.decode(record.data, type=ChildFinished))
-            self.alter(due_at=None)
-
-    def _child_finished(self, mail: ChildFinished) -> None:
-        job = self.child_jobs.get(mail.key)
-        if job is None:
-            return
-        finished = mail.finished
-        if finished.status == RunStatus.COMPLETED:
-            self.job_ended(job, Kind.STEP_COMPLETED, bytes(finished.value), 0)
-        elif finished.status == RunStatus.CANCELLED and job.asked:
-            self.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
-        else:
-            self.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(child_error(mail)), 0)
-
     # ---------------------------------------------------------------- the end
 
     def _begin_end(self) -> None:
         """Cancel what the body left behind when its main task ended."""
         self.ending = True
+        if not self.main.cancelled():
+            self.wish = wish_in(self.main.exception())
         for task in list(self.loop.tasks):
             task.cancel()
         for future in list(self.waiting.values()):
@@ -520,10 +514,14 @@ class Execution:
         loop = self.loop
         if loop.tasks or any(not future.done() for future in self.waiting.values()):
             return False
+        if self.wish is not None and (
+            self.holding or self.history or self.pending or self.out or self.acks or not self.live
+        ):
+            return False  # a pause comes first; and what came for this generation is known, so that it is not lost
         for record in self.history:
             known = loop.timers if record.kind == Kind.TIMER_FIRED else self.waiting
             if record.kind <= Kind.TIMER_FIRED and record.key not in known:
-                raise self._unreached("timer" if record.kind == Kind.TIMER_FIRED else "step", record.key)
+                raise unreached(self, "timer" if record.kind == Kind.TIMER_FIRED else "step", record.key)
         return True
 
     def _finish(self, finished: Finished) -> None:
@@ -537,10 +535,11 @@ class Execution:
         self.record(Kind.RUN_FINISHED, "", msgspec.json.encode(finished))
         self.finishing = True
 
-    def _finished(self, finished: Finished) -> None:
+    def _over(self) -> None:
         self.done = True
         self._forget()
-        self.host.ended(self, finished, None)
+        self.wish = None
+        del self.main  # the traceback of its exception may hold us, as that of the wish does
 
     def _disarm(self) -> None:
         for armed in self.armed.values():
@@ -594,5 +593,5 @@ class Execution:
         self.to_start.clear()
         self.to_stop.clear()
         self.mail.clear()
-        self.loop.timers.clear()
-        self.loop.to_arm.clear()
+        self.loop.forget()
+        self.context.run(RUN.set, None)

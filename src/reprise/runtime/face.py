@@ -7,7 +7,7 @@ import hashlib
 import uuid
 from asyncio import events
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
 from reprise.kernel.chance import Random, seeded
 from reprise.kernel.clock import MICROSECONDS, to_datetime
@@ -17,6 +17,7 @@ from reprise.kernel.events import Progress
 from reprise.kernel.policy import seconds
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.execution import Execution
+from reprise.runtime.generation import ContinueAs
 from reprise.runtime.pool import STEP
 
 T = TypeVar("T")
@@ -39,6 +40,16 @@ class CurrentRun:
         return self._execution.started.workflow
 
     @property
+    def generation(self) -> int:
+        """How often the run has gone on by :func:`continue_as`; 0 as it was started."""
+        return self._execution.generation
+
+    @property
+    def length(self) -> int:
+        """How many records this generation was given so far: the same in every replay. Continue before it is 10,000."""
+        return self._execution.length
+
+    @property
     def replaying(self) -> bool:
         """True while the history is delivered again. For logging only: a body that acts on it goes wrong."""
         return self._execution.replaying
@@ -48,7 +59,7 @@ class CurrentRun:
         return to_datetime(round(self._execution.loop.now * MICROSECONDS))
 
     def _seed(self) -> bytes:
-        site = f"{self._execution.id}\0{BRANCH.get().site()}"
+        site = f"{self._execution.seed}\0{BRANCH.get().site()}"
         return hashlib.blake2b(site.encode(), digest_size=16).digest()
 
     def random(self) -> Random:
@@ -66,8 +77,9 @@ class CurrentRun:
 class CurrentStep:
     """The step that the running code belongs to."""
 
-    def __init__(self, run: str, key: str, name: str, attempt: int) -> None:
+    def __init__(self, run: str, scope: str, key: str, name: str, attempt: int) -> None:
         self.run = run
+        self._scope = scope
         self.key = key
         self.name = name
         self.attempt = attempt
@@ -75,8 +87,8 @@ class CurrentStep:
 
     @property
     def idempotency_key(self) -> str:
-        """A key for the receiver, the same over attempts, crashes and take-overs of this call."""
-        digest = hashlib.blake2b(f"{self.run}\0{self.key}".encode(), digest_size=16)
+        """A key for the receiver, the same over attempts, crashes and take-overs of this call, and of no other call."""
+        digest = hashlib.blake2b(f"{self._scope}\0{self.key}".encode(), digest_size=16)
         return str(uuid.UUID(bytes=digest.digest(), version=4))
 
 
@@ -100,12 +112,12 @@ def current_step() -> CurrentStep:
     Raises:
         BodyError: called outside of a step that a run executes.
     """
-    job = STEP.get(None)
+    job = STEP.get()
     if job is None:
         raise BodyError(
             "No run executes a step here.", hint="Call current_step() in a @step that a workflow awaits."
         )
-    return CurrentStep(job.execution.id, job.key, job.step.name, job.attempt)
+    return CurrentStep(job.execution.id, job.execution.scope, job.key, job.step.name, job.attempt)
 
 
 @overload
@@ -140,12 +152,34 @@ async def wait_for_signal(name: str, type: Any = Any, timeout: float | timedelta
         ) from error
 
 
+def continue_as(*args: Any, **kwargs: Any) -> NoReturn:
+    """End this generation of the run and begin the next one: the same workflow with these arguments.
+
+    It has the same id, handle, deadline, tags and parent, and a history that begins anew, so a run can live for years. It
+    ends the body as an exception does (``finally`` parts run and may have steps); both ends are one commit. Signals
+    that nobody took, and a request to cancel that came too late for this generation, pass on to the next.
+
+    Raises:
+        BodyError: called outside of a body.
+        CodecError, TypeError: the workflow cannot be called with these arguments; the generation goes on.
+    """
+    execution = RUN.get()
+    if execution is None:
+        raise BodyError(
+            "There is no run to be continued here.",
+            hint="Call continue_as() in the body of a workflow, not in a step.",
+        )
+    if events._get_running_loop() is not execution.loop:
+        raise execution.loop.elsewhere("continue_as()")
+    raise ContinueAs(execution.workflow.arguments.encode(args, kwargs))
+
+
 def progress(done: float, total: float | None = None, note: str = "") -> None:
     """Tell people how far a step (or the body) is. Cheap: gathered and written to a side stream, never replayed.
 
     Outside of a run it does nothing, so steps stay plain functions.
     """
-    job = STEP.get(None)
+    job = STEP.get()
     if job is not None:
         job.execution.host.progress(job.execution.id, Progress(job.key, done, total, note))
         return

@@ -8,7 +8,7 @@ from collections.abc import Container, Sequence
 import msgspec
 
 from reprise.kernel.errors import StoreCorrupt
-from reprise.kernel.events import ChildStarted, Finished, Kind, Owned, Record, Retrying, Started
+from reprise.kernel.events import ChildStarted, Continued, Finished, Kind, Owned, Record, Retrying, Started
 
 STEP_KINDS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED})
 DEADLINE = "@deadline"
@@ -21,6 +21,11 @@ class History(msgspec.Struct):
     """One run's past."""
 
     started: Started
+    """Also of a later generation; then with its input."""
+    continued: Continued | None = None
+    """What the generation began with; None of the first."""
+    since: int = 0
+    """Version after which the generation begins."""
     version: int = 0
     at: int = 0
     """Time of the last record, microseconds."""
@@ -37,12 +42,14 @@ class History(msgspec.Struct):
     """Child run by step key."""
     attempts: dict[str, int] = {}
     """Failed attempts by step key, of steps that have not ended."""
-    seen: set[str] = msgspec.field(default_factory=set[str])
-    """Ids of mail that was consumed."""
-    fresh: bool = True
-    """Nobody owned the run before."""
+    seen: dict[str, None] = {}
+    """Ids of mail that was consumed, in its order."""
     owned: int = 0
     """Take-overs since the run last made progress."""
+    fresh: bool = True
+    """Nobody owned the run before, or it begins a generation here and now: no owner before has seen any of it."""
+    warned: bool = False
+    """Whether somebody was told that it is long."""
     cancelling: bool = False
     paused: str = ""
     """Id of the request because of which the run rests, '' if it does not."""
@@ -50,18 +57,14 @@ class History(msgspec.Struct):
 
 
 def read_history(run: str, records: Sequence[Record]) -> History:
-    """Fold the records of ``run/<id>`` into what take-over needs.
+    """Fold the records of ``run/<id>`` into what take-over needs: those of its latest generation.
 
     Raises:
-        StoreCorrupt: the stream does not begin with RUN_STARTED.
+        StoreCorrupt: no generation begins in them.
     """
-    if not records or records[0].kind != Kind.RUN_STARTED:
-        raise StoreCorrupt(
-            f"The history of run {run} does not begin with its start.",
-            hint="Restore the store from a backup.",
-        )
-    history = History(started=msgspec.json.decode(records[0].data, type=Started))
-    for record in records:
+    begin = next((i for i in range(len(records) - 1, -1, -1) if records[i].kind == Kind.RUN_CONTINUED), 0)
+    history = _begun(run, records[begin] if records else None)
+    for record in records[begin + 1 :]:
         if 16 <= record.kind < 64:
             _delivered(history, record)
         else:
@@ -69,6 +72,21 @@ def read_history(run: str, records: Sequence[Record]) -> History:
     history.version = records[-1].version
     history.at = records[-1].at
     return history
+
+
+def _begun(run: str, first: Record | None) -> History:
+    """Return the history of which only the first event is known."""
+    if first is not None and first.kind == Kind.RUN_STARTED:
+        return History(msgspec.json.decode(first.data, type=Started))
+    if first is not None and first.kind == Kind.RUN_CONTINUED:
+        continued = msgspec.json.decode(first.data, type=Continued)
+        seen = dict.fromkeys(continued.seen)
+        since = first.version - 1
+        return History(continued.started, continued, since, began=first.at, seen=seen, fresh=False)
+    raise StoreCorrupt(
+        f"The history of run {run} does not begin with its start.",
+        hint="Restore the store from a backup.",
+    )
 
 
 def _delivered(history: History, record: Record) -> None:
@@ -80,11 +98,11 @@ def _delivered(history: History, record: Record) -> None:
         history.recorded.add(key)
         history.attempts.pop(key, None)
         if key in history.children:
-            history.seen.add(history.children[key])
+            history.seen[history.children[key]] = None
     elif record.kind == Kind.TIMER_FIRED:
         history.recorded.add(key)
     else:
-        history.seen.add(key)
+        history.seen[key] = None
         history.cancelling |= record.kind == Kind.CANCEL_REQUESTED
 
 
@@ -101,10 +119,10 @@ def _noted(history: History, record: Record) -> None:
         history.prints[record.key] = record.print
     elif kind == Kind.RUN_PAUSED:
         history.paused = record.key
-        history.seen.add(record.key)
+        history.seen[record.key] = None
     elif kind == Kind.RUN_RESUMED:
         history.paused = ""
-        history.seen.add(record.key)
+        history.seen[record.key] = None
     elif kind == Kind.RUN_FINISHED:
         history.finished = msgspec.json.decode(record.data, type=Finished)
 

@@ -63,7 +63,13 @@ class Host(Protocol):
 
     outer: asyncio.AbstractEventLoop
 
+    context: Context
+    """Empty: for timers of the outer loop, so that they keep nothing in memory that their maker's context holds."""
+
     observers: list[Observer]
+
+    keep_generations: int | None
+    """Earlier generations of a run whose history is kept; None = all."""
 
     def observe(self, run: str, events: Sequence[Event]) -> None:
         """Show observers what became durable."""
@@ -93,8 +99,16 @@ class Host(Protocol):
         """Notice that the history was delivered."""
         ...
 
+    def warn(self, execution: Execution, text: str) -> None:
+        """Tell people what they should know about a run that goes on."""
+        ...
+
     def progress(self, run: str, progress: Progress) -> None:
         """Tell people how far a step is; may be called from any thread."""
+        ...
+
+    def continued(self, execution: Execution, events: Sequence[Event]) -> None:
+        """Notice that a generation ended, and that the next has begun with these events, durably."""
         ...
 
     def ended(self, execution: Execution, finished: Finished | None, error: RepriseError | None) -> None:

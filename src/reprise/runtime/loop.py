@@ -73,7 +73,9 @@ def _under_as_completed(frame: Any) -> bool:
 class RunLoop(asyncio.AbstractEventLoop):
     """The loop of one run."""
 
-    def __init__(self, outer: asyncio.AbstractEventLoop, run: str, fail: Callable[[BodyError], None]) -> None:
+    def __init__(
+        self, outer: asyncio.AbstractEventLoop, run: str, seed: str, fail: Callable[[BodyError], None]
+    ) -> None:
         self.outer = outer
         self.run = run
         self.now = 0.0
@@ -86,13 +88,13 @@ class RunLoop(asyncio.AbstractEventLoop):
         self.generators: weakref.WeakSet[AsyncGenerator[Any, Any]] | None = None
         self.poison: BodyError | None = None
         """The first thing that only a step may do; fails the run even if the body swallowed it."""
-        self.numbered = int.from_bytes(blake2b(run.encode(), digest_size=7).digest(), "big")
-        """Number of the latest task. It starts at a hash of the run's id: asyncio keeps the tasks of all runs in one
-        set, where equal numbers would collide."""
+        self.numbered = int.from_bytes(blake2b(seed.encode(), digest_size=7).digest(), "big")
+        """Number of the latest task. It starts at a hash, the same in every replay: asyncio keeps the tasks of all runs
+        in one set, where equal numbers would collide."""
         self.refusals = 0
         self._fail = fail
         self._thread = threading.get_ident()
-        self._keep_timer: Callable[[TimerHandle], bool] = lambda handle: False
+        self._keep_timer: Callable[[TimerHandle], bool] = _keep_no_timer
         self._closed = False
         self._rounds = 0
         self._left = 0
@@ -359,10 +361,25 @@ class RunLoop(asyncio.AbstractEventLoop):
         for generator in lost:
             context.run(self.create_task, _aclose(generator))
 
+    def forget(self) -> None:
+        """Know nobody any more, so that memory comes back without the cycle collector."""
+        self._fail = _tell_nobody
+        self._keep_timer = _keep_no_timer
+        self.timers.clear()
+        self.to_arm.clear()
+
     def refuse(self) -> None:
         """From now on raise :class:`Evicted` at every call: the body is being unwound."""
         self._closed = True
         self.__class__ = RefusingLoop  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _keep_no_timer(handle: TimerHandle) -> bool:
+    return False
+
+
+def _tell_nobody(error: BodyError) -> None:
+    pass
 
 
 async def _aclose(generator: AsyncGenerator[Any, Any]) -> None:

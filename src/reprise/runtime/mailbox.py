@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 
+import msgspec
+
+from reprise.kernel.events import Event, Record, Signal
 from reprise.runtime.loop import RunLoop
 
 
@@ -13,14 +16,14 @@ class Mailboxes:
 
     def __init__(self, loop: RunLoop) -> None:
         self._loop = loop
-        self._values: defaultdict[str, deque[bytes]] = defaultdict(deque)
+        self._values: defaultdict[str, deque[Event | Record]] = defaultdict(deque)
         self._waiters: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
         self.waiting = 0
         """How many waits are under way."""
 
-    def put(self, name: str, value: bytes) -> None:
-        """Buffer a value and wake the one that has waited longest."""
-        self._values[name].append(value)
+    def put(self, name: str, received: Event | Record) -> None:
+        """Buffer a signal and wake the one that has waited longest."""
+        self._values[name].append(received)
         self._wake(name)
 
     def _wake(self, name: str) -> None:
@@ -46,13 +49,17 @@ class Mailboxes:
                 raise
             finally:
                 self.waiting -= 1
-        return values.popleft()
+        return bytes(msgspec.json.decode(values.popleft().data, type=Signal).value)
 
     def awaited(self) -> list[str]:
         """Return the names that are waited for."""
         return [
             name for name, waiters in self._waiters.items() if any(not waiter.done() for waiter in waiters)
         ]
+
+    def left(self) -> list[Event | Record]:
+        """Return the signals that nobody took, in the order in which they came."""
+        return sorted((one for values in self._values.values() for one in values), key=lambda one: one.at)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -19,6 +19,11 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """The runtime's own; not for middleware."""
 
     @property
+    def generation(self) -> int:
+        """Which generation of the run calls; only in one is ``key`` unique."""
+        return self.job.execution.generation
+
+    @property
     def args(self) -> tuple[Any, ...]:
         """Positional arguments of the call."""
         return self.job.args

@@ -34,7 +34,7 @@ SLOW = 0.02
 NEVER = float("inf")
 """Later than any time of the loop."""
 
-STEP: ContextVar[Job] = ContextVar("reprise_step")
+STEP: ContextVar[Job | None] = ContextVar("reprise_step", default=None)
 """The step that the running code belongs to."""
 
 
@@ -86,6 +86,7 @@ class Pool:
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="reprise-step")
         self._invoke = compose(middleware, self._innermost) if middleware else None
         self._later = later
+        self._context = contextvars.Context()
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = NEVER
         self._closing = False
@@ -150,6 +151,9 @@ class Pool:
         try:
             while not self._closing:
                 if not jobs:
+                    STEP.set(
+                        None
+                    )  # the run of the last step may be gone by now, and we would keep it in memory
                     driver.idle = self._outer.create_future()
                     self._idle.append(driver)
                     await driver.idle
@@ -265,7 +269,7 @@ class Pool:
         if self._watch is not None:
             self._watch.cancel()
         self._watch_at = when
-        self._watch = self._outer.call_later(when - now, self._look)
+        self._watch = self._outer.call_later(when - now, self._look, context=self._context)
 
     def _look(self) -> None:
         """Cancel steps whose time is over; note those that run for a while, so that others can see them.

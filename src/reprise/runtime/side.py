@@ -98,7 +98,7 @@ class SideHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record if it belongs to a step, or to a body that is not replaying."""
-        job = STEP.get(None)
+        job = STEP.get()
         execution = job.execution if job is not None else RUN.get()
         # Of several engines in a process, each has its handler; a line belongs to one of them.
         if execution is None or execution.host is not self._host or (job is None and execution.replaying):

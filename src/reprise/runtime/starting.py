@@ -10,7 +10,7 @@ import msgspec
 
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import RunConflict, StaleToken
-from reprise.kernel.events import Event, Kind, Owned, Signal, Started, inbox_stream, run_stream
+from reprise.kernel.events import Continued, Event, Kind, Owned, Signal, Started, inbox_stream, run_stream
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.history import History
 from reprise.runtime.workflow import Workflow
@@ -101,11 +101,13 @@ async def open_run(
 def first_history(started: Started, group: Group) -> History:
     """Return the history that :func:`opening` wrote for a run that is owned from its start."""
     at = group.events[-1].at
-    return History(started=started, version=len(group.events), at=at, began=at)
+    return History(started, version=len(group.events), at=at, began=at)
 
 
 def child_id(parent: str, key: str) -> str:
     """Return the id of the child run that ``parent`` starts under ``key``; no id of a user's own run is like it.
+
+    Of a later generation of the parent, its scope stands for the parent's id (see :mod:`reprise.runtime.generation`).
 
     >>> child_id("order-7", ":2.ship"), child_id("order-7", "invoice")
     ('order-7:2.ship', 'order-7:invoice')
@@ -119,23 +121,29 @@ async def check_same(log: Log, workflow: Workflow[..., Any], input: bytes, id: s
     Raises:
         RunConflict: it is a run of another workflow or input.
     """
-    first = await log.read(run_stream(id), 0, 1)
-    started = msgspec.json.decode(first[0].data, type=Started)
-    if started.workflow != workflow.name:
+    (first,) = await log.read(run_stream(id), 0, 1)
+    if first.kind == Kind.RUN_CONTINUED:  # its first generation was trimmed away
+        continued = msgspec.json.decode(first.data, type=Continued)
+        name, is_same = continued.started.workflow, continued.first == input_print(workflow, input)
+    else:
+        started = msgspec.json.decode(first.data, type=Started)
+        name, before = started.workflow, bytes(started.input)
+        is_same = name == workflow.name and (
+            before == input or input_print(workflow, before) == input_print(workflow, input)
+        )
+    if name != workflow.name:
         raise RunConflict(
-            f"Run {id} exists and is a run of {started.workflow!r}, not of {workflow.name!r}.",
+            f"Run {id} exists and is a run of {name!r}, not of {workflow.name!r}.",
             hint="Choose another id.",
         )
-    if bytes(started.input) != input and _input_print(workflow, bytes(started.input)) != _input_print(
-        workflow, input
-    ):
+    if not is_same:
         raise RunConflict(
             f"Run {id} of {workflow.name!r} exists with another input.",
             hint="Choose another id, or pass the input it was started with.",
         )
 
 
-def _input_print(workflow: Workflow[..., Any], input: bytes) -> int:
+def input_print(workflow: Workflow[..., Any], input: bytes) -> int:
     """Return the fingerprint of an encoded input: equal inputs may differ in bytes (the order of a set)."""
     args, kwargs = workflow.arguments.decode(input)
     return workflow.arguments.fingerprint(workflow.name, args, kwargs)

@@ -25,7 +25,6 @@ from reprise.kernel.events import (
     Finished,
     Kind,
     Owned,
-    Record,
     Stranded,
     inbox_stream,
     run_stream,
@@ -64,19 +63,22 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
     if head.closed or not head.version or head.token != row.token:
         return None  # it has ended, or another worker took it since the row was read
     try:
-        history = read_history(row.id, await log.read(stream))
+        history = read_history(row.id, await log.read(stream, row.since))
+        history.warned = bool(row.warning)
         poisoned = history.owned >= POISON
-        mail = await log.read(inbox_stream(row.id)) if poisoned or history.paused else []
+        consumed = history.continued.inbox if history.continued is not None else 0
+        mail = await log.read(inbox_stream(row.id), consumed) if poisoned or history.paused else []
     except StoreCorrupt as error:
         await _needs_attention(engine, row, head, str(error))
         return None
     resumed = wishes(history, mail)
     if poisoned and not resumed:
         reason = f"taken over {POISON} times without progress: it may kill its workers"
-        await _needs_attention(engine, row, head, reason, mail)
+        await _needs_attention(engine, row, head, reason, mail[-1].version if mail else consumed)
         return None
     if history.paused and not resumed:
-        await _release(engine, row.id, head, mail, status=RunStatus.PAUSED, owner=None, due_at=None)
+        inbox = mail[-1].version if mail else consumed
+        await _release(engine, row.id, head, inbox, status=RunStatus.PAUSED, owner=None, due_at=None)
         return None
     owner = await _own(engine, row, head, history, resumed)
     try:
@@ -93,8 +95,10 @@ async def _own(engine: Engine, row: RunRow, head: Head, history: History, resume
     """Append the take-over; bring ``history`` up to date and return where the stream is then."""
     run, token, now = row.id, next_token(engine, head.token), max(engine.now(), history.at)
     # A run that was given back (parked, drained, stranded), or that we lost by our store's fault, killed nobody.
-    died = row.owner not in (None, engine.worker) and not resumed
+    # Nor did one that only waited.
+    died = row.owner not in (None, engine.worker) and row.status != RunStatus.WAITING and not resumed
     owned = Owned(engine.worker, token, history.owned + 1 if died else 1)
+    history.owned = owned.attempt
     events = [Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(owned))]
     events += [Event(Kind.RUN_RESUMED, now, key) for key in resumed]
     status = RunStatus.CANCELLING if history.cancelling else RunStatus.RUNNING
@@ -105,7 +109,7 @@ async def _own(engine: Engine, row: RunRow, head: Head, history: History, resume
     history.version += len(events)
     history.at = now
     history.began = history.began or now
-    history.seen.update(resumed)
+    history.seen.update(dict.fromkeys(resumed))
     engine.counters["taken"] += 1
     return Head(history.version, token)
 
@@ -120,21 +124,19 @@ async def _unknown(engine: Engine, row: RunRow) -> None:
 
 
 async def _needs_attention(
-    engine: Engine, row: RunRow, head: Head, reason: str, mail: Sequence[Record] | None = None
+    engine: Engine, row: RunRow, head: Head, reason: str, inbox: int | None = None
 ) -> None:
     rest: dict[str, Any] = {"status": "needs_attention", "owner": None, "due_at": None, "error": reason[:500]}
-    await _release(engine, row.id, head, mail, **rest)
+    await _release(engine, row.id, head, inbox, **rest)
     engine.tell(row.id, Finished(RunStatus.NEEDS_ATTENTION, error=encode_error(RunNeedsAttention(reason))))
 
 
-async def _release(
-    engine: Engine, run: str, head: Head, mail: Sequence[Record] | None = None, **fields: Any
-) -> None:
-    """Change the index row of a run, if the run is still where we saw it, and no mail came but ``mail``."""
+async def _release(engine: Engine, run: str, head: Head, inbox: int | None = None, **fields: Any) -> None:
+    """Change the index row of a run, if it is still where we saw it, and its inbox at version ``inbox``, if given."""
     change = RunChange(run, at=engine.now(), **fields)
     groups = [Group(run_stream(run), (), head.version, head.token, run=change)]
-    if mail is not None:
-        groups.append(Group(inbox_stream(run), (), mail[-1].version if mail else 0))
+    if inbox is not None:
+        groups.append(Group(inbox_stream(run), (), inbox))
     await append(engine.store.log, engine.numbers.new(), *groups)
     engine.store.signal.wake([run_stream(run)])
 

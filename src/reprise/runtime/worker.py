@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from itertools import takewhile
 
 from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.kernel.errors import StoreError
@@ -16,6 +17,7 @@ from reprise.kernel.ids import Ids
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.client import is_of
 from reprise.runtime.engine import Engine
+from reprise.runtime.parking import park
 from reprise.runtime.presence import Presence
 from reprise.stores.lease import Grant
 from reprise.stores.runs import RunFilter, RunRow
@@ -169,8 +171,7 @@ class Worker:
         await self._retry()
         room = self._engine.max_loaded - len(self._engine.executions)
         if room <= 0:
-            for execution in self._engine.idle()[:BATCH]:
-                await self._engine.park(execution)
+            await park(self._engine, self._engine.idle()[:BATCH])
             room = max(1, self._engine.max_loaded - len(self._engine.executions))
         limit = min(room, BATCH)
         dead = await self._dead()
@@ -247,7 +248,7 @@ class Worker:
         engine = self._engine
         if row.id in engine.executions:
             await self._store.runs.mark(row.id, None)
-            engine.bring_mail(row.id)
+            engine.post.bring(row.id)
             return False
         if not self._claims:
             return False
@@ -270,17 +271,15 @@ class Worker:
 
     async def _park_idle(self) -> None:
         before = self._clock.monotonic() - self._idle
-        for execution in self._engine.idle():
-            if execution.idle_since > before:
-                break
-            await self._engine.park(execution)
+        idle = takewhile(lambda execution: execution.idle_since <= before, self._engine.idle())
+        await park(self._engine, idle)
 
     async def _retry(self) -> None:
         """Look again after runs whose store failed us: those we may own without having them, and unread mail."""
         engine = self._engine
-        unread, engine.unread = engine.unread, set()
+        unread, engine.post.unread = engine.post.unread, set()
         for run in unread:
-            engine.bring_mail(run)
+            engine.post.bring(run)
         for run in list(engine.orphans):
             rows = await self._store.runs.find(RunFilter(prefix=run), limit=1, newest_first=False)
             if rows and rows[0].id == run and rows[0].owner == self.id:

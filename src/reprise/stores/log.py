@@ -171,6 +171,14 @@ def enlist(log: Log, appends: Sequence[Append]) -> asyncio.Future[Append]:
     return future
 
 
+async def written(log: Log, appends: Sequence[Append]) -> None:
+    """Submit and wait until all are durable or refused; what became of each is its ``error``."""
+    answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    appends[-1].done = lambda _: None if answered.done() else answered.set_result(None)
+    log.submit(appends)
+    await answered
+
+
 def answer(appends: Iterable[Append]) -> None:
     """Call ``done`` of each, in order; for keepers.
 

@@ -9,6 +9,7 @@ from reprise.cli.tree import State, Tree
 from reprise.kernel.events import (
     CancelRequest,
     ChildStarted,
+    Continued,
     ErrorValue,
     Finished,
     Kind,
@@ -260,3 +261,23 @@ def test_plain_lines_say_a_failure_at_once():
     for record in fan_out(3, failed=1).records:
         tree.apply(record)
     assert any("1 failed  ValueError: no 4" in line for line in lines.changes(tree, 3 * S))
+
+
+def test_a_later_generation_is_shown_alone():
+    log = fan_out(3).add(Kind.SIGNAL_RECEIVED, 4, "m1", Signal("go", msgspec.Raw(b"1")))
+    started = Started("survey", msgspec.Raw(b"[[7],{}]"))
+    log.add(Kind.RUN_CONTINUED, 5, "", Continued(started, 1, 99)).add(Kind.STEP_COMPLETED, 6, ":1.load", b"1")
+    tree = log.tree()
+    assert (tree.generation, tree.since, tree.events, tree.version) == (1, 6, 2, 8)
+    assert (tree.started, tree.started_at, tree.status) == (started, 5 * S, "running")
+    assert ([step.name for step in tree.steps], tree.signals) == (["load"], [])
+    old = Record(
+        1, "progress/r", 1, Kind.PROGRESS, 4 * S, ":1.load", msgspec.json.encode(Progress(":1.load", 1))
+    )
+    tree.apply_progress([old])
+    assert tree.progress == {}
+    log.records = log.records[6:]
+    trimmed = Tree("r")
+    for record in log.records:
+        trimmed.apply(record)
+    assert (trimmed.generation, trimmed.events, trimmed.started) == (1, 2, started)

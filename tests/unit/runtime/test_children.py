@@ -7,6 +7,7 @@ from tests.replay.harness import fill
 from tests.unit.runtime.scenes import cut, history, kinds, opened, row_when, status_is, until
 
 from reprise import Kind, RunCancelled, step, wait_for_signal, workflow
+from reprise.runtime.parking import park
 from reprise.stores.memory import MemoryStore
 
 
@@ -187,7 +188,7 @@ async def test_a_child_that_left_memory_and_its_parent_too_still_meet():
         for run in ("one", "one:1.waits"):
             execution = await until(lambda run=run: app.engine.executions.get(run))
             await until(lambda e=execution: e.live and e.idle)
-            assert await app.engine.park(execution)
+            assert await park(app.engine, [execution])
         await row_when(app, "one", lambda row: row.owner is None and row.status == "waiting")
         await app.client.signal("one:1.waits", "go", "x")
         assert await handle.result(5) == "x"

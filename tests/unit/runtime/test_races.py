@@ -10,6 +10,7 @@ from reprise import Reprise, wait_for_signal, workflow
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.events import Event, Kind, Signal, inbox_stream
 from reprise.kernel.ids import Counter
+from reprise.runtime.parking import park
 from reprise.stores.log import Append, Group, RunChange, append
 from reprise.stores.memory import MemoryStore
 
@@ -155,5 +156,5 @@ async def test_a_run_past_its_deadline_rests_until_something_comes():
         await recorded(app, "one", Kind.CANCEL_REQUESTED)
         execution = app.engine.executions["one"]
         await until(lambda: execution.idle)
-        assert await app.engine.park(execution)
+        assert await park(app.engine, [execution])
         assert (await app.client.row("one")).due_at is None

@@ -27,6 +27,7 @@ from reprise import (
     workflow,
 )
 from reprise.kernel.events import inbox_stream
+from reprise.runtime.parking import due_at, park
 from reprise.stores.memory import MemoryStore
 from reprise.stores.runs import RunFilter
 
@@ -169,7 +170,7 @@ async def test_a_sleep_ends_when_it_was_due_although_the_process_was_away():
         clock.advance(1000)
         async with opened(store, workflows=[sleeps], clock=clock) as app:
             await until(app.engine.idle)
-            assert app.engine.executions["one"].due_at() == clock.now() + (3600 - away * 1000) * 1_000_000
+            assert due_at(app.engine.executions["one"]) == clock.now() + (3600 - away * 1000) * 1_000_000
     clock.advance(700)
     async with opened(store, workflows=[sleeps], clock=clock) as app:
         assert await app.handle("one").result(5) == 3700, "it woke when somebody was there"
@@ -317,7 +318,7 @@ async def test_a_deadline_ends_the_run_also_one_that_left_memory():
         parked = await app.start(waits, id="parked", deadline=timedelta(milliseconds=60))
         execution = app.engine.executions["parked"]
         await until(lambda: execution.live and execution.idle)
-        assert await app.engine.park(execution)
+        assert await park(app.engine, [execution])
         assert "parked" not in app.engine.executions
         with pytest.raises(DeadlineExceeded):
             await parked.result(5)

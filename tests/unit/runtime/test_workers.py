@@ -35,6 +35,7 @@ from reprise import (
     workflow,
 )
 from reprise.kernel.events import run_stream
+from reprise.runtime.parking import park
 from reprise.runtime.unwind import GRAVEYARD
 from reprise.stores.memory import MemoryStore
 
@@ -329,7 +330,7 @@ async def test_a_signal_in_the_moment_of_leaving_is_not_lost():
         async with opened() as app:
             handle = await app.start(waits, id="one")
             execution = await idle_in(app, "one")
-            parking = asyncio.create_task(app.engine.park(execution))
+            parking = asyncio.create_task(park(app.engine, [execution]))
             for _ in range(moment):
                 await asyncio.sleep(0)
             await handle.signal("go", "x")
@@ -348,7 +349,7 @@ async def test_a_timer_in_the_moment_of_leaving_is_not_lost():
             handle = await app.start(sleeps, id="one")
             execution = app.engine.executions["one"]
             await asyncio.sleep(0.0003 * moment)
-            await app.engine.park(execution)
+            await park(app.engine, [execution])
             assert await handle.result(5) == 5
 
 
@@ -385,7 +386,7 @@ async def test_leaving_memory_runs_no_step_and_records_nothing():
         await app.start(flow, id="one")
         execution = await idle_in(app, "one")
         before = len(await app.handle("one").events())
-        assert await app.engine.park(execution)
+        assert await park(app.engine, [execution])
         await asyncio.sleep(0.002)
         assert len(await app.handle("one").events()) == before
     assert ran == []
@@ -408,7 +409,7 @@ async def test_a_body_that_swallows_everything_is_buried():
     try:
         async with opened() as app:
             await app.start(hydra, id="one")
-            assert await app.engine.park(await idle_in(app, "one"))
+            assert await park(app.engine, [await idle_in(app, "one")])
             assert len(GRAVEYARD) == 1
             handle = await app.start(chain, 2)
             assert await handle.result(5) == [0, 1], "nobody else is harmed"
