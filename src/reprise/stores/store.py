@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from reprise.stores.blobs import Blobs
 from reprise.stores.lease import Lease
@@ -11,6 +11,15 @@ from reprise.stores.log import Log
 from reprise.stores.queue import Queue
 from reprise.stores.runs import Runs
 from reprise.stores.signal import Signal
+
+
+class Schema(NamedTuple):
+    """Of what version the tables of a store are."""
+
+    found: int
+    """0 = there are none yet."""
+    newest: int
+    """The version that this Reprise works with, and upgrades older ones to."""
 
 
 class Store(Protocol):
@@ -54,6 +63,10 @@ class Store(Protocol):
     @property
     def presence(self) -> Path | None:
         """Folder in which workers of one machine hold their lock files; None where there are no other processes."""
+        ...
+
+    async def schema(self) -> Schema:
+        """Return of what version the tables are, without changing anything; also before ``start``."""
         ...
 
     @property

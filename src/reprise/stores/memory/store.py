@@ -9,6 +9,7 @@ from reprise.stores.memory.log import MemoryLog
 from reprise.stores.memory.queue import MemoryQueue
 from reprise.stores.memory.runs import MemoryRuns
 from reprise.stores.memory.signal import MemorySignal
+from reprise.stores.store import Schema
 
 
 class MemoryStore:
@@ -47,6 +48,10 @@ class MemoryStore:
     def presence(self) -> None:
         """None: there are no other processes."""
         return None
+
+    async def schema(self) -> Schema:
+        """Return that there are no tables."""
+        return Schema(0, 0)
 
     @property
     def epoch(self) -> int:

@@ -1,18 +1,23 @@
 """Moving house: runs leave a store for an archive, come back from one, or go to another store."""
 
+from reprise.stores.moving.backing_up import BackedUp, Restored, back_up, restore
 from reprise.stores.moving.copying import Copied, copy_store
 from reprise.stores.moving.exporting import Exported, export_runs, export_store
 from reprise.stores.moving.importing import Imported, import_runs
 from reprise.stores.moving.pruning import Pruned, prune
 
 __all__ = [
+    "BackedUp",
     "Copied",
     "Exported",
     "Imported",
     "Pruned",
+    "Restored",
+    "back_up",
     "copy_store",
     "export_runs",
     "export_store",
     "import_runs",
     "prune",
+    "restore",
 ]

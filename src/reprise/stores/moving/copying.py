@@ -13,8 +13,8 @@ from reprise.kernel.events import RUN_STREAMS, Record, run_stream, streams_of_ru
 from reprise.kernel.machine import RUN
 from reprise.stores.moving.comparing import Balance, both, first_difference, same_row
 from reprise.stores.moving.families import row_of
-from reprise.stores.moving.progress import Report, nobody
 from reprise.stores.moving.receiving import Receiver, WholeAppends
+from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
 

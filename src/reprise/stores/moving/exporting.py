@@ -24,7 +24,7 @@ from reprise.stores.archive import (
 from reprise.stores.archive.lines import FORMAT
 from reprise.stores.log import Head, Log
 from reprise.stores.moving.families import family_of, row_of, walk
-from reprise.stores.moving.progress import Report, nobody
+from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
 

@@ -23,8 +23,8 @@ from reprise.stores.archive import (
 )
 from reprise.stores.log import Head
 from reprise.stores.moving.families import row_of
-from reprise.stores.moving.progress import Report, nobody
 from reprise.stores.moving.receiving import Receiver, WholeAppends
+from reprise.stores.progress import Report, nobody
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store

@@ -13,7 +13,7 @@ from reprise.kernel.events import streams_of_run
 from reprise.stores.archive import FamilyLine, RunLine, StreamLine, read_pages, verify_archive
 from reprise.stores.moving.exporting import export_families
 from reprise.stores.moving.families import ended_families
-from reprise.stores.moving.progress import Report, nobody
+from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
 

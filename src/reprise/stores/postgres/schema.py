@@ -5,8 +5,15 @@ from __future__ import annotations
 from reprise.kernel.errors import SchemaTooNew
 from reprise.stores.postgres.driver import Connection
 from reprise.stores.postgres.statements import migrations, statements
+from reprise.stores.store import Schema
 
 SQL = statements("schema.sql")
+
+
+async def schema_of(connection: Connection, schema: str) -> Schema:
+    """Return of what version the tables of a schema are."""
+    empty = await connection.fetchval(SQL["empty"], schema)
+    return Schema(0 if empty else await connection.fetchval(SQL["version"]), migrations()[-1][0])
 
 
 async def upgrade(connection: Connection, schema: str) -> None:
@@ -14,21 +21,18 @@ async def upgrade(connection: Connection, schema: str) -> None:
 
     Raises ``SchemaTooNew`` when it was written by a newer Reprise.
     """
-    scripts = migrations()
-    newest = scripts[-1][0]
     async with connection.transaction():
         await connection.execute(SQL["lock"], schema)
         # Asked for first: to create needs a right that a role may lack where the schema was made for it.
         if not await connection.fetchval(SQL["exists"], schema):
             await connection.execute(f'CREATE SCHEMA "{schema}"')
-        empty = await connection.fetchval(SQL["empty"], schema)
-        version = 0 if empty else await connection.fetchval(SQL["version"])
+        version, newest = await schema_of(connection, schema)
         if version > newest:
             raise SchemaTooNew(
                 f"The schema {schema} has version {version}; this Reprise knows {newest}.",
                 hint="Install the newer Reprise.",
             )
-        for number, script in scripts:
+        for number, script in migrations():
             if number > version:
                 await connection.execute(script)
                 await connection.execute(SQL["set_version"], number)

@@ -14,10 +14,11 @@ from reprise.stores.postgres.lease import PostgresLease
 from reprise.stores.postgres.log import PostgresLog
 from reprise.stores.postgres.queue import PostgresQueue
 from reprise.stores.postgres.runs import PostgresRuns
-from reprise.stores.postgres.schema import upgrade
+from reprise.stores.postgres.schema import schema_of, upgrade
 from reprise.stores.postgres.signal import PostgresSignal
 from reprise.stores.postgres.taps import Taps
 from reprise.stores.postgres.writer import SQL, Writer
+from reprise.stores.store import Schema
 
 DEFAULT_SCHEMA = "reprise"
 
@@ -66,6 +67,14 @@ class PostgresStore:
     def presence(self) -> None:
         """None: other processes may be on other machines."""
         return None
+
+    async def schema(self) -> Schema:
+        """Return of what version the tables are, without changing anything; also before ``start``."""
+        connection = await self._target.connect()
+        try:
+            return await schema_of(connection, self._target.schema)
+        finally:
+            await connection.close()
 
     @property
     def epoch(self) -> int:

@@ -82,7 +82,7 @@ def connect(uri: str) -> Connection:
 
 def open_writer(path: Path, connect: Connect, synchronous: str, busy: float) -> Connection:
     """Open the connection that writes; the schema must be there."""
-    connection = connect(_uri(path, "rw"))
+    connection = connect(uri_of(path, "rw"))
     try:
         connection.execute(f"PRAGMA busy_timeout = {round(busy * 1000)}")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -97,7 +97,7 @@ def open_writer(path: Path, connect: Connect, synchronous: str, busy: float) -> 
 
 def open_reader(path: Path, connect: Connect, busy: float) -> Connection:
     """Open a connection that cannot write."""
-    connection = connect(_uri(path, "ro"))
+    connection = connect(uri_of(path, "ro"))
     connection.execute(f"PRAGMA busy_timeout = {round(busy * 1000)}")
     return connection
 
@@ -185,7 +185,7 @@ def upgrade(connection: Connection, path: Path) -> None:
 
     Raises ``SchemaTooNew`` for a file of a newer Reprise, ``StoreUnreachable`` for one of another application.
     """
-    version = _checked_version(connection, path)
+    version = checked_version(connection, path)
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
@@ -209,7 +209,11 @@ def upgrade(connection: Connection, path: Path) -> None:
             raise
 
 
-def _checked_version(connection: Connection, path: Path) -> int:
+def checked_version(connection: Connection, path: Path) -> int:
+    """Return the schema that a file has, 0 for an empty one.
+
+    Raises ``SchemaTooNew`` for a file of a newer Reprise, ``StoreUnreachable`` for one of another application.
+    """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     used = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -222,6 +226,15 @@ def _checked_version(connection: Connection, path: Path) -> int:
             hint="Upgrade Reprise; nothing was changed.",
         )
     return version
+
+
+def version_of(path: Path) -> int:
+    """Return the schema that a file has, 0 for an empty one, whoever wrote it."""
+    connection = connect(uri_of(path, "ro"))
+    try:
+        return connection.execute("PRAGMA user_version").fetchone()[0]
+    finally:
+        connection.close()
 
 
 def _split(script: str) -> list[str]:
@@ -255,5 +268,6 @@ def grow_wal(connection: Connection, path: Path) -> None:
         connection.execute(f"PRAGMA cache_size = {cache}")
 
 
-def _uri(path: Path, mode: str) -> str:
+def uri_of(path: Path, mode: str) -> str:
+    """Return a file as SQLite's URI; ``mode`` is ro, rw or rwc."""
     return f"file:{quote(str(path.absolute()))}?mode={mode}"

@@ -10,8 +10,9 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from reprise.kernel.clock import Clock, SystemClock
-from reprise.kernel.errors import ConfigurationError, unknown_option
-from reprise.stores.sqlite import database, faults
+from reprise.kernel.errors import ConfigurationError, StoreCorrupt, unknown_option
+from reprise.stores.progress import Report, nobody
+from reprise.stores.sqlite import backup, database, faults
 from reprise.stores.sqlite.blobs import SQLiteBlobs
 from reprise.stores.sqlite.database import Connect, Connection
 from reprise.stores.sqlite.leases import SQLiteLease
@@ -25,6 +26,7 @@ from reprise.stores.sqlite.turnstile import Turnstile
 from reprise.stores.sqlite.verify import find_problems
 from reprise.stores.sqlite.watch import Watch
 from reprise.stores.sqlite.writer import Transaction, Writer
+from reprise.stores.store import Schema
 
 SYNCHRONOUS = ("FULL", "NORMAL", "OFF")
 OPTIONS = ("synchronous", "busy", "unsafe_fs")
@@ -144,6 +146,54 @@ class SQLiteStore:
             self._writer.close()
             await asyncio.to_thread(self._writer.join)
             turnstile.close()
+
+    async def schema(self) -> Schema:
+        """Return of what version the tables are, without changing anything; also before ``start``."""
+        newest = database.migrations()[-1][0]
+        return Schema(
+            await asyncio.to_thread(database.version_of, self.path) if self.path.exists() else 0, newest
+        )
+
+    async def back_up(self, to: Path, report: Report = nobody) -> int:
+        """Write the file, as it is at one moment, to another one, whoever works with it; return the size of that.
+
+        Raises ``ConfigurationError`` when there is such a file, ``StoreCorrupt`` when what is copied is damaged.
+        """
+        return await asyncio.to_thread(backup.back_up, self.path, to, report)
+
+    async def restore(self, copy: Path, *, replace: bool = False, report: Report = nobody) -> int:
+        """Put a backup in the place of the file, whoever works with it, and begin an epoch; return that.
+
+        Call it before ``start``. Processes that have the file open go on with what it holds then; what they still
+        wanted to write about runs is refused. With ``replace`` what the file holds now is lost.
+
+        Raises ``ConfigurationError`` when the file holds something and that is not to be replaced; ``StoreCorrupt``,
+        ``SchemaTooNew`` or ``StoreUnreachable`` when the backup is none that can be used. Then nothing was changed.
+        """
+        above = backup.UNSEEN
+        if self.path.exists():
+            await self.start()
+            above = self.epoch
+            is_free = replace or not await self.log.scan(0, 1)
+            await self.stop()
+            if not is_free:
+                raise ConfigurationError(
+                    f"{self.path} holds data.", hint="Give --replace to lose it, or restore to another file."
+                )
+        with backup.Workshop(self.path) as folder:
+            unpacked = await asyncio.to_thread(backup.unpack, copy, folder)
+            restored = SQLiteStore(unpacked, unsafe_fs=self._unsafe_fs)
+            await restored.start()
+            try:
+                if problems := await restored.verify():
+                    raise StoreCorrupt(f"{copy} is damaged: {problems[0]}", hint="Take another backup.")
+                epoch = await restored.begin_epoch(max(above, restored.epoch))
+            finally:
+                await restored.stop()
+            await asyncio.to_thread(
+                backup.put_in_place, unpacked, self.path, _beside(self.path, ".wake"), self._busy, report
+            )
+        return epoch
 
     async def verify(self) -> list[str]:
         """Check the whole file and return what is wrong with it, in words; empty = sound.
