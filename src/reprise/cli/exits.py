@@ -7,7 +7,9 @@ import traceback
 from reprise.cli.output import Screen
 from reprise.kernel.errors import (
     AmbiguousId,
+    ArchiveCorrupt,
     ConfigurationError,
+    CopyDiffers,
     DeadlineExceeded,
     RepriseError,
     ResultTimeout,
@@ -26,6 +28,8 @@ _ERRORS: tuple[tuple[type[RepriseError], ExitCode], ...] = (
     (UnknownWorkflow, ExitCode.USAGE),
     (AmbiguousId, ExitCode.USAGE),
     (RunNotFound, ExitCode.NOT_FOUND),
+    (ArchiveCorrupt, ExitCode.FAILED),
+    (CopyDiffers, ExitCode.FAILED),
     (StoreError, ExitCode.UNREACHABLE),
     (ResultTimeout, ExitCode.TIMEOUT),
     (DeadlineExceeded, ExitCode.TIMEOUT),

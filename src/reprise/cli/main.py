@@ -7,7 +7,9 @@ module, with all it needs, is imported when the command is called.
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, cast
 
 import typer
@@ -16,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from reprise import __version__
 
 RUN, LOOK, ACT, HOUSE = "Run", "Look", "Act on a run", "The house"
+COMMANDS = "Commands"
 
 
 class Row(NamedTuple):
@@ -26,22 +29,63 @@ class Row(NamedTuple):
     panel: str
 
 
-TABLE = {
+class Section(NamedTuple):
+    """Commands under one name; a first word that is none of theirs belongs to the ``default`` one."""
+
+    line: str
+    panel: str
+    rows: dict[str, Row]
+    default: str = ""
+    help: str = ""
+
+
+TABLE: dict[str, Row | Section] = {
     "run": Row("reprise.cli.run:run", "Run a workflow of a file, durably.", RUN),
     "resume": Row("reprise.cli.run:resume", "Let an unfinished run go on, here.", RUN),
     "worker": Row("reprise.cli.worker:worker", "Serve workflows: take whatever run is due.", RUN),
     "ps": Row("reprise.cli.look:ps", "List runs, newest first.", LOOK),
     "show": Row("reprise.cli.look:show", "Show one run: state, result, steps, what to do next.", LOOK),
-    "events": Row("reprise.cli.look:events", "Print the history of a run.", LOOK),
+    "events": Section(
+        "Print the history of a run; export, import, verify archives.",
+        LOOK,
+        {
+            "show": Row("reprise.cli.look:events", "Print the history of a run.", COMMANDS),
+            "export": Row("reprise.cli.archive:export", "Write runs to an archive.", COMMANDS),
+            "import": Row("reprise.cli.archive:import_", "Bring the runs of an archive in.", COMMANDS),
+            "verify": Row("reprise.cli.archive:verify", "Check an archive to the last bit.", COMMANDS),
+        },
+        default="show",
+        help="""Print the history of a run; move histories to archives and back.
+
+        reprise events ID is short for reprise events show ID.
+        """,
+    ),
     "logs": Row("reprise.cli.look:logs", "Print what the steps of a run logged.", LOOK),
     "signal": Row("reprise.cli.act:signal", "Send a signal to a run.", ACT),
     "cancel": Row("reprise.cli.act:cancel", "Ask a run to stop.", ACT),
     "pause": Row("reprise.cli.act:pause", "Let a run rest until it is resumed.", ACT),
+    "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),
+    "db": Section(
+        "Migrate, back up, restore, copy a store.",
+        HOUSE,
+        {
+            "status": Row(
+                "reprise.cli.database:status", "Say what a store holds, and of what version.", HOUSE
+            ),
+            "migrate": Row("reprise.cli.database:migrate", "Bring a store's tables up to date.", COMMANDS),
+            "backup": Row("reprise.cli.database:backup", "Copy a store in use to a file.", COMMANDS),
+            "restore": Row("reprise.cli.database:restore", "Bring a store back from a backup.", COMMANDS),
+            "copy": Row(
+                "reprise.cli.database:copy", "Copy a store into another one, also while in use.", HOUSE
+            ),
+        },
+        help="Look after the store: what it holds, its version, backups, moving to another one.",
+    ),
     "doctor": Row("reprise.cli.doctor:doctor", "Check installation and store, and say how to repair.", HOUSE),
     "version": Row("reprise.cli.version:version", "Print the version.", HOUSE),
 }
 
-CONTEXT = {"help_option_names": ["-h", "--help"]}
+CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
 class Flags:
@@ -52,21 +96,38 @@ class Flags:
 
 
 class Commands(TyperGroup):
-    """The commands of the table: stand-ins to be listed, and the real ones when they are called."""
+    """The commands of a table: stand-ins to be listed, and the real ones when they are called."""
 
-    def __init__(self, **attributes: Any) -> None:
+    def __init__(
+        self, *, table: Mapping[str, Row | Section] = TABLE, default: str = "", **attributes: Any
+    ) -> None:
         super().__init__(**attributes)
-        for name, row in TABLE.items():
+        self._table = table
+        self._default = default
+        for name, row in table.items():
             self.add_command(TyperCommand(name, help=row.line, rich_help_panel=row.panel))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that was named, with its code loaded."""
+        if self._default and args[0] not in self._table:
+            args = [self._default, *args]
         name, _, rest = super().resolve_command(ctx, args)
-        return name, _load(name) if name is not None else None, rest
+        return name, _load(name, self._table[name]) if name is not None else None, rest
 
 
-def _load(name: str) -> TyperCommand:
-    module, _, function = TABLE[name].place.partition(":")
+def _load(name: str, row: Row | Section) -> TyperCommand | TyperGroup:
+    if isinstance(row, Section):
+        # What a default command takes is not known here, so options go on to it.
+        settings = CONTEXT | {"ignore_unknown_options": bool(row.default)}
+        return Commands(
+            name=name,
+            table=row.rows,
+            default=row.default,
+            help=inspect.cleandoc(row.help),
+            no_args_is_help=True,
+            context_settings=settings,
+        )
+    module, _, function = row.place.partition(":")
     command = _command(name, getattr(importlib.import_module(module), function))
     for parameter in _command("common", _common).params:
         parameter.expose_value = False

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from reprise.kernel.clock import MICROSECONDS, to_datetime
+from reprise.kernel.errors import ConfigurationError
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
@@ -25,6 +28,23 @@ def duration(microseconds: int) -> str:
             rest = left % size // next_size
             return f"{left // size}{unit}" + (f" {rest}{next_unit}" if rest else "")
     return f"{left}s"
+
+
+def microseconds(text: str) -> int:
+    """Return a length of time that a person wrote.
+
+    Raises ``ConfigurationError`` for what is none.
+
+    >>> microseconds("90m") == microseconds("1h30m") == 5_400 * MICROSECONDS
+    True
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhdw])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ConfigurationError(
+            f"{text!r} is no length of time.", hint="Write 30d, 12h, 90m, 45s, 2w, or 1d12h."
+        )
+    sizes = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+    return round(sum(float(number) * sizes[unit] for number, unit in parts) * MICROSECONDS)
 
 
 def ago(at: int, now: int) -> str:

@@ -38,6 +38,7 @@ StoreUrl = Annotated[
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How data is printed.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
 class Door(NamedTuple):

@@ -48,15 +48,22 @@ async def export_runs(
     path: Path,
     where: RunFilter = RunFilter(),
     *,
+    only: Sequence[str] = (),
     clock: Clock | None = None,
     report: Report = nobody,
 ) -> Exported:
     """Write the runs that a filter lets through, and all that they started, to an archive.
 
-    The filter is asked of runs that no other run started. Runs may go on meanwhile; each family is written as it was at
-    one moment. Raises ``ConfigurationError`` when there is such a file.
+    The filter is asked of runs that no other run started; ``only`` names such runs instead. Runs may go on meanwhile;
+    each family is written as it was at one moment. Raises ``ConfigurationError`` when there is such a file.
     """
-    return await export_families(store, path, _roots(store, where), clock or SystemClock(), report)
+    roots = _each(only) if only else _roots(store, where)
+    return await export_families(store, path, roots, clock or SystemClock(), report)
+
+
+async def _each(ids: Sequence[str]) -> AsyncIterator[str]:
+    for id in dict.fromkeys(ids):
+        yield id
 
 
 async def _roots(store: Store, where: RunFilter) -> AsyncIterator[str]:

@@ -1,0 +1,166 @@
+"""``reprise events export``, ``import``, ``verify``: histories leave the store as files, and come back."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.text import Text
+
+from reprise.cli.choose import Statuses, WorkflowName, chosen
+from reprise.cli.config import read_config
+from reprise.cli.output import Format, Screen
+from reprise.cli.session import DryRun, Output, StoreUrl, door, flag, screen_of
+from reprise.cli.ticker import ticker
+from reprise.kernel.errors import ArchiveCorrupt
+from reprise.kernel.machine import ExitCode
+from reprise.runtime.client import Client
+from reprise.stores.archive import End, read_pages
+from reprise.stores.moving import Exported, Imported, export_runs, import_runs
+from reprise.stores.runs import RunFilter
+
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="An archive: FILE.jsonl, or FILE.jsonl.gz to have it packed.")
+]
+
+
+def export(
+    context: typer.Context,
+    file: File,
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Only these runs.", show_default=False),
+    ] = None,
+    status: Statuses = None,
+    workflow: WorkflowName = "",
+    output: Output = Format.TABLE,
+    store: StoreUrl = None,
+) -> None:
+    """Write runs, with all that they started, to an archive: lines of JSON, each with the hash of the one before.
+
+    reprise events export failed.jsonl.gz --status failed
+    reprise events export one.jsonl survey-7
+    """
+    asyncio.run(
+        _export(
+            screen_of(context), read_config(store).store, file, ids or [], chosen(status, workflow), output
+        )
+    )
+
+
+async def _export(
+    screen: Screen, url: str, file: Path, ids: list[str], where: RunFilter, output: Format
+) -> None:
+    async with door(url) as (store, client):
+        only = [await _first_of(client, id) for id in ids]
+        with ticker(screen) as report:
+            done = await export_runs(store, file, where, only=only, report=report)
+    if output is Format.TABLE:
+        _say_exported(screen, file, done)
+    else:
+        screen.json(msgspec.json.encode(done))
+
+
+async def _first_of(client: Client, id: str) -> str:
+    """Return the run that started the one that is meant, or that one's starter, and so on."""
+    row = await client.resolve(id)
+    while row.parent is not None:
+        row = await client.row(row.parent)
+    return row.id
+
+
+def _say_exported(screen: Screen, file: Path, done: Exported) -> None:
+    screen.line(
+        Text(f"{done.families:,} runs and {done.runs - done.families:,} children, {done.records:,} records")
+    )
+    screen.line(Text(f"{file}, hash {done.hash}"))
+
+
+def import_(
+    context: typer.Context,
+    file: File,
+    dry_run: DryRun = False,
+    output: Output = Format.TABLE,
+    store: StoreUrl = None,
+) -> None:
+    """Bring the runs of an archive in; unfinished ones go on here. What is here already is left as it is.
+
+    Exits with 7 when a run is here with another history; of its family nothing is written.
+
+    reprise events import 2026-11.jsonl.gz --dry-run
+    """
+    asyncio.run(_import(screen_of(context), store, file, dry_run, output))
+
+
+async def _import(screen: Screen, store: str | None, file: Path, dry_run: bool, output: Format) -> None:
+    async with door(read_config(store).store, create=True) as (opened, _):
+        with ticker(screen) as report:
+            done = await import_runs(opened, file, dry_run=dry_run, report=report)
+        if done.runs and not dry_run:
+            opened.signal.wake(["runs"])
+    if output is Format.TABLE:
+        _say_imported(screen, done, dry_run, flag(store))
+    else:
+        screen.json(msgspec.json.encode(done))
+    if done.conflicts:
+        raise typer.Exit(ExitCode.CONFLICT)
+
+
+def _say_imported(screen: Screen, done: Imported, dry_run: bool, where: str) -> None:
+    come = "would come" if dry_run else "came"
+    screen.line(
+        Text(f"{done.runs:,} runs {come} in, {done.records:,} records; {done.present:,} were here already")
+    )
+    if done.conflicts:
+        count, first = len(done.conflicts), done.conflicts[0]
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        screen.fail(
+            f"The run {first}{more} is here with another history, or an older one.",
+            f"Look: reprise show {first}{where}",
+        )
+
+
+def verify(
+    context: typer.Context,
+    file: File,
+    hash: Annotated[
+        str,
+        typer.Option(
+            "--hash", metavar="HASH", help="What its last hash was when it was written.", show_default=False
+        ),
+    ] = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Check an archive to the last bit: a line that was changed, removed, added or moved is named.
+
+    With --hash also that it is the one that was written, and not another one made since.
+
+    reprise events verify 2026-11.jsonl.gz --hash 9c1f…
+    """
+    screen = screen_of(context)
+    end = asyncio.run(_verify(screen, file))
+    if hash and end.hash != hash:
+        raise ArchiveCorrupt(
+            f"{file} is whole, but another one: its hash is {end.hash}.",
+            hint="Look for the archive that was written.",
+        )
+    if output is not Format.TABLE:
+        screen.json(msgspec.json.encode(msgspec.structs.asdict(end)))
+        return
+    screen.line(Text(f"sound: {end.runs:,} runs, {end.records:,} records in {end.lines:,} lines"))
+    screen.line(Text(f"hash {end.hash}"))
+
+
+async def _verify(screen: Screen, file: Path) -> End:
+    lines = 0
+    last: object = None
+    with ticker(screen) as report:
+        async for page in read_pages(file):
+            lines += len(page)
+            last = page[-1]
+            report("lines", lines, 0)
+    assert isinstance(last, End)
+    return last

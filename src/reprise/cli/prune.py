@@ -1,0 +1,90 @@
+"""``reprise prune``: let old runs go."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.text import Text
+
+from reprise.cli.choose import Statuses, WorkflowName, chosen
+from reprise.cli.config import read_config
+from reprise.cli.moments import microseconds
+from reprise.cli.output import Format, Screen
+from reprise.cli.session import DryRun, Output, StoreUrl, door, screen_of
+from reprise.cli.ticker import ticker
+from reprise.kernel.clock import SystemClock
+from reprise.kernel.errors import ConfigurationError
+from reprise.stores.moving import Pruned, prune as prune_store
+from reprise.stores.runs import RunFilter
+
+
+def prune(
+    context: typer.Context,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            "--older-than",
+            metavar="TIME",
+            help="Only runs that ended longer ago: 30d, 12h, 90m.",
+            show_default=False,
+        ),
+    ] = "",
+    status: Statuses = None,
+    workflow: WorkflowName = "",
+    all: Annotated[bool, typer.Option("--all", help="Every run that has ended.")] = False,
+    archive: Annotated[
+        Path | None,
+        typer.Option(
+            "--archive", metavar="FILE", help="Write them to this archive first.", show_default=False
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    output: Output = Format.TABLE,
+    store: StoreUrl = None,
+) -> None:
+    """Delete runs that ended, with all that they started, while others work. Runs that go on are never touched.
+
+    reprise prune --older-than 30d --archive 2026-11.jsonl.gz
+    reprise prune --status failed --older-than 1w --dry-run
+    """
+    where = chosen(status, workflow)
+    if where == RunFilter() and not older_than and not all:
+        raise ConfigurationError("Which runs?", hint="Say --older-than 30d, --status, --workflow, or --all.")
+    ended_before = SystemClock().now() - microseconds(older_than) if older_than else 0
+    asyncio.run(
+        _prune(screen_of(context), read_config(store).store, where, ended_before, archive, dry_run, output)
+    )
+
+
+async def _prune(
+    screen: Screen,
+    url: str,
+    where: RunFilter,
+    ended_before: int,
+    archive: Path | None,
+    dry_run: bool,
+    output: Format,
+) -> None:
+    async with door(url) as (store, _):
+        with ticker(screen) as report:
+            done = await prune_store(
+                store, where, ended_before=ended_before, archive=archive, dry_run=dry_run, report=report
+            )
+    if output is Format.TABLE:
+        _say(screen, done, archive, dry_run)
+    else:
+        screen.json(msgspec.json.encode(done))
+
+
+def _say(screen: Screen, done: Pruned, archive: Path | None, dry_run: bool) -> None:
+    records = "" if dry_run else f", {done.records:,} records"
+    what = "would go" if dry_run else "deleted"
+    screen.line(Text(f"{done.families:,} runs and {done.runs - done.families:,} children {what}{records}"))
+    if done.hash:
+        screen.line(Text(f"archived in {archive}, hash {done.hash}"))
+    if done.kept:
+        screen.hint(f"{done.kept:,} ended runs stay: children of theirs go on.")
