@@ -26,11 +26,13 @@ _EXPORTS: dict[str, str] = {
     "DeadlineExceeded": "reprise.kernel.errors",
     "Evicted": "reprise.kernel.errors",
     "InvalidTransition": "reprise.kernel.errors",
+    "KeyMissing": "reprise.kernel.errors",
     "LeaseLost": "reprise.kernel.errors",
     "MissingExtra": "reprise.kernel.errors",
     "NonDeterminismError": "reprise.kernel.errors",
     "OutcomeUnknown": "reprise.kernel.errors",
     "OutcomeUnknownStep": "reprise.kernel.errors",
+    "PayloadTooLarge": "reprise.kernel.errors",
     "RepriseError": "reprise.kernel.errors",
     "ResultTimeout": "reprise.kernel.errors",
     "RunCancelled": "reprise.kernel.errors",
@@ -101,6 +103,7 @@ _EXPORTS: dict[str, str] = {
     "Workflow": "reprise.runtime.workflow",
     "workflow": "reprise.runtime.workflow",
     "open_store": "reprise.stores",
+    "KeyRing": "reprise.stores.packing.keys",
     "tail": "reprise.stores.tail",
 }
 """Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
@@ -127,11 +130,13 @@ if TYPE_CHECKING:
         DeadlineExceeded as DeadlineExceeded,
         Evicted as Evicted,
         InvalidTransition as InvalidTransition,
+        KeyMissing as KeyMissing,
         LeaseLost as LeaseLost,
         MissingExtra as MissingExtra,
         NonDeterminismError as NonDeterminismError,
         OutcomeUnknown as OutcomeUnknown,
         OutcomeUnknownStep as OutcomeUnknownStep,
+        PayloadTooLarge as PayloadTooLarge,
         RepriseError as RepriseError,
         ResultTimeout as ResultTimeout,
         RunCancelled as RunCancelled,
@@ -205,6 +210,7 @@ if TYPE_CHECKING:
     from reprise.runtime.step import Step as Step, step as step
     from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
     from reprise.stores import open_store as open_store
+    from reprise.stores.packing.keys import KeyRing as KeyRing
     from reprise.stores.tail import tail as tail
 
 else:  # out of a type checker's sight: to it, any name would exist

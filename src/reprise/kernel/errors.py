@@ -5,12 +5,14 @@ RepriseError
 │   ├── UnknownOption             a name that no part owns; carries the nearest valid one
 │   └── MissingExtra              an optional dependency is not installed
 ├── CodecError                    a value cannot be written or read as its declared type
+│   └── PayloadTooLarge           a value is larger than payloads may be
 ├── StoreError                    the keeper of the data could not do it
 │   ├── StoreUnreachable          no connection, no file, no server
 │   ├── StoreLocked               another process holds the file for too long
 │   ├── StoreFull                 no room on the disk
 │   ├── StoreReadOnly             the file or its folder cannot be written
 │   ├── StoreCorrupt              a checksum or the file itself is broken
+│   ├── KeyMissing                a payload is sealed with a key that was not given
 │   ├── ArchiveCorrupt            an archive is not what was once written
 │   ├── CopyDiffers               what was copied is not what it was copied from
 │   ├── SchemaTooNew              written by a newer Reprise
@@ -85,6 +87,10 @@ class CodecError(RepriseError):
     """A value cannot be written or read as its declared type."""
 
 
+class PayloadTooLarge(CodecError):
+    """A value is larger than payloads may be; trying again does not help."""
+
+
 class StoreError(RepriseError):
     """The store could not do what was asked."""
 
@@ -115,6 +121,10 @@ class ArchiveCorrupt(StoreError):
 
 class CopyDiffers(StoreError):
     """What was copied is not what it was copied from."""
+
+
+class KeyMissing(StoreError):
+    """A payload is sealed with a key that was not given. Nothing is lost: with the key it can be read."""
 
 
 class SchemaTooNew(StoreError):

@@ -6,6 +6,8 @@ from importlib import import_module
 from urllib.parse import urlsplit
 
 from reprise.kernel.errors import ConfigurationError, nearest
+from reprise.stores.packing import packed
+from reprise.stores.packing.writing import Keys
 from reprise.stores.store import Store
 
 _KEEPERS = {
@@ -17,8 +19,10 @@ _KEEPERS = {
 """Who keeps what a URL names: module and function (URL to store), loaded when first needed."""
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, keys: Keys | None = None) -> Store:
     """Return the store that a URL names; ``await store.start()`` opens it.
+
+    Its log packs payloads; with ``keys`` (a :class:`~reprise.stores.packing.keys.KeyRing`) it seals them, too.
 
     ``memory://`` · ``sqlite:///relative.db`` · ``sqlite:////absolute.db`` · ``postgresql://user@host/database``
 
@@ -37,4 +41,4 @@ def open_store(url: str) -> Store:
             else "Use memory://, sqlite:///file.db or postgresql://host/db.",
         )
     module, _, name = keeper.partition(":")
-    return getattr(import_module(module), name)(url)
+    return packed(getattr(import_module(module), name)(url), keys)

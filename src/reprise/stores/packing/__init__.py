@@ -1,0 +1,7 @@
+"""Packing: payloads are made small, sealed and moved to blobs on their way to a keeper, and come back as they were."""
+
+from __future__ import annotations
+
+from reprise.stores.packing.store import PackedStore, keeper_of, packed
+
+__all__ = ["PackedStore", "keeper_of", "packed"]

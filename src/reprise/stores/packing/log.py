@@ -1,0 +1,76 @@
+"""A log whose payloads are packed on their way to a keeper's log, and unpacked on their way back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from reprise.kernel.errors import StoreCorrupt
+from reprise.kernel.events import Record
+from reprise.stores.blobs import Blobs
+from reprise.stores.log import Append, Head, Log
+from reprise.stores.packing.bases import Bases
+from reprise.stores.packing.reading import BlobGone, Unpacker
+from reprise.stores.packing.writing import Keys, Packer
+
+
+class PackedLog:
+    """The port of the log; whoever reads and writes by it sees payloads as they were handed in."""
+
+    def __init__(self, log: Log, blobs: Blobs, keys: Keys | None, bases: Bases) -> None:
+        self._log = log
+        self._bases = bases
+        self.packer = Packer(bases, keys)
+        self.unpacker = Unpacker(log, blobs, bases, keys)
+
+    def submit(self, appends: Sequence[Append]) -> None:
+        """Hand appends over; ``done`` of each is called on the loop when it is durable or refused."""
+        packer = self.packer
+        for append in appends:
+            if not packer.leaves(append):
+                appends = [each if packer.leaves(each) else packer.pack(each) for each in appends]
+                break
+        self._log.submit(appends)
+
+    async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
+        """Return a stream's records with version > ``after``, in order.
+
+        Raises ``StoreCorrupt`` when something does not match its checksum or is missing, ``KeyMissing``.
+        """
+        return await self._unpacked(lambda: self._log.read(stream, after, limit))
+
+    async def scan(self, after: int = 0, limit: int = 1000, prefix: str = "") -> list[Record]:
+        """Return records of all streams (whose name starts with ``prefix``) with position > ``after``, in order.
+
+        Raises ``StoreCorrupt`` when something does not match its checksum or is missing, ``KeyMissing``.
+        """
+        return await self._unpacked(lambda: self._log.scan(after, limit, prefix))
+
+    async def _unpacked(self, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
+        try:
+            return await self.unpacker.unpack(await read())
+        except BlobGone:
+            pass  # a stream was dropped and its blobs collected since the records were read; then these are gone, too
+        try:
+            return await self.unpacker.unpack(await read())
+        except BlobGone as gone:
+            raise StoreCorrupt(
+                f"{gone} cannot be unpacked: the blob that it refers to is not there.",
+                hint="The store was damaged outside of Reprise: restore a backup.",
+            ) from None
+
+    async def head(self, stream: str) -> Head:
+        """Return the end of a stream."""
+        return await self._log.head(stream)
+
+    async def end(self) -> int:
+        """Return the highest position given so far, 0 in an empty log; also after ``drop``."""
+        return await self._log.end()
+
+    async def lookup(self, stream: str, append: int) -> int | None:
+        """Return the version of the first record that append wrote in that stream, None if it wrote none."""
+        return await self._log.lookup(stream, append)
+
+    async def drop(self, stream: str) -> int:
+        """Delete a stream, its entry in the run index and its references to blobs; return how many records went."""
+        self._bases.forget(stream)
+        return await self._log.drop(stream)

@@ -1,0 +1,146 @@
+"""A store over a keeper's: the same ports, with a log that packs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from reprise.kernel.errors import ConfigurationError, KeyMissing, StoreCorrupt
+from reprise.kernel.events import Record
+from reprise.stores.blobs import Blobs
+from reprise.stores.lease import Lease
+from reprise.stores.packing.bases import MEMORY, Bases
+from reprise.stores.packing.log import PackedLog
+from reprise.stores.packing.reading import BlobGone, Unpacker
+from reprise.stores.packing.writing import Keys
+from reprise.stores.queue import Queue
+from reprise.stores.runs import Runs
+from reprise.stores.signal import Signal
+from reprise.stores.store import Store
+
+MOST_PROBLEMS = 1000
+"""A store that is worse is not described further."""
+_PAGE = 100
+
+
+@runtime_checkable
+class Verifying(Protocol):
+    """A store that can check all it holds."""
+
+    async def verify(self) -> list[str]:
+        """Return what is wrong, in words."""
+        ...
+
+
+class PackedStore:
+    """All ports of ``keeper``; payloads that go by this log are packed, and sealed where there are keys."""
+
+    def __init__(self, keeper: Store, keys: Keys | None = None, *, memory: int = MEMORY) -> None:
+        self.keeper = keeper
+        """The store as it is kept: its log shows packed payloads."""
+        self.keys = keys
+        self.log = PackedLog(keeper.log, keeper.blobs, keys, Bases(memory))
+
+    @property
+    def url(self) -> str:
+        """The URL, without a password."""
+        return self.keeper.url
+
+    @property
+    def blobs(self) -> Blobs:
+        """The large payloads, as they are kept."""
+        return self.keeper.blobs
+
+    @property
+    def runs(self) -> Runs:
+        """The index of runs."""
+        return self.keeper.runs
+
+    @property
+    def lease(self) -> Lease:
+        """The leases."""
+        return self.keeper.lease
+
+    @property
+    def queue(self) -> Queue:
+        """The queues."""
+        return self.keeper.queue
+
+    @property
+    def signal(self) -> Signal:
+        """The wake-ups."""
+        return self.keeper.signal
+
+    @property
+    def presence(self) -> Path | None:
+        """Folder in which workers of one machine hold their lock files."""
+        return self.keeper.presence
+
+    async def start(self) -> None:
+        """Open; idempotent. Creates or upgrades the schema."""
+        await self.keeper.start()
+
+    async def stop(self) -> None:
+        """Write what was handed over, then close; idempotent, safe before start."""
+        await self.keeper.stop()
+
+    def statistics(self) -> dict[str, int | float | str]:
+        """Return the keeper's counters, and what packing did to payloads of at least a kilobyte."""
+        return {**self.keeper.statistics(), **self.log.packer.counters}
+
+    async def verify(self) -> list[str]:
+        """Check all that the keeper can check, then unpack every payload; return what is wrong, in words."""
+        problems = await self.keeper.verify() if isinstance(self.keeper, Verifying) else []
+        unpacker = Unpacker(self.keeper.log, self.keeper.blobs, Bases(), self.keys)
+        position = 0
+        while len(problems) < MOST_PROBLEMS:
+            try:
+                records = await self.keeper.log.scan(position, _PAGE)
+            except StoreCorrupt as error:
+                return [*problems, error.what]
+            if not records:
+                return problems
+            position = records[-1].position
+            problems += await _problems(unpacker, records)
+        return [*problems[:MOST_PROBLEMS], "… and more"]
+
+
+async def _problems(unpacker: Unpacker, records: list[Record]) -> list[str]:
+    try:
+        await unpacker.unpack(records)
+    except (StoreCorrupt, KeyMissing, BlobGone):
+        pass
+    else:
+        return []
+    problems: list[str] = []
+    for record in records:
+        try:
+            await unpacker.unpack([record])
+        except (StoreCorrupt, KeyMissing) as error:
+            problems.append(error.what)
+        except BlobGone as gone:
+            problems.append(f"{gone} refers to a blob that is not there.")
+    return problems
+
+
+def packed(store: Store, keys: Keys | None = None) -> Store:
+    """Return a store that packs its payloads. What is kept in memory is packed only to be sealed.
+
+    Raises:
+        ConfigurationError: the store packs already, with other keys.
+    """
+    if isinstance(store, PackedStore):
+        if keys is not None and keys is not store.keys:
+            raise ConfigurationError(
+                f"The store {store.url} was opened with other keys.",
+                hint="Give the keys once, where it is opened.",
+            )
+        return store
+    if keys is None and store.url.startswith("memory:"):
+        return store
+    return PackedStore(store, keys)
+
+
+def keeper_of(store: Store) -> Store:
+    """Return the store as it is kept: its log shows payloads packed and sealed, and takes them so."""
+    return store.keeper if isinstance(store, PackedStore) else store
