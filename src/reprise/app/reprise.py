@@ -21,11 +21,13 @@ from reprise.runtime.client import Client, RunHandle
 from reprise.runtime.engine import Engine
 from reprise.runtime.host import Observer
 from reprise.runtime.middleware import Middleware
+from reprise.runtime.payloads import LIMIT, Payloads, Redact
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import SideHandler
 from reprise.runtime.worker import LEASE, Worker
 from reprise.runtime.workflow import Workflow
 from reprise.stores import open_store
+from reprise.stores.packing import KeyRing, packed
 from reprise.stores.store import Store
 
 T = TypeVar("T")
@@ -68,6 +70,10 @@ class Reprise:
         tune_gc: while open, let the cycle collector of this process look less often (see ``GC_THRESHOLD``).
         lease: seconds (or timedelta) after which others take the runs of a worker that stopped answering. One that was
             killed on the same machine is succeeded at once, without that wait.
+        keys: a :class:`~reprise.stores.packing.keys.KeyRing`; payloads are sealed with its current key.
+        redact: called with every text that is written for people (log lines, notes of progress, texts of errors);
+            returns what may be written of it. Never called with what a step returns.
+        max_payload: bytes that one value may have as JSON; a larger one is :class:`PayloadTooLarge` where it arises.
     """
 
     def __init__(
@@ -90,10 +96,14 @@ class Reprise:
         tune_gc: bool = True,
         grace: float = 10.0,
         lease: float | timedelta = LEASE,
+        keys: KeyRing | None = None,
+        redact: Redact | None = None,
+        max_payload: int = LIMIT,
     ) -> None:
         self.clock = clock or SystemClock()
-        self.store = open_store(store) if isinstance(store, str) else store
-        self.client = Client(self.store, self.clock)
+        self.store = open_store(store, keys=keys) if isinstance(store, str) else packed(store, keys)
+        payloads = Payloads(max_payload, redact)
+        self.client = Client(self.store, self.clock, payloads)
         self.registry = Registry(workflows)
         self._ids = Ids(self.clock.now)
         self._executes = worker
@@ -106,6 +116,7 @@ class Reprise:
             "build": build,
             "max_loaded": max_loaded,
             "keep_generations": keep_generations,
+            "payloads": payloads,
         }
         self._observers = list(observers)
         self._capture_logs = capture_logs
@@ -205,7 +216,7 @@ class Reprise:
 
         Raises:
             RunConflict: the id exists with another workflow or input.
-            CodecError: an argument cannot be written as its declared type; nothing was written.
+            CodecError: an argument cannot be written as its declared type, or is too large; nothing was written.
         """
         engine = self.engine
         self.registry.add(workflow)

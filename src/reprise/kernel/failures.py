@@ -118,6 +118,33 @@ def _error_name(cls: type[BaseException]) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
+def with_texts(value: ErrorValue, change: Callable[[str], str]) -> ErrorValue:
+    """Return an encoded exception with every text in it changed; its class and its numbers stay.
+
+    >>> with_texts(encode_error(KeyError("ada", 7)), str.upper).args
+    ['ADA', 7]
+    """
+    return ErrorValue(
+        value.type,
+        change(value.message),
+        [_changed(item, change) for item in value.args],
+        {name: _changed(item, change) for name, item in value.state.items()},
+        [change(note) for note in value.notes],
+        [with_texts(member, change) for member in value.within],
+        change(value.traceback),
+    )
+
+
+def _changed(item: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(item, str):
+        return change(item)
+    if isinstance(item, list):
+        return [_changed(each, change) for each in cast("list[Any]", item)]
+    if isinstance(item, dict):
+        return {name: _changed(each, change) for name, each in cast("dict[str, Any]", item).items()}
+    return item
+
+
 def _error_class(name: str) -> type[BaseException] | None:
     if name not in _classes:
         for cls in _descendants(RepriseError):

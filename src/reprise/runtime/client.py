@@ -37,6 +37,7 @@ from reprise.kernel.events import (
 from reprise.kernel.failures import decode_error, encode_error
 from reprise.kernel.ids import Counter, Ids
 from reprise.kernel.machine import RunStatus
+from reprise.runtime.payloads import Payloads
 from reprise.stores.log import Group, RunChange, append
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
@@ -52,8 +53,9 @@ RESTING = frozenset({RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION, RunStatus.PA
 class Client:
     """Operations on the runs of one store."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, payloads: Payloads | None = None) -> None:
         self._store = store
+        self._payloads = payloads or Payloads()
         self._clock = clock
         self._ids = Ids(clock.now)
         self._numbers = Counter()
@@ -98,10 +100,11 @@ class Client:
         """Send a signal; return its id. The same id again is dropped by the run.
 
         Raises:
-            RunNotFound, RunEnded: nothing was sent.
+            RunNotFound, RunEnded, CodecError, PayloadTooLarge: nothing was sent.
         """
         id = id or self._ids.new()
-        data = msgspec.json.encode(Signal(name, msgspec.Raw(standard.encode(value, type))))
+        encoded = self._payloads.within(standard.encode(value, type), f"The signal {name!r} to run {run}")
+        data = msgspec.json.encode(Signal(name, msgspec.Raw(encoded)))
         await self._mail(run, Kind.SIGNAL_SENT, id, data)
         return id
 

@@ -81,7 +81,9 @@ def outcome_of(execution: Execution) -> Finished:
     if error is not None:
         return failed(_explained(execution, error))
     try:
-        return Finished(RunStatus.COMPLETED, msgspec.Raw(execution.workflow.encode(main.result())))
+        value = execution.workflow.encode(main.result())
+        execution.host.payloads.within(value, f"The result of run {execution.id}")
+        return Finished(RunStatus.COMPLETED, msgspec.Raw(value))
     except RepriseError as unwritable:
         return failed(unwritable)
 

@@ -19,6 +19,7 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
     AppendRefused,
     CodecError,
+    KeyMissing,
     NonDeterminismError,
     RepriseError,
     StaleVersion,
@@ -35,7 +36,6 @@ from reprise.kernel.events import (
     inbox_stream,
     run_stream,
 )
-from reprise.kernel.failures import encode_error
 from reprise.kernel.ids import Counter
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
@@ -43,6 +43,7 @@ from reprise.runtime.generation import continued_history, is_to_trim, trim
 from reprise.runtime.history import DEADLINE, History
 from reprise.runtime.host import Job, Observer
 from reprise.runtime.parking import give_back, park
+from reprise.runtime.payloads import Payloads
 from reprise.runtime.pool import Pool
 from reprise.runtime.post import Post
 from reprise.runtime.registry import Registry
@@ -72,6 +73,7 @@ class Engine:
         variables: Mapping[str, ContextVar[Any]] | None = None,
         max_loaded: int = 1000,
         keep_generations: int | None = 10,
+        payloads: Payloads | None = None,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -81,9 +83,12 @@ class Engine:
         self.context = Context()
         self.clock = clock
         self.numbers = Counter()
-        self.pool = Pool(self.outer, clock, self.flush, self._schedule, uniform, concurrency, middleware)
+        self.payloads = payloads = payloads or Payloads()
+        self.pool = Pool(
+            self.outer, clock, self.flush, self._schedule, uniform, payloads, concurrency, middleware
+        )
         self.post = Post(self)
-        self.side = Side(store, clock, self.outer, self.numbers.new)
+        self.side = Side(store, clock, self.outer, self.numbers.new, payloads)
         self.executions: dict[str, Execution] = {}
         self.observers: list[Observer] = []
         self.max_loaded = max_loaded
@@ -100,6 +105,8 @@ class Engine:
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._unlisten: Callable[[], None] | None = None
         self.stopping = False
+        self.unreadable: set[str] = set()
+        """Runs whose history is sealed with a key that is not here."""
         self.orphans: set[str] = set()
         """Runs that left memory because the store failed, not because another worker owns them."""
         self.counters = {
@@ -285,7 +292,7 @@ class Engine:
         if (
             not task.cancelled()
             and (error := task.exception()) is not None
-            and not isinstance(error, StoreError)
+            and (not isinstance(error, StoreError) or isinstance(error, KeyMissing))
         ):
             self.outer.call_exception_handler(
                 {"message": "background work of the engine failed", "exception": error}
@@ -308,6 +315,7 @@ class Engine:
 
         Raises:
             RunConflict: the id belongs to a run of another workflow or input.
+            PayloadTooLarge: the input or a signal is; nothing was written.
         """
         options: dict[str, Any] = {"owned": owned, "tags": tags, "deadline": deadline}
         self._starting.add(id)
@@ -378,8 +386,10 @@ class Engine:
         id = child_id(parent.scope, job.key)
         try:
             input = workflow.arguments.encode(job.args, job.kwargs)
+            self.payloads.within(input, f"The input of child workflow {workflow.name} ({job.key})")
         except (CodecError, TypeError) as error:  # TypeError: it cannot be called so
-            parent.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(encode_error(error)), 0)
+            failure = msgspec.json.encode(self.payloads.failure(error))
+            parent.job_ended(job, Kind.STEP_FAILED, failure, 0)
             return
         parent.children[job.key] = id
         started, group = (job.context or parent.context).run(

@@ -529,6 +529,7 @@ class Execution:
         self.history.clear()
         self.pending.clear()
         self._disarm()
+        finished = self.host.payloads.end(finished)
         text = finished.error.message[:500] if finished.error is not None else ""
         self.alter(status=finished.status, owner=None, due_at=None, error=text)
         self.extra.extend(ends_elsewhere(self, finished))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from reprise.kernel.errors import RepriseError
 from reprise.kernel.events import Event, Finished, Progress
+from reprise.runtime.payloads import Payloads
 
 if TYPE_CHECKING:
     from reprise.runtime.execution import Execution
@@ -70,6 +71,7 @@ class Host(Protocol):
 
     keep_generations: int | None
     """Earlier generations of a run whose history is kept; None = all."""
+    payloads: Payloads
 
     def observe(self, run: str, events: Sequence[Event]) -> None:
         """Show observers what became durable."""

@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.errors import OutcomeUnknownStep, StepFailed, StepTimeout
+from reprise.kernel.errors import OutcomeUnknownStep, PayloadTooLarge, StepFailed, StepTimeout
 from reprise.kernel.events import Kind, Retrying
-from reprise.kernel.failures import encode_error
 from reprise.kernel.policy import Fault
 from reprise.runtime.branch import RUN
 from reprise.runtime.host import Job
 from reprise.runtime.middleware import Call, Middleware, compose
+from reprise.runtime.payloads import Payloads
 
 FLUSH_EVERY = 128
 """Steps after which results are handed to the log although more steps are ready."""
@@ -67,6 +67,7 @@ class Pool:
         flush: Callable[[], None],
         later: Callable[[], None],
         uniform: Callable[[], float],
+        payloads: Payloads,
         concurrency: int = 100,
         middleware: Sequence[Middleware] = (),
     ) -> None:
@@ -79,6 +80,7 @@ class Pool:
         self._clock = clock
         self._flush = flush
         self._uniform = uniform
+        self._payloads = payloads
         self._jobs: deque[Job] = deque()
         self._idle: list[Driver] = []
         self._drivers: set[Driver] = set()
@@ -203,6 +205,8 @@ class Pool:
             else:
                 value = await step.function(*job.args, **job.kwargs)
             data = step.encode(value)
+            if len(data) > self._payloads.limit:
+                raise self._payloads.too_large(len(data), f"The result of step {step.name} ({job.key})")
         except asyncio.CancelledError:
             if driver.timed_out:
                 error = _timed_out(job)
@@ -251,8 +255,8 @@ class Pool:
         step = job.step
         fault = step.retry.classify(error)
         again = fault is Fault.TRANSIENT or (fault is Fault.UNKNOWN and step.idempotent)
-        value = encode_error(error)
-        if not again or job.asked or job.attempt >= step.retry.attempts:
+        value = self._payloads.failure(error)
+        if not again or isinstance(error, PayloadTooLarge) or job.asked or job.attempt >= step.retry.attempts:
             job.execution.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(value), took)
             return
         delay = step.retry.delay(job.attempt, self._uniform(), error)

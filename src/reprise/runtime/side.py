@@ -16,6 +16,7 @@ from reprise.kernel.clock import Clock
 from reprise.kernel.events import Event, Kind, LogLine, Progress, log_stream, progress_stream
 from reprise.runtime.branch import RUN
 from reprise.runtime.host import Host
+from reprise.runtime.payloads import Payloads
 from reprise.runtime.pool import STEP
 from reprise.stores.log import Append, Group
 from reprise.stores.store import Store
@@ -32,12 +33,18 @@ class Side:
     """The side streams of the runs of one engine."""
 
     def __init__(
-        self, store: Store, clock: Clock, outer: asyncio.AbstractEventLoop, number: Callable[[], int]
+        self,
+        store: Store,
+        clock: Clock,
+        outer: asyncio.AbstractEventLoop,
+        number: Callable[[], int],
+        payloads: Payloads,
     ) -> None:
         self._store = store
         self._clock = clock
         self._outer = outer
         self._number = number
+        self._payloads = payloads
         self._progress: dict[tuple[str, str], Event] = {}
         self._lines: dict[str, list[Event]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -45,11 +52,13 @@ class Side:
 
     def progress(self, run: str, progress: Progress) -> None:
         """Write how far a step is; safe from any thread."""
+        progress = msgspec.structs.replace(progress, note=self._payloads.text(progress.note))
         event = Event(Kind.PROGRESS, self._clock.now(), progress.key, msgspec.json.encode(progress))
         self._outer.call_soon_threadsafe(self._add_progress, run, event)
 
     def line(self, run: str, line: LogLine) -> None:
         """Write a log line; safe from any thread."""
+        line = msgspec.structs.replace(line, text=self._payloads.text(line.text))
         event = Event(Kind.LOG_LINE, self._clock.now(), line.key, msgspec.json.encode(line))
         self._outer.call_soon_threadsafe(self._add_line, run, event)
 

@@ -80,12 +80,8 @@ async def open_run(
     options: Mapping[str, Any],
 ) -> tuple[Started, Group]:
     """Append the beginning of a run and its first mail; return what :func:`opening` made of ``options``."""
-    at = engine.now()
-    mail = [
-        Event(Kind.SIGNAL_SENT, at, f"start-{n}", msgspec.json.encode(Signal(name, msgspec.Raw(value))))
-        for n, (name, value) in enumerate(signals)
-    ]
-    inbox = [Group(inbox_stream(id), mail)] if mail else []
+    engine.payloads.within(input, f"The input of workflow {workflow.name}")
+    inbox = [first_mail(engine, id, signals)] if signals else []
     while True:
         started, group = opening(engine, workflow, input, id, **options)
         try:
@@ -96,6 +92,16 @@ async def open_run(
                 raise
         else:
             return started, group
+
+
+def first_mail(engine: Engine, id: str, signals: Sequence[tuple[str, bytes]]) -> Group:
+    """Return signals that are sent to a run in the commit that starts it."""
+    mail: list[Event] = []
+    for number, (name, value) in enumerate(signals):
+        engine.payloads.within(value, f"The signal {name!r} of run {id}")
+        data = msgspec.json.encode(Signal(name, msgspec.Raw(value)))
+        mail.append(Event(Kind.SIGNAL_SENT, engine.now(), f"start-{number}", data))
+    return Group(inbox_stream(id), mail)
 
 
 def first_history(started: Started, group: Group) -> History:

@@ -13,6 +13,7 @@ import msgspec
 
 from reprise.kernel.errors import (
     AppendRefused,
+    KeyMissing,
     NonDeterminismError,
     RepriseError,
     RunNeedsAttention,
@@ -48,6 +49,8 @@ async def take_over(engine: Engine, row: RunRow) -> Execution | None:
     A run that cannot is marked so: stranded (unknown workflow, other code), paused, needs_attention.
     """
     workflow = engine.registry.get(row.workflow)
+    if row.id in engine.unreadable and row.status == RunStatus.STRANDED:
+        return None
     try:
         if workflow is None:
             await _unknown(engine, row)
@@ -70,6 +73,9 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         mail = await log.read(inbox_stream(row.id), consumed) if poisoned or history.paused else []
     except StoreCorrupt as error:
         await _needs_attention(engine, row, head, str(error))
+        return None
+    except KeyMissing as error:
+        await _unreadable(engine, row, head, str(error))
         return None
     resumed = wishes(history, mail)
     if poisoned and not resumed:
@@ -123,6 +129,13 @@ async def _unknown(engine: Engine, row: RunRow) -> None:
     await _release(engine, row.id, head, status=RunStatus.STRANDED, owner=None, error=reason)
 
 
+async def _unreadable(engine: Engine, row: RunRow, head: Head, reason: str) -> None:
+    """Make visible that this worker lacks the key to the run's history; it stays due for those who have it."""
+    engine.unreadable.add(row.id)
+    rest: dict[str, Any] = {"status": RunStatus.STRANDED, "owner": None, "due_at": engine.now()}
+    await _release(engine, row.id, head, error=reason[:500], **rest)
+
+
 async def _needs_attention(
     engine: Engine, row: RunRow, head: Head, reason: str, inbox: int | None = None
 ) -> None:
@@ -146,6 +159,7 @@ async def strand(engine: Engine, execution: Execution, error: RepriseError) -> N
     reason = str(error)
     if execution.started.python != PYTHON:
         reason += f" It was started under Python {execution.started.python}, this is {PYTHON}."
+    reason = engine.payloads.text(reason)
     note = Event(Kind.RUN_STRANDED, engine.now(), "", msgspec.json.encode(Stranded(reason, engine.worker)))
     change = RunChange(
         execution.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reprise.stores.packing.keys import KeyRing
 from reprise.stores.packing.store import PackedStore, keeper_of, packed
 
-__all__ = ["PackedStore", "keeper_of", "packed"]
+__all__ = ["KeyRing", "PackedStore", "keeper_of", "packed"]

@@ -70,6 +70,14 @@ class PackedLog:
         """Return the version of the first record that append wrote in that stream, None if it wrote none."""
         return await self._log.lookup(stream, append)
 
+    async def trim(self, stream: str, through: int) -> int:
+        """Delete a stream's records up to version ``through``, but never its newest; return how many went.
+
+        To be read, what is left must not rest on them: see ``envelope.CONTINUED``.
+        """
+        self._bases.forget(stream)
+        return await self._log.trim(stream, through)
+
     async def drop(self, stream: str) -> int:
         """Delete a stream, its entry in the run index and its references to blobs; return how many records went."""
         self._bases.forget(stream)
