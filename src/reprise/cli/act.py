@@ -95,7 +95,7 @@ def _act(screen: Screen, store: str | None, id: str, act: Act, done: str) -> Non
 
 
 async def _tell(screen: Screen, store: str | None, id: str, act: Act, done: str) -> None:
-    async with door(read_config(store).store) as (opened, client):
+    async with door(read_config(store)) as (opened, client):
         row = await client.resolve(id)
         if row.status in RUN.final:
             raise RunEnded(

@@ -10,8 +10,11 @@ from typing import Any
 
 import msgspec
 
+from reprise.cli.payloads import key_ring, redactor
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.settings import DEFAULT, Layer, Settings, environment_layers, merge
+from reprise.runtime.payloads import Redact
+from reprise.stores.packing.keys import KeyRing
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -21,6 +24,10 @@ class Config(msgspec.Struct, frozen=True):
     origins: dict[str, str]
     store: str
     """URL of the store, with its password."""
+    keys: KeyRing | None = None
+    """What payloads are sealed with."""
+    redact: Redact | None = None
+    """What is given every text for people before it is written."""
 
 
 def read_config(
@@ -39,13 +46,17 @@ def read_config(
     """
     folder = folder or Path.cwd()
     environment = os.environ if environment is None else environment
-    layers = [*_user_file(environment), *_project_file(folder), *_dotenv(folder / ".env")]
+    dotenv = _dotenv(folder / ".env")
+    layers = [*_user_file(environment), *_project_file(folder)]
+    layers += [(f".env: {origin}", values) for origin, values in environment_layers(dotenv)]
     layers += environment_layers(environment)
     if store is not None:
         layers.append(("--store", {"store": store}))
     layers += [(f"--{k}", {"worker": {k: v}}) for k, v in (worker or {}).items() if v is not None]
     settings, origins = merge(layers)
-    return Config(settings, origins, settings.store.url)
+    payloads = settings.payloads
+    keys = key_ring(payloads, {**dotenv, **environment}, folder)
+    return Config(settings, origins, settings.store.url, keys, redactor(payloads, folder))
 
 
 def _user_file(environment: Mapping[str, str]) -> list[Layer]:
@@ -78,16 +89,16 @@ def _toml(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _dotenv(path: Path) -> list[Layer]:
+def _dotenv(path: Path) -> dict[str, str]:
     try:
         text = path.read_text("utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"{path} cannot be read: {error}.", hint="Mend or remove the file."
         ) from error
-    return [(f".env: {origin}", values) for origin, values in environment_layers(parse_dotenv(text))]
+    return parse_dotenv(text)
 
 
 def parse_dotenv(text: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import msgspec
 import typer
@@ -27,12 +27,13 @@ from reprise.kernel.machine import ExitCode, RunStatus
 from reprise.kernel.settings import masked
 from reprise.runtime.presence import Presence
 from reprise.runtime.worker import LIVE
+from reprise.stores.packing.store import Verifying
 from reprise.stores.runs import RunFilter
 from reprise.stores.store import Store
 
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("msgspec", "typer", "rich")
-EXTRAS = {"postgres": "asyncpg"}
+EXTRAS = {"encryption": "cryptography", "postgres": "asyncpg"}
 """Extra -> the package that it brings."""
 LITTLE_ROOM, NO_ROOM = 1 << 30, 100 << 20
 """Bytes free on the disk below which there is a warning, a failure."""
@@ -51,15 +52,6 @@ class Finding(msgspec.Struct, frozen=True):
     level: Level
     text: str
     repair: str = ""
-
-
-@runtime_checkable
-class Verifying(Protocol):
-    """A store that can check all it holds."""
-
-    async def verify(self) -> list[str]:
-        """Return what is wrong, in words."""
-        ...
 
 
 def doctor(
@@ -140,6 +132,16 @@ def _settings(config: Config) -> Iterator[Finding]:
     origins = shown(config.origins)
     text = ", ".join(f"{path} ({origin})" for path, origin in sorted(origins.items()))
     yield Finding("settings", "ok", text or "all defaults")
+    if config.keys is not None:
+        yield from _keys(config)
+
+
+def _keys(config: Config) -> Iterator[Finding]:
+    yield Finding("keys", "ok", repr(config.keys))
+    for name, reference in config.settings.payloads.keys.items():
+        kind, _, rest = reference.reveal().partition(":")
+        if kind == "file" and (file := Path(rest).expanduser()).stat().st_mode & 0o077:
+            yield Finding("keys", "warn", f"others may read the key {name!r} in {file}", f"chmod 600 {file}")
 
 
 # ---------------------------------------------------------------- where the store lies
@@ -190,7 +192,7 @@ async def _store(config: Config, given: str | None, full: bool) -> AsyncIterator
         yield Finding("store", "ok", f"{shown_url} does not exist yet; the first run makes it")
         return
     try:
-        store = prepare(config.store, create=False)
+        store = prepare(config, create=False)
         await store.start()
     except RepriseError as error:
         yield Finding("store", "fail", error.what, error.hint or "Name another store: --store URL")
@@ -214,16 +216,28 @@ async def _store(config: Config, given: str | None, full: bool) -> AsyncIterator
 async def _content(store: Store, full: bool) -> AsyncIterator[Finding]:
     if not isinstance(store, Verifying):
         return
-    held = int(store.statistics().get("file_bytes", 0))
+    # A server does not say how much it holds: then only who wants all has all checked.
+    held = int(store.statistics().get("file_bytes", LARGE_FILE + 1))
+    shown_size = size(held) if "file_bytes" in store.statistics() else "on a server"
     if held > LARGE_FILE and not full:
-        yield Finding("content", "ok", f"{size(held)}, not checked row by row; reprise doctor --full does")
+        yield Finding("content", "ok", f"{shown_size}, not checked row by row; reprise doctor --full does")
         return
     problems = await store.verify()
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        yield Finding("content", "fail", f"{problems[0]}{more}", "Stop all workers and restore a backup.")
+        lacking = "sealed with" in problems[0]
+        repair = (
+            "Give the key: settings, payloads.keys" if lacking else "Stop all workers and restore a backup."
+        )
+        yield Finding("content", "fail", f"{problems[0]}{more}", repair)
     else:
-        yield Finding("content", "ok", f"{size(held)}, every row matches its checksum")
+        yield Finding(
+            "content", "ok", f"{shown_size}, every row matches its checksum and every payload unpacks"
+        )
+    blobs = await store.blobs.stats()
+    if blobs["blobs"]:
+        large = f"{blobs['blobs']:,} ({size(blobs['bytes'])}), {blobs['references']:,} references to them"
+        yield Finding("blobs", "ok", large)
 
 
 async def _clock(store: Store) -> AsyncIterator[Finding]:

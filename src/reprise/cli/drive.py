@@ -67,7 +67,8 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
     Raises:
         RunConflict: the id belongs to a run of another workflow or input.
     """
-    worker = plan.config.settings.worker
+    settings = plan.config.settings
+    worker = settings.worker
     clock = SystemClock()
     feed = Feed(store, plan.id)
     app = Reprise(
@@ -81,6 +82,8 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
         build=worker.build,
         observers=[feed.observe],
         clock=clock,
+        redact=plan.config.redact,
+        max_payload=settings.payloads.limit,
     )
     feed.waits = partial(_waits, app)
     logs()

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reprise.cli.card import card, next_commands
-from reprise.cli.config import read_config
+from reprise.cli.config import Config, read_config
 from reprise.cli.facts import (
     kind_name,
     log_fact,
@@ -69,11 +69,13 @@ def ps(
                 hint=f"Did you mean {near!r}?" if near else f"States: {', '.join(RUN.transitions)}",
             )
     where = RunFilter(status=tuple(status or ()), workflow=workflow)
-    asyncio.run(_ps(screen_of(context), read_config(store).store, where, limit, all, output))
+    asyncio.run(_ps(screen_of(context), read_config(store), where, limit, all, output))
 
 
-async def _ps(screen: Screen, url: str, where: RunFilter, limit: int, all: bool, output: Format) -> None:
-    async with door(url) as (store, client):
+async def _ps(
+    screen: Screen, config: Config, where: RunFilter, limit: int, all: bool, output: Format
+) -> None:
+    async with door(config) as (store, client):
         rows = await store.runs.find(where, limit=limit) if all else await client.newest(where, limit=limit)
         gone = {owner for owner in {row.owner for row in rows} if owner and not await is_alive(store, owner)}
     if output is not Format.TABLE:
@@ -125,11 +127,13 @@ def show(
     reprise show @last
     reprise show survey-7 -o json | jq .result
     """
-    asyncio.run(_show(screen_of(context), read_config(store).store, store, id, steps, output))
+    asyncio.run(_show(screen_of(context), read_config(store), store, id, steps, output))
 
 
-async def _show(screen: Screen, url: str, flag: str | None, id: str, steps: bool, output: Format) -> None:
-    async with door(url) as (store, client):
+async def _show(
+    screen: Screen, config: Config, flag: str | None, id: str, steps: bool, output: Format
+) -> None:
+    async with door(config) as (store, client):
         row = await client.resolve(id)
         tree = await read_tree(store, row)
         children = await store.runs.find(RunFilter(parent=row.id), limit=1000, newest_first=False)
@@ -172,11 +176,11 @@ def events(
     reprise events @last
     reprise events survey-7 -o jsonl > survey-7.jsonl
     """
-    asyncio.run(_events(screen_of(context), read_config(store).store, id, follow, output))
+    asyncio.run(_events(screen_of(context), read_config(store), id, follow, output))
 
 
-async def _events(screen: Screen, url: str, id: str, follow: bool, output: Format) -> None:
-    async with door(url) as (_, client):
+async def _events(screen: Screen, config: Config, id: str, follow: bool, output: Format) -> None:
+    async with door(config) as (_, client):
         row = await client.resolve(id)
         if output is Format.JSON and not follow:
             screen.json(msgspec.json.encode([record_fact(record) async for record in client.events(row.id)]))
@@ -214,11 +218,11 @@ def logs(
 
     reprise logs @last -f
     """
-    asyncio.run(_logs(screen_of(context), read_config(store).store, id, follow, output))
+    asyncio.run(_logs(screen_of(context), read_config(store), id, follow, output))
 
 
-async def _logs(screen: Screen, url: str, id: str, follow: bool, output: Format) -> None:
-    async with door(url) as (_, client):
+async def _logs(screen: Screen, config: Config, id: str, follow: bool, output: Format) -> None:
+    async with door(config) as (_, client):
         row = await client.resolve(id)
         if output is Format.JSON and not follow:
             screen.json(msgspec.json.encode([log_fact(record) async for record in client.logs(row.id)]))

@@ -119,7 +119,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 async def _run(wanted: Wanted, config: Config, screen: Screen) -> int:
     loaded = load(wanted.target)
-    store = prepare(config.store, create=True)
+    store = prepare(config, create=True)
     await store.start()
     try:
         id, row = await _find(Client(store, SystemClock()), wanted)
@@ -169,7 +169,8 @@ async def _find(client: Client, wanted: Wanted) -> tuple[str, RunRow | None]:
 
 
 async def _detach(plan: Plan, store: Store, screen: Screen) -> int:
-    async with Reprise(store, worker=False, clock=SystemClock()) as app:
+    limit = plan.config.settings.payloads.limit
+    async with Reprise(store, worker=False, clock=SystemClock(), max_payload=limit) as app:
         if plan.call is not None:
             args, kwargs = plan.call
             tags = {FILE_TAG: plan.target.tag, WORKFLOW_TAG: plan.workflow.name}
@@ -233,7 +234,7 @@ async def _resume(
     progress: Progress,
     timeout: float | None,
 ) -> int:
-    async with door(config.store) as (opened, client):
+    async with door(config) as (opened, client):
         row = await client.resolve(id)
         if row.status in RUN.final:
             finished = await client.finished(row.id)

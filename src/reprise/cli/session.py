@@ -10,11 +10,13 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
+from reprise.cli.config import Config
 from reprise.cli.output import Format, Screen
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import StoreUnreachable
 from reprise.kernel.settings import StoreSettings, masked
 from reprise.runtime.client import Client
+from reprise.runtime.payloads import Payloads
 from reprise.runtime.presence import Presence
 from reprise.stores import open_store
 from reprise.stores.store import Store
@@ -53,8 +55,8 @@ def screen_of(context: typer.Context) -> Screen:
     return Screen(color=False if context.find_root().obj.no_color else None)
 
 
-def prepare(url: str, *, create: bool) -> Store:
-    """Return the store of a URL, not yet opened.
+def prepare(config: Config, *, create: bool) -> Store:
+    """Return the store that settings name, with their keys, not yet opened.
 
     With ``create`` the folder of the default store is made. Without, a file that does not exist is not made either:
     who only looks leaves nothing behind.
@@ -62,16 +64,16 @@ def prepare(url: str, *, create: bool) -> Store:
     Raises:
         StoreUnreachable: there is no such file.
     """
-    file = file_of(url)
+    file = file_of(config.store)
     if file is not None and not file.exists():
         if not create:
             raise StoreUnreachable(
                 f"There is no store {file} yet.",
                 hint="Start a run (reprise run FILE.py), or name a store: --store URL",
             )
-        if url == StoreSettings().url:
+        if config.store == StoreSettings().url:
             _make_folder(file.parent)
-    return open_store(url)
+    return open_store(config.store, keys=config.keys)
 
 
 def file_of(url: str) -> Path | None:
@@ -94,12 +96,13 @@ def _make_folder(folder: Path) -> None:
 
 
 @asynccontextmanager
-async def door(url: str, *, create: bool = False) -> AsyncGenerator[Door]:
+async def door(config: Config, *, create: bool = False) -> AsyncGenerator[Door]:
     """Open a store to look or to act, without executing anything."""
-    store = prepare(url, create=create)
+    store = prepare(config, create=create)
     await store.start()
     try:
-        yield Door(store, Client(store, SystemClock()))
+        payloads = Payloads(config.settings.payloads.limit, config.redact)
+        yield Door(store, Client(store, SystemClock(), payloads))
     finally:
         await store.stop()
 

@@ -58,7 +58,7 @@ def worker(
 
 async def _work(screen: Screen, config: Config, targets: Sequence[str]) -> int:
     workflows = load_all(targets)
-    store = prepare(config.store, create=True)
+    store = prepare(config, create=True)
     settings = config.settings.worker
     clock = SystemClock()
 
@@ -75,6 +75,8 @@ async def _work(screen: Screen, config: Config, targets: Sequence[str]) -> int:
         build=settings.build,
         observers=[observe],
         clock=clock,
+        redact=config.redact,
+        max_payload=config.settings.payloads.limit,
     )
     report = Report(app, screen, clock)
     logs()

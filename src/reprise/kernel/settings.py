@@ -97,6 +97,19 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the code version, shown with runs."""
 
 
+class PayloadSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How payloads are written."""
+
+    limit: Count = 64 << 20
+    """Bytes that one value may have as JSON."""
+    keys: dict[str, Secret] = {}
+    """Keys that seal payloads, by name, as references: ``env:VARIABLE`` or ``file:PATH``."""
+    key: str = ""
+    """Name of the key that seals; '' = the last one. The others only open."""
+    redact: str = ""
+    """``package.module:function`` that is given every text for people before it is written."""
+
+
 class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The Redis server of coordination and messaging."""
 
@@ -175,6 +188,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     store: StoreSettings = StoreSettings()
     worker: WorkerSettings = WorkerSettings()
+    payloads: PayloadSettings = PayloadSettings()
     redis: RedisSettings = RedisSettings()
     workflows: WorkflowSettings = WorkflowSettings()
     cassandra: CassandraSettings = field(default_factory=CassandraSettings)
@@ -247,7 +261,7 @@ def _fit(origin: str, section: str, key: str, value: Any) -> Any:
     try:
         return _codec.convert(value, declared)
     except CodecError as error:
-        shown = "a secret" if declared == Secret | None else repr(value)
+        shown = "a secret" if "Secret" in repr(declared) else repr(value)
         reason = str(error.__cause__).split(" - at")[0]
         raise ConfigurationError(f"{origin}: {section}.{key} is {shown}: {reason}.") from None
 

@@ -94,6 +94,11 @@ class Bases:
             _, oldest = self.chains.popitem(last=False)
             self.size -= oldest.size
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self.chains.clear()
+        self.size = 0
+
     def forget(self, stream: str) -> None:
         """Forget all of a stream."""
         self.take("written", stream)

@@ -78,7 +78,12 @@ class PackedLog:
         self._bases.forget(stream)
         return await self._log.trim(stream, through)
 
-    async def drop(self, stream: str) -> int:
-        """Delete a stream, its entry in the run index and its references to blobs; return how many records went."""
-        self._bases.forget(stream)
-        return await self._log.drop(stream)
+    async def drop(self, *streams: str) -> int:
+        """Delete streams, their entries in the run index and references to blobs; return how many records went."""
+        for stream in streams:
+            self._bases.forget(stream)
+        return await self._log.drop(*streams)
+
+    def forget(self) -> None:
+        """Remember no payloads: the store is another from now on."""
+        self._bases.clear()

@@ -76,6 +76,16 @@ class PackedStore:
         """Folder in which workers of one machine hold their lock files."""
         return self.keeper.presence
 
+    @property
+    def epoch(self) -> int:
+        """How many epochs began before the one we are in."""
+        return self.keeper.epoch
+
+    async def begin_epoch(self, above: int = 0) -> int:
+        """Begin an epoch higher than the present one and than ``above``; return its number."""
+        self.log.forget()
+        return await self.keeper.begin_epoch(above)
+
     async def start(self) -> None:
         """Open; idempotent. Creates or upgrades the schema."""
         await self.keeper.start()
