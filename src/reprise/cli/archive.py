@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from reprise.cli.choose import Statuses, WorkflowName, chosen
-from reprise.cli.config import read_config
+from reprise.cli.config import Config, read_config
 from reprise.cli.output import Format, Screen
 from reprise.cli.session import DryRun, Output, StoreUrl, door, flag, screen_of
 from reprise.cli.ticker import ticker
@@ -45,16 +45,14 @@ def export(
     reprise events export one.jsonl survey-7
     """
     asyncio.run(
-        _export(
-            screen_of(context), read_config(store).store, file, ids or [], chosen(status, workflow), output
-        )
+        _export(screen_of(context), read_config(store), file, ids or [], chosen(status, workflow), output)
     )
 
 
 async def _export(
-    screen: Screen, url: str, file: Path, ids: list[str], where: RunFilter, output: Format
+    screen: Screen, config: Config, file: Path, ids: list[str], where: RunFilter, output: Format
 ) -> None:
-    async with door(url) as (store, client):
+    async with door(config) as (store, client):
         only = [await _first_of(client, id) for id in ids]
         with ticker(screen) as report:
             done = await export_runs(store, file, where, only=only, report=report)
@@ -96,7 +94,7 @@ def import_(
 
 
 async def _import(screen: Screen, store: str | None, file: Path, dry_run: bool, output: Format) -> None:
-    async with door(read_config(store).store, create=True) as (opened, _):
+    async with door(read_config(store), create=True) as (opened, _):
         with ticker(screen) as report:
             done = await import_runs(opened, file, dry_run=dry_run, report=report)
         if done.runs and not dry_run:

@@ -11,7 +11,7 @@ import msgspec
 import typer
 from rich.text import Text
 
-from reprise.cli.config import read_config
+from reprise.cli.config import Config, read_config
 from reprise.cli.doctor import size
 from reprise.cli.output import Format, Screen
 from reprise.cli.session import DryRun, Output, StoreUrl, door, flag, prepare, screen_of
@@ -38,7 +38,7 @@ def status(context: typer.Context, output: Output = Format.TABLE, store: StoreUr
 
 
 async def _status(screen: Screen, given: str | None, output: Format) -> None:
-    opened = prepare(read_config(given).store, create=False)
+    opened = prepare(read_config(given), create=False)
     schema = await opened.schema()
     facts: dict[str, Any] = {"url": opened.url, "schema": schema.found, "newest_schema": schema.newest}
     if schema.found == schema.newest:
@@ -91,11 +91,11 @@ def migrate(
 
     reprise db migrate --dry-run
     """
-    asyncio.run(_migrate(screen_of(context), read_config(store).store, dry_run, output))
+    asyncio.run(_migrate(screen_of(context), read_config(store), dry_run, output))
 
 
-async def _migrate(screen: Screen, url: str, dry_run: bool, output: Format) -> None:
-    opened = prepare(url, create=True)
+async def _migrate(screen: Screen, config: Config, dry_run: bool, output: Format) -> None:
+    opened = prepare(config, create=True)
     before = await opened.schema()
     _refuse_newer(opened, before)
     if not dry_run and before.found < before.newest:
@@ -127,11 +127,11 @@ def backup(
     reprise db backup nightly.db
     reprise db backup nightly.jsonl.gz --store postgresql://db/app
     """
-    asyncio.run(_backup(screen_of(context), read_config(store).store, file, output))
+    asyncio.run(_backup(screen_of(context), read_config(store), file, output))
 
 
-async def _backup(screen: Screen, url: str, file: Path, output: Format) -> None:
-    async with door(url) as (store, _):
+async def _backup(screen: Screen, config: Config, file: Path, output: Format) -> None:
+    async with door(config) as (store, _):
         with ticker(screen) as report:
             done = await back_up(store, file, report=report)
     if output is not Format.TABLE:
@@ -156,11 +156,11 @@ def restore(
     reprise db restore nightly.db --replace
     reprise db restore nightly.jsonl.gz --store postgresql://db/app
     """
-    asyncio.run(_restore(screen_of(context), read_config(store).store, file, replace, output))
+    asyncio.run(_restore(screen_of(context), read_config(store), file, replace, output))
 
 
-async def _restore(screen: Screen, url: str, file: Path, replace: bool, output: Format) -> None:
-    opened = prepare(url, create=True)
+async def _restore(screen: Screen, config: Config, file: Path, replace: bool, output: Format) -> None:
+    opened = prepare(config, create=True)
     try:
         with ticker(screen) as report:
             done = await restore_store(opened, file, replace=replace, report=report)
@@ -194,7 +194,7 @@ def copy(
 
 
 async def _copy(screen: Screen, source: str, target: str, follow: bool, output: Format) -> None:
-    old, new = prepare(source, create=False), prepare(target, create=True)
+    old, new = prepare(read_config(source), create=False), prepare(read_config(target), create=True)
     try:
         await old.start()
         await new.start()

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from reprise.cli.choose import Statuses, WorkflowName, chosen
-from reprise.cli.config import read_config
+from reprise.cli.config import Config, read_config
 from reprise.cli.moments import microseconds
 from reprise.cli.output import Format, Screen
 from reprise.cli.session import DryRun, Output, StoreUrl, door, screen_of
@@ -55,21 +55,19 @@ def prune(
     if where == RunFilter() and not older_than and not all:
         raise ConfigurationError("Which runs?", hint="Say --older-than 30d, --status, --workflow, or --all.")
     ended_before = SystemClock().now() - microseconds(older_than) if older_than else 0
-    asyncio.run(
-        _prune(screen_of(context), read_config(store).store, where, ended_before, archive, dry_run, output)
-    )
+    asyncio.run(_prune(screen_of(context), read_config(store), where, ended_before, archive, dry_run, output))
 
 
 async def _prune(
     screen: Screen,
-    url: str,
+    config: Config,
     where: RunFilter,
     ended_before: int,
     archive: Path | None,
     dry_run: bool,
     output: Format,
 ) -> None:
-    async with door(url) as (store, _):
+    async with door(config) as (store, _):
         with ticker(screen) as report:
             done = await prune_store(
                 store, where, ended_before=ended_before, archive=archive, dry_run=dry_run, report=report

@@ -13,6 +13,7 @@ from reprise.kernel.errors import ConfigurationError, StoreUnreachable
 from reprise.stores.archive import Opening, read_archive, verify_archive
 from reprise.stores.moving.exporting import export_store
 from reprise.stores.moving.importing import import_runs
+from reprise.stores.packing import keeper_of
 from reprise.stores.progress import Report, nobody
 from reprise.stores.store import Store
 
@@ -69,12 +70,13 @@ async def back_up(
         made = await export_store(store, path, clock=clock, report=report)
         size = (await asyncio.to_thread(path.stat)).st_size
         return BackedUp(str(path), size, "archive", made.hash)
-    if not isinstance(store, FileStore):
+    keeper = keeper_of(store)
+    if not isinstance(keeper, FileStore):
         raise ConfigurationError(
             f"The store {store.url} is not one file that could be copied to {path}.",
             hint="Give a name that ends in .jsonl or .jsonl.gz: an archive of all runs.",
         )
-    return BackedUp(str(path), await store.back_up(path, report), "file")
+    return BackedUp(str(path), await keeper.back_up(path, report), "file")
 
 
 async def restore(
@@ -107,12 +109,13 @@ async def restore(
         epoch = await store.begin_epoch(opening.epoch + UNSEEN)
         runs = (await import_runs(store, path, clock=clock, report=report)).runs
         return Restored(epoch, runs)
-    if not isinstance(store, FileStore):
+    keeper = keeper_of(store)
+    if not isinstance(keeper, FileStore):
         raise ConfigurationError(
             f"The store {store.url} is not one file that could be replaced by {path}.",
             hint="Restore an archive (.jsonl), or copy the file's runs with: reprise db copy",
         )
-    epoch = await store.restore(path, replace=replace, report=report)
+    epoch = await keeper.restore(path, replace=replace, report=report)
     await store.start()
     return Restored(epoch, sum((await store.runs.count()).values()))
 

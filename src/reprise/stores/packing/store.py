@@ -16,7 +16,7 @@ from reprise.stores.packing.writing import Keys
 from reprise.stores.queue import Queue
 from reprise.stores.runs import Runs
 from reprise.stores.signal import Signal
-from reprise.stores.store import Store
+from reprise.stores.store import Schema, Store
 
 MOST_PROBLEMS = 1000
 """A store that is worse is not described further."""
@@ -80,6 +80,10 @@ class PackedStore:
     def epoch(self) -> int:
         """How many epochs began before the one we are in."""
         return self.keeper.epoch
+
+    async def schema(self) -> Schema:
+        """Return of what version the tables are; also before ``start``."""
+        return await self.keeper.schema()
 
     async def begin_epoch(self, above: int = 0) -> int:
         """Begin an epoch higher than the present one and than ``above``; return its number."""
