@@ -3,7 +3,7 @@
 J1 a chain of 100 steps · J2 1,000 steps at once, 100 at a time · J3 1,000 runs of 3 steps · J4 a step at history
 length 100, 1,000 and 10,000. A step returns a fresh random string of 300 characters; afterwards a fresh process opens
 the store and compares every one. What is asked of CPU is asked in tasks: the CPU that making and awaiting an asyncio
-task takes here and now.
+task takes here and now. On PostgreSQL the work of the server's own processes is not counted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from bench.measure.children import Engine, Measures, run
 from bench.measure.counters import described
 from bench.measure.disk import sync_us
 from bench.measure.report import Floors, figure, table
+from bench.measure.server import postgres
 from bench.measure.yardstick import task_us
 
 STORES = ("memory", "full", "normal")
@@ -46,8 +47,9 @@ def main(*, once: bool) -> bool:
     yardstick = task_us()
     print(f"{described()}\na task made and awaited: {yardstick:.1f} us of CPU\n")
     floors = Floors()
-    with TemporaryDirectory(prefix="reprise-bench-") as folder:
-        figures = _jobs(Path(folder), STORES, 1 if once else 5, 0.0, most_runs=20 if once else 1000)
+    with TemporaryDirectory(prefix="reprise-bench-") as folder, postgres() as server:
+        stores = (*STORES, "postgres") if server else STORES
+        figures = _jobs(Path(folder), stores, 1 if once else 5, 0.0, most_runs=20 if once else 1000)
         for name, limit in CPU_LIMITS.items():
             floors.most(f"{name}: CPU of a step in tasks", figures[name][0].cpu_us / yardstick, limit, 1)
         done, over = figures["J2 full"]
@@ -89,7 +91,8 @@ def _jobs(
             with _engine(folder, f"{name}-{pause}", store) as engine:
                 engine.do(**job, pause=pause)
                 done = engine.do(**job, pause=pause, times=times)
-            over = _overhead(engine.folder, empty, job["steps"] * job["runs"] * (times + 1))
+            steps = job["steps"] * job["runs"] * (times + 1)
+            over = nan if store == "postgres" else _overhead(engine.folder, empty, steps)
             figures[f"{name} {store}"] = done, over
             rows.append(_row(f"{name} {store}", done, over, f"{before:.0f}, {sync_us(folder):.0f}"))
     table(HEAD, rows)

@@ -1,7 +1,7 @@
 """The same jobs beside other engines, in turn, each in a process of its own: needs REPRISE_PEERS_PYTHON.
 
-DBOS on SQLite and LangGraph with AsyncSqliteSaver (durability="sync") beside ours on SQLite FULL; LangGraph with
-InMemorySaver beside ours in memory. Ratios are of medians. A shared disk moves wall-clock times by 1.5 to 2 times, so
+DBOS on SQLite and LangGraph with AsyncSqliteSaver (durability="sync") beside ours on SQLite FULL; DBOS on PostgreSQL
+beside ours on the same server; LangGraph with InMemorySaver beside ours in memory. Ratios are of medians. A shared disk moves wall-clock times by 1.5 to 2 times, so
 the CPU of a step, its syncs and its bytes stand beside.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack
+from math import nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from bench.measure.children import Engine, Measures, run
 from bench.measure.counters import described
 from bench.measure.disk import sync_us
 from bench.measure.report import Floors, figure, table
+from bench.measure.server import postgres
 
 
 class Pair(NamedTuple):
@@ -31,12 +33,16 @@ class Pair(NamedTuple):
 
 
 DBOS = Pair("full", "dbos", "sqlite")
+ON_SERVER = Pair("postgres", "dbos", "postgres")
 LANGGRAPH = Pair("full", "langgraph", "sqlite")
 IN_MEMORY = Pair("memory", "langgraph", "memory")
 FLOORS = {
     (DBOS, "J1"): 2,
     (DBOS, "J2"): 100,
     (DBOS, "J3"): 60,
+    (ON_SERVER, "J1"): 3,
+    (ON_SERVER, "J2"): 50,
+    (ON_SERVER, "J3"): 0,
     (LANGGRAPH, "J1"): 1.5,
     (LANGGRAPH, "J2"): 20,
     (LANGGRAPH, "J3"): 0,
@@ -61,9 +67,13 @@ def main(*, once: bool) -> bool:
     python = str(Path(python).absolute())
     print(f"{described()}\n")
     floors = Floors()
-    with TemporaryDirectory(prefix="reprise-bench-") as folder:
+    with TemporaryDirectory(prefix="reprise-bench-") as folder, postgres() as server:
+        print(f"{server}\n")
         rows: list[tuple[str, ...]] = []
         for (pair, name), least in FLOORS.items():
+            if pair is ON_SERVER and not server:
+                floors.least(f"{name} on PostgreSQL", nan, least)
+                continue
             turns = 1 if once else {"J1": 7, "J2": 4, "J3": 2}[name]
             job = {**JOBS[name], "steps": 3, "runs": 10} if once else JOBS[name]
             rows += _beside(Path(folder), python, pair, name, floors, least, turns, job)

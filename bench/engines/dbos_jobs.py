@@ -1,4 +1,4 @@
-"""DBOS on SQLite, with its defaults; store: sqlite."""
+"""DBOS with its defaults; stores: sqlite, postgres."""
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dbos import DBOS, SetWorkflowID
 
-from bench.engines.work import Work
+from bench.engines.work import Work, place, server
 
 WAVE = 100
 """Steps at once; the ids of steps must be given in a fixed order, so a semaphore is not possible."""
@@ -58,14 +58,17 @@ class Dbos:
 
 
 @asynccontextmanager
-async def opened(_store: str, folder: Path, work_of_steps: Work) -> AsyncIterator[Dbos]:
-    """Launch on a file in the folder."""
+async def opened(store: str, folder: Path, work_of_steps: Work) -> AsyncIterator[Dbos]:
+    """Launch on a file in the folder, or on a database of its own of the server."""
     global work  # noqa: PLW0603 - steps are functions of the module
     work = work_of_steps
+    url = f"sqlite:///{folder / 'dbos.db'}"
+    if store == "postgres":
+        url = server().replace("/postgres?", f"/{place(folder)}?")
     DBOS(
         config={
             "name": "bench",
-            "system_database_url": f"sqlite:///{folder / 'dbos.db'}",
+            "system_database_url": url,
             "log_level": "ERROR",
         }
     )

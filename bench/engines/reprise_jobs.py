@@ -1,4 +1,4 @@
-"""Reprise, by its public face and with its defaults; stores: memory, full, normal (SQLite)."""
+"""Reprise, by its public face and with its defaults; stores: memory, full, normal (SQLite), postgres."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.engines.work import Work
+from bench.engines.work import Work, place, server
 from reprise import Event, Reprise, step, workflow
 
 work: Work
@@ -16,6 +16,8 @@ work: Work
 
 def url(store: str, folder: Path) -> str:
     """Return the URL of a store by its name in the tables."""
+    if store == "postgres":
+        return f"{server()}&schema={place(folder)}"
     urls = {"memory": "memory://", "full": "sqlite:///{}", "normal": "sqlite:///{}?synchronous=NORMAL"}
     return urls[store].format(folder / "reprise.db")
 

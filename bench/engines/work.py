@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from pathlib import Path
 
 VALUES = "values.json"
+SERVER = "REPRISE_BENCH_POSTGRES"
+"""Variable with the URL of the PostgreSQL on which engines are measured."""
 
 
 class Work:
@@ -41,3 +44,13 @@ def made_in(folder: Path) -> dict[str, dict[int, str]]:
     for value, (run, i) in json.loads((folder / VALUES).read_text()).items():
         runs.setdefault(run, {})[i] = value
     return runs
+
+
+def server() -> str:
+    """Return the URL of the PostgreSQL to use, with at least one option; see ``bench.measure.server``."""
+    return os.environ[SERVER]
+
+
+def place(folder: Path) -> str:
+    """Return the name of the schema, or database, that belongs to a folder."""
+    return re.sub(r"\W", "_", folder.name.lower())

@@ -31,9 +31,9 @@ class Target:
             "idle_in_transaction_session_timeout": "5s",
         }
 
-    async def connect(self) -> Connection:
-        """Make a connection; tries once."""
-        return await driver.connect(self.dsn, self._settings, self.patience)
+    async def connect(self, **settings: str) -> Connection:
+        """Make a connection, with more settings of the server if need be; tries once."""
+        return await driver.connect(self.dsn, self._settings | settings, self.patience)
 
     def attempts(self) -> Attempts:
         """Return attempts that begin now."""

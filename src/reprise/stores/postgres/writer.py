@@ -36,6 +36,10 @@ COLLISIONS = 3
 KNOWN_HEADS = 20_000
 """Heads that are remembered."""
 
+BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""The server plans a statement once per connection. A plan that reads whole tables, right while they are small, would
+still be used when they are large."""
+
 
 class Writer:
     """Takes appends, commits them in batches, answers in order."""
@@ -209,7 +213,7 @@ class Writer:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._target.connect()
+            self._connection = await self._target.connect(**BY_INDEX)
         return self._connection
 
     def _drop_connection(self) -> None:
