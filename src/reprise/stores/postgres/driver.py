@@ -160,11 +160,12 @@ def _because(translated: StoreError, error: BaseException) -> StoreError:
 
 _MEANINGS: tuple[tuple[Any, type[StoreError], str, str], ...] = (
     (_ERRORS.DiskFullError, StoreFull, "has no room left", "Make room on the server's disk; then try again."),
+    (_ERRORS.ReadOnlySQLTransactionError, StoreReadOnly, "takes no writes", "Connect to the primary."),
     (
-        (_ERRORS.ReadOnlySQLTransactionError, _ERRORS.InsufficientPrivilegeError),
+        _ERRORS.InsufficientPrivilegeError,
         StoreReadOnly,
-        "may not be written",
-        "Connect to the primary, as a role that owns the schema.",
+        "does not let this role do that",
+        "Grant it what docs/guide/postgresql.md says; after an update let the owner run: reprise db migrate",
     ),
     (
         (_ERRORS.DataCorruptedError, _ERRORS.IndexCorruptedError),
