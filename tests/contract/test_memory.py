@@ -1,5 +1,7 @@
 """The memory keeper keeps every promise; it has one process only."""
 
+from tests.contract.moving import MovingScenes
+
 from reprise.kernel.clock import VirtualClock
 from reprise.stores.memory import MemoryStore
 from reprise.testing.suites import (
@@ -72,3 +74,6 @@ class TestTail(InMemory, TailSuite): ...
 
 
 class TestEpoch(InMemory, EpochSuite): ...
+
+
+class TestMoving(InMemory, MovingScenes): ...

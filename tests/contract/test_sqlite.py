@@ -5,6 +5,8 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+from tests.contract.moving import MovingScenes
+
 from reprise.kernel.clock import VirtualClock
 from reprise.stores.sqlite import SQLiteStore
 from reprise.testing.suites import (
@@ -79,3 +81,6 @@ class TestTail(InSQLite, TailSuite): ...
 
 
 class TestEpoch(InSQLite, EpochSuite): ...
+
+
+class TestMoving(InSQLite, MovingScenes): ...

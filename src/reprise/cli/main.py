@@ -70,13 +70,13 @@ TABLE: dict[str, Row | Section] = {
         HOUSE,
         {
             "status": Row(
-                "reprise.cli.database:status", "Say what a store holds, and of what version.", HOUSE
+                "reprise.cli.database:status", "Say what a store holds, and of what version.", COMMANDS
             ),
             "migrate": Row("reprise.cli.database:migrate", "Bring a store's tables up to date.", COMMANDS),
             "backup": Row("reprise.cli.database:backup", "Copy a store in use to a file.", COMMANDS),
             "restore": Row("reprise.cli.database:restore", "Bring a store back from a backup.", COMMANDS),
             "copy": Row(
-                "reprise.cli.database:copy", "Copy a store into another one, also while in use.", HOUSE
+                "reprise.cli.database:copy", "Copy a store into another one, also while in use.", COMMANDS
             ),
         },
         help="Look after the store: what it holds, its version, backups, moving to another one.",

@@ -1,6 +1,7 @@
 """The PostgreSQL keeper keeps every promise, on the oldest and the newest server at hand."""
 
 import pytest
+from tests.contract.moving import MovingScenes
 from tests.contract.postgres.keeper import PostgresKeeper
 
 from reprise.stores.postgres import lease
@@ -51,6 +52,9 @@ class TestBlobs(InPostgres, BlobsSuite): ...
 
 
 class TestEpoch(InPostgres, EpochSuite): ...
+
+
+class TestMoving(InPostgres, MovingScenes): ...
 
 
 class TestLease(InPostgres, LeaseSuite):

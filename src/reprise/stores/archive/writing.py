@@ -47,17 +47,19 @@ class ArchiveWriter:
             )
         try:
             file = os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT, 0o600), "wb")
-            # One left by a process that died is free, and written anew.
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.truncate()
-        except BlockingIOError:
-            raise ConfigurationError(
-                f"Another process is writing {self.path}.", hint="Give another name."
-            ) from None
         except OSError as error:
             raise StoreUnreachable(
                 f"{self._part} cannot be written ({error.strerror}).", hint="Give another folder."
             ) from error
+        try:
+            # One left by a process that died is free, and written anew.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ConfigurationError(
+                f"Another process is writing {self.path}.", hint="Give another name."
+            ) from None
+        file.truncate()
         if self.path.suffix != ".gz":
             return file, file
         # No name and no time in it: the same runs make the same file.

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from reprise.kernel.events import Record
 from reprise.stores.log import Log
-from reprise.stores.moving.families import walk
+from reprise.stores.moving.families import place, walk_present
 from reprise.stores.runs import RunFilter, RunRow, Runs
 
 _PAGE = 500
@@ -81,10 +81,10 @@ async def both(one: Runs, other: Runs) -> AsyncIterator[tuple[RunRow | None, Run
     here, there = _each(one), _each(other)
     a, b = await anext(here, None), await anext(there, None)
     while a is not None or b is not None:
-        if b is None or (a is not None and _place(a) < _place(b)):
+        if b is None or (a is not None and place(a) < place(b)):
             yield a, None
             a = await anext(here, None)
-        elif a is None or _place(b) < _place(a):
+        elif a is None or place(b) < place(a):
             yield None, b
             b = await anext(there, None)
         else:
@@ -93,13 +93,9 @@ async def both(one: Runs, other: Runs) -> AsyncIterator[tuple[RunRow | None, Run
 
 
 async def _each(runs: Runs) -> AsyncIterator[RunRow]:
-    async for page in walk(runs, RunFilter()):
+    async for page in walk_present(runs, RunFilter()):
         for row in page:
             yield row
-
-
-def _place(row: RunRow) -> tuple[int, str]:
-    return row.created_at, row.id
 
 
 def same_row(there: RunRow, here: RunRow) -> bool:

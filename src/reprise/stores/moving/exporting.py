@@ -23,7 +23,7 @@ from reprise.stores.archive import (
 )
 from reprise.stores.archive.lines import FORMAT
 from reprise.stores.log import Head, Log
-from reprise.stores.moving.families import family_of, row_of, walk
+from reprise.stores.moving.families import family_of, row_of, walk_present
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
@@ -67,7 +67,7 @@ async def _each(ids: Sequence[str]) -> AsyncIterator[str]:
 
 
 async def _roots(store: Store, where: RunFilter) -> AsyncIterator[str]:
-    async for page in walk(store.runs, where):
+    async for page in walk_present(store.runs, where):
         for row in page:
             if row.parent is None:
                 yield row.id
@@ -171,7 +171,7 @@ async def _write_runs(store: Store, archive: ArchiveWriter, until: int, report: 
     """Write the rows of all runs that were there at a position, and how far their histories were."""
     later: dict[str, int] = {}
     seen = until
-    async for page in walk(store.runs, RunFilter()):
+    async for page in walk_present(store.runs, RunFilter()):
         heads = await asyncio.gather(*(store.log.head(run_stream(row.id)) for row in page))
         # What was written between the position and the reading of these heads is known after that reading.
         while records := await store.log.scan(seen, 1000):

@@ -14,6 +14,24 @@ CHILD_MARKS = ":/"
 """What stands between the id of a parent and the key of the child."""
 
 
+async def walk_present(runs: Runs, where: RunFilter) -> AsyncIterator[list[RunRow]]:
+    """Yield as :func:`walk`, up to the run that is the newest now: who walks slower than runs come would never end."""
+    newest = await runs.find(where, limit=1)
+    if not newest:
+        return
+    last = place(newest[0])
+    async for page in walk(runs, where):
+        if place(page[-1]) >= last:
+            yield [row for row in page if place(row) <= last]
+            return
+        yield page
+
+
+def place(row: RunRow) -> tuple[int, str]:
+    """Return by what runs are ordered."""
+    return row.created_at, row.id
+
+
 async def walk(runs: Runs, where: RunFilter) -> AsyncIterator[list[RunRow]]:
     """Yield the runs that a filter lets through, oldest first, page by page; also while rows are being deleted.
 
@@ -65,7 +83,7 @@ async def ended_families(
     statuses = tuple(status for status in where.status or RUN.final if status in RUN.final)
     if not statuses:
         return
-    async for page in walk(runs, replace(where, status=statuses)):
+    async for page in walk_present(runs, replace(where, status=statuses)):
         for root in page:
             if root.parent is not None or (ended_before and root.updated_at >= ended_before):
                 continue

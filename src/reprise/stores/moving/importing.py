@@ -122,6 +122,7 @@ class _Look:
             raise self._corrupt(f"the stream {stream} goes on with version {line.version} after {before}")
         if stream in family.here and line.version <= family.here[stream]:
             family.last[stream] = line
+            family.records -= 1
 
     async def _judge(self) -> None:
         """Compare the last record that both have of each stream: it has the id of its append, which no other has."""
@@ -140,9 +141,7 @@ class _Look:
         self.known.update(known)
         self.present += len(known)
         self.runs += len(family.runs) - len(known)
-        self.records += family.records - sum(
-            min(family.here[stream], family.versions[stream]) for stream in family.here
-        )
+        self.records += family.records
 
     def _corrupt(self, what: str) -> ArchiveCorrupt:
         return ArchiveCorrupt(
@@ -158,6 +157,7 @@ class _Family:
         self.root = root
         self.runs: list[str] = []
         self.records = 0
+        """Records that are not here."""
         self.versions: dict[str, int] = {}
         self.here: dict[str, int] = {}
         """Versions here of streams that are here."""

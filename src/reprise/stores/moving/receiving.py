@@ -228,11 +228,11 @@ def _appends(records: Sequence[Record], heads: Mapping[str, Head]) -> list[Appen
     stream = ""
     events: list[Event] = []
     for record in records:
-        # The first record of a group carries the append's id; one that was trimmed away leaves the rest without.
-        is_new = not made or (record.append and record.append != made[-1][0])
-        if is_new:
+        # The first record of a group carries the append's id; where that one was trimmed away, the rest has none.
+        begins = record.append or record.stream != stream
+        if not made or (begins and record.append != made[-1][0]):
             made.append((record.append, []))
-        if is_new or record.append or record.stream != stream:
+        if begins:
             stream, events = record.stream, []
             head = heads.get(stream, NO_STREAM)
             made[-1][1].append(Group(stream, events, record.version - 1, head.token))
