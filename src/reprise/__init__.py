@@ -33,6 +33,7 @@ _EXPORTS: dict[str, str] = {
     "OutcomeUnknown": "reprise.kernel.errors",
     "OutcomeUnknownStep": "reprise.kernel.errors",
     "PayloadTooLarge": "reprise.kernel.errors",
+    "QueryError": "reprise.kernel.errors",
     "RepriseError": "reprise.kernel.errors",
     "ResultTimeout": "reprise.kernel.errors",
     "RunCancelled": "reprise.kernel.errors",
@@ -96,6 +97,7 @@ _EXPORTS: dict[str, str] = {
     "current_run": "reprise.runtime.face",
     "current_step": "reprise.runtime.face",
     "progress": "reprise.runtime.face",
+    "set_tags": "reprise.runtime.face",
     "wait_for_signal": "reprise.runtime.face",
     "Call": "reprise.runtime.middleware",
     "Step": "reprise.runtime.step",
@@ -104,6 +106,7 @@ _EXPORTS: dict[str, str] = {
     "workflow": "reprise.runtime.workflow",
     "open_store": "reprise.stores",
     "KeyRing": "reprise.stores.packing.keys",
+    "RunRow": "reprise.stores.runs",
     "tail": "reprise.stores.tail",
 }
 """Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
@@ -137,6 +140,7 @@ if TYPE_CHECKING:
         OutcomeUnknown as OutcomeUnknown,
         OutcomeUnknownStep as OutcomeUnknownStep,
         PayloadTooLarge as PayloadTooLarge,
+        QueryError as QueryError,
         RepriseError as RepriseError,
         ResultTimeout as ResultTimeout,
         RunCancelled as RunCancelled,
@@ -204,6 +208,7 @@ if TYPE_CHECKING:
         current_run as current_run,
         current_step as current_step,
         progress as progress,
+        set_tags as set_tags,
         wait_for_signal as wait_for_signal,
     )
     from reprise.runtime.middleware import Call as Call
@@ -211,6 +216,7 @@ if TYPE_CHECKING:
     from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
     from reprise.stores import open_store as open_store
     from reprise.stores.packing.keys import KeyRing as KeyRing
+    from reprise.stores.runs import RunRow as RunRow
     from reprise.stores.tail import tail as tail
 
 else:  # out of a type checker's sight: to it, any name would exist

@@ -14,6 +14,7 @@ from reprise.testing.suites import (
     LogSuite,
     QueueSuite,
     RunsSuite,
+    SearchSuite,
     SignalSuite,
     TailSuite,
 )
@@ -59,6 +60,9 @@ class TestBlobs(InMemory, BlobsSuite): ...
 
 
 class TestRuns(InMemory, RunsSuite): ...
+
+
+class TestSearch(InMemory, SearchSuite): ...
 
 
 class TestLease(InMemory, LeaseSuite): ...

@@ -5,9 +5,11 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
+import pytest
 from tests.contract.moving import MovingScenes
 
 from reprise.kernel.clock import VirtualClock
+from reprise.stores.searching import plan
 from reprise.stores.sqlite import SQLiteStore
 from reprise.testing.suites import (
     BlobsSuite,
@@ -19,6 +21,7 @@ from reprise.testing.suites import (
     LogSuite,
     QueueSuite,
     RunsSuite,
+    SearchSuite,
     SignalSuite,
     TailSuite,
 )
@@ -66,6 +69,18 @@ class TestBlobs(InSQLite, BlobsSuite): ...
 
 
 class TestRuns(InSQLite, RunsSuite): ...
+
+
+class TestSearch(InSQLite, SearchSuite): ...
+
+
+class TestSearchWhereNothingIsRare(InSQLite, SearchSuite):
+    """The same with bounds so low that every way of a plan is gone."""
+
+    @pytest.fixture(autouse=True)
+    def low_bounds(self, monkeypatch):
+        for bound, value in {"FEW": 4, "WINDOW": 9, "MANY": 40, "FIRST": 10, "BULK": 12}.items():
+            monkeypatch.setattr(plan, bound, value)
 
 
 class TestLease(InSQLite, LeaseSuite): ...

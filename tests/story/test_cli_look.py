@@ -61,10 +61,10 @@ def test_runs_are_listed_for_people_and_for_programs(talked):
         "par",
         "talk-1",
     ]
-    assert [row["id"] for row in json.loads(talked.inside("ps", "-w", "talk", "-o", "json").stdout)] == [
+    assert [row["id"] for row in json.loads(talked.inside("ps", "workflow:talk", "-o", "json").stdout)] == [
         "talk-1"
     ]
-    assert json.loads(talked.inside("ps", "--status", "failed", "-o", "json").stdout) == []
+    assert json.loads(talked.inside("ps", "status:failed", "-o", "json").stdout) == []
     assert len(json.loads(talked.inside("ps", "-n", "1", "-o", "json").stdout)) == 1
 
 

@@ -45,7 +45,7 @@ def test_input_is_read_from_arguments_files_and_stdin(shell):
         (["run", "flow.py:squares", "-i", "m=1"], "has no 'm'"),
         (["run", "flow.py:squares", "--idd", "x"], "No such option"),
         (["run", "flow.py:squares", "--store", "sqllite:///x.db"], "Did you mean 'sqlite'?"),
-        (["ps", "--status", "runing"], "Did you mean 'running'?"),
+        (["ps", "status:runing"], "Did you mean 'running'?"),
         (["nonsense"], "No such command"),
     ],
 )

@@ -17,6 +17,7 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.ids import Ids
 from reprise.kernel.policy import seconds
+from reprise.kernel.tags import as_tags
 from reprise.runtime.client import Client, RunHandle
 from reprise.runtime.engine import Engine
 from reprise.runtime.host import Observer
@@ -28,6 +29,7 @@ from reprise.runtime.worker import LEASE, Worker
 from reprise.runtime.workflow import Workflow
 from reprise.stores import open_store
 from reprise.stores.packing import KeyRing, packed
+from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
 T = TypeVar("T")
@@ -203,7 +205,7 @@ class Reprise:
         *args: Any,
         id: str | None = None,
         kwargs: Mapping[str, Any] | None = None,
-        tags: Mapping[str, str] | None = None,
+        tags: Mapping[str, Any] | None = None,
         deadline: float | timedelta | datetime | None = None,
         signal: tuple[str, Any] | None = None,
         detach: bool = False,
@@ -211,6 +213,7 @@ class Reprise:
         """Start a run and return its handle; when this returns the run is durable.
 
         ``id`` is the run's idempotency key: starting it again with the same input returns the run there is.
+        ``tags`` (text, numbers, true or false, moments) are what it is found by; see :meth:`find`.
         ``deadline`` in seconds from now, as timedelta or as a moment (naive = local time). ``signal`` (name, value) is
         sent in the same commit. ``detach`` leaves the execution to any worker of the store.
 
@@ -228,7 +231,7 @@ class Reprise:
             input,
             check_id(id),
             owned=owned,
-            tags=dict(tags or {}),
+            tags=as_tags(tags or {}),
             deadline=self._deadline(deadline),
             signals=[] if signal is None else [(signal[0], standard.encode(signal[1]))],
         )
@@ -269,6 +272,27 @@ class Reprise:
         return RunHandle(
             self.client, id, workflow.decode if workflow is not None else standard.decode, self.engine.waiter
         )
+
+    async def find(
+        self, query: str = "", *, limit: int = 50, before: str = "", newest_first: bool = True
+    ) -> list[RunRow]:
+        """Return the runs that a query asks for, such as ``status:failed env:prod age<2h``, newest first.
+
+        ``before`` is the last id of the page before this one.
+
+        Raises:
+            QueryError: the query cannot be read; says where.
+        """
+        return await self.client.find(query, limit=limit, before=before, newest_first=newest_first)
+
+    async def count(self, query: str = "", *, by: str = "status") -> dict[str, int]:
+        """Count the runs that a query asks for by status, workflow, owner, parent, build or ``tag.<name>``.
+
+        Raises:
+            QueryError: the query cannot be read; says where.
+            ConfigurationError: runs cannot be counted by that.
+        """
+        return await self.client.count(query, by=by)
 
     def _deadline(self, deadline: float | timedelta | datetime | None) -> int:
         if deadline is None:

@@ -11,10 +11,10 @@ from rich.text import Text
 from reprise.cli.moments import ago, duration, local
 from reprise.cli.output import clean, line, table
 from reprise.cli.paint import error_lines, status
-from reprise.cli.session import FILE_TAG, flag
+from reprise.cli.session import FILE_TAG, flag, is_ours
 from reprise.cli.tree import Row, State, Step, Tree
 from reprise.kernel.machine import RUN, RunStatus
-from reprise.stores.runs import RunRow
+from reprise.stores.runs import RunRow, group_name
 
 MANY = 8
 """Steps of one name that are listed one by one; more become one line."""
@@ -75,7 +75,9 @@ def _head(row: RunRow, tree: Tree, alive: bool, now: int) -> list[Text]:
     if row.build:
         facts.append(("build", line(row.build)))
     if file := row.tags.get(FILE_TAG):
-        facts.append(("file", line(file)))
+        facts.append(("file", line(str(file))))
+    if tags := [f"{name}={group_name(row.tags[name])}" for name in sorted(row.tags) if not is_ours(name)]:
+        facts.append(("tags", line("  ".join(tags))))
     head = Text.assemble((line(row.workflow), "bold"), "  ", line(row.id), "  ", status(row.status))
     return [head, *(Text.assemble((f"  {name:<9}", "dim"), text) for name, text in facts)]
 

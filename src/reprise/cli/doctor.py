@@ -276,7 +276,7 @@ async def _runs(store: Store, where: str) -> AsyncIterator[Finding]:
     counts = await store.runs.count()
     text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none yet"
     bad = [status for status in (RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION) if counts.get(status)]
-    repair = f"reprise ps {' '.join(f'--status {status}' for status in bad)}{where}" if bad else ""
+    repair = f"reprise ps --all status:{','.join(bad)}{where}" if bad else ""
     yield Finding("runs", "warn" if bad else "ok", text, repair)
 
 

@@ -11,6 +11,7 @@ from reprise.kernel.errors import (
     ConfigurationError,
     CopyDiffers,
     DeadlineExceeded,
+    QueryError,
     RepriseError,
     ResultTimeout,
     RunCancelled,
@@ -55,7 +56,7 @@ def report(error: Exception, *, debug: bool, color: bool) -> int:
         traceback.print_exception(error)
     screen = Screen(color=None if color else False)
     if isinstance(error, RepriseError):
-        screen.fail(error.what, error.hint)
+        screen.fail(error.what, error.hint, error.pointer() if isinstance(error, QueryError) else "")
         return int(code_of(error))
     screen.fail(
         f"{type(error).__name__}: {error}", "" if debug else "Run it again with --debug to see where."

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from reprise.cli.moments import iso
-from reprise.cli.tree import Step, Tree, brief
+from reprise.cli.tree import Step, Tree
 from reprise.kernel import events
 from reprise.kernel.events import ErrorValue, Kind, LogLine, Record, Started
+from reprise.kernel.failures import brief
 from reprise.runtime.branch import name_in
 from reprise.stores.runs import RunRow
 

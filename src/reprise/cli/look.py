@@ -1,4 +1,4 @@
-"""``reprise ps``, ``show``, ``events``, ``logs``: reading, from the store alone."""
+"""``reprise show``, ``events``, ``logs``: reading one run, from the store alone."""
 
 from __future__ import annotations
 
@@ -21,98 +21,17 @@ from reprise.cli.facts import (
     run_fact,
     show_fact,
 )
-from reprise.cli.moments import ago, clock_time, duration
-from reprise.cli.output import Format, Screen, line, table
-from reprise.cli.paint import status as painted
+from reprise.cli.moments import clock_time, duration
+from reprise.cli.output import Format, Screen, line
 from reprise.cli.session import Output, RunId, StoreUrl, door, is_alive, screen_of
 from reprise.cli.tree import Tree
 from reprise.kernel.clock import SystemClock
-from reprise.kernel.errors import ConfigurationError, nearest
 from reprise.kernel.events import LogLine, Record, progress_stream, run_stream
-from reprise.kernel.machine import RUN
 from reprise.runtime.branch import name_in
-from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.runs import RunFilter
 from reprise.stores.store import Store
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")]
-
-
-def ps(
-    context: typer.Context,
-    status: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--status", metavar="STATE", help="Only runs in this state; may be repeated.", show_default=False
-        ),
-    ] = None,
-    workflow: Annotated[
-        str,
-        typer.Option(
-            "--workflow", "-w", metavar="NAME", help="Only runs of this workflow.", show_default=False
-        ),
-    ] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")] = 20,
-    all: Annotated[bool, typer.Option("--all", "-a", help="Child runs too.")] = False,
-    output: Output = Format.TABLE,
-    store: StoreUrl = None,
-) -> None:
-    """List runs, newest first.
-
-    reprise ps --status failed --status stranded
-    reprise ps -o jsonl | jq -r .id
-    """
-    for name in status or ():
-        if name not in RUN.transitions:
-            near = nearest(name, RUN.transitions)
-            raise ConfigurationError(
-                f"No run is ever {line(name)!r}.",
-                hint=f"Did you mean {near!r}?" if near else f"States: {', '.join(RUN.transitions)}",
-            )
-    where = RunFilter(status=tuple(status or ()), workflow=workflow)
-    asyncio.run(_ps(screen_of(context), read_config(store), where, limit, all, output))
-
-
-async def _ps(
-    screen: Screen, config: Config, where: RunFilter, limit: int, all: bool, output: Format
-) -> None:
-    async with door(config) as (store, client):
-        rows = await store.runs.find(where, limit=limit) if all else await client.newest(where, limit=limit)
-        gone = {owner for owner in {row.owner for row in rows} if owner and not await is_alive(store, owner)}
-    if output is not Format.TABLE:
-        screen.data(output, [run_fact(row) for row in rows])
-        return
-    screen.table(_runs(rows, gone))
-    if not rows:
-        screen.hint(
-            "No run matches." if where != RunFilter() else "No run yet. Start one:  reprise run FILE.py"
-        )
-    elif len(rows) == limit:
-        screen.hint(f"The newest {limit}; more with -n.")
-
-
-def _runs(rows: list[RunRow], gone: set[str]) -> Table:
-    made = table("id", "workflow", "status", "started", "took", "note", right=("took",), fold="note")
-    now = SystemClock().now()
-    for row in rows:
-        over = row.status in RUN.final
-        note = (
-            row.error
-            or row.warning
-            or (f"due {ago(row.due_at, now)}" if row.due_at and row.due_at > now else "")
-        )
-        if row.owner in gone and not over:
-            note = "its worker is gone"
-        if row.generation:
-            note = f"generation {row.generation}{', ' if note else ''}{note}"
-        made.add_row(
-            Text(line(row.id)),
-            Text(line(row.workflow)),
-            painted(row.status),
-            Text(ago(row.created_at, now), "dim"),
-            Text(duration((row.updated_at if over else now) - row.created_at), "dim"),
-            Text(line(note), "dim"),
-        )
-    return made
 
 
 def show(

@@ -43,7 +43,7 @@ TABLE: dict[str, Row | Section] = {
     "run": Row("reprise.cli.run:run", "Run a workflow of a file, durably.", RUN),
     "resume": Row("reprise.cli.run:resume", "Let an unfinished run go on, here.", RUN),
     "worker": Row("reprise.cli.worker:worker", "Serve workflows: take whatever run is due.", RUN),
-    "ps": Row("reprise.cli.look:ps", "List runs, newest first.", LOOK),
+    "ps": Row("reprise.cli.find:ps", "Find and count runs, newest first.", LOOK),
     "show": Row("reprise.cli.look:show", "Show one run: state, result, steps, what to do next.", LOOK),
     "events": Section(
         "Print the history of a run; export, import, verify archives.",

@@ -71,9 +71,11 @@ class Screen:
         """Write a line that says what can be done next."""
         self.say(text, "dim")
 
-    def fail(self, what: str, hint: str = "") -> None:
-        """Write an error: one line, and one with what to do about it."""
+    def fail(self, what: str, hint: str = "", quote: str = "") -> None:
+        """Write an error: one line, what was given with the place in it, and one line with what to do about it."""
         self.say(Text.assemble(("error: ", "bold red"), line(what)))
+        for quoted in quote.splitlines():
+            self.say(f"  {quoted}")
         if hint:
             self.say(Text.assemble(("hint: ", "bold"), line(hint)))
 

@@ -267,7 +267,7 @@ def _code_of(row: RunRow, config: Config, file: str | None) -> Loaded:
     A file elsewhere on this machine is loaded only if the store is one too: a store that others write must not choose
     what is executed here.
     """
-    remembered = row.tags.get(FILE_TAG, "")
+    remembered = str(row.tags.get(FILE_TAG, ""))
     target = parse_target(file or remembered)
     outside = Path(target.place).is_absolute() or ".." in Path(target.place).parts
     if not target.place or (file is None and outside and not config.store.startswith("sqlite:")):

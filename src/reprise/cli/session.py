@@ -26,6 +26,12 @@ FILE_TAG = "reprise.file"
 WORKFLOW_TAG = "reprise.workflow"
 """Tag that names the workflow in it."""
 
+
+def is_ours(tag: str) -> bool:
+    """Tell whether a tag is one of the command line's own, not of the workflow's author."""
+    return tag in (FILE_TAG, WORKFLOW_TAG)
+
+
 RunId = Annotated[
     str, typer.Argument(metavar="ID", help="Id of a run, the start of one, or @last for the newest.")
 ]

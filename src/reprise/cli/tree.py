@@ -25,6 +25,7 @@ from reprise.kernel.events import (
     Started,
     Stranded,
 )
+from reprise.kernel.failures import brief
 from reprise.kernel.machine import RUN, RunStatus
 from reprise.runtime.branch import name_in
 
@@ -313,9 +314,3 @@ class Tree(msgspec.Struct):
         return next(
             (self.progress[s.key] for s in steps if s.state not in ENDED and s.key in self.progress), None
         )
-
-
-def brief(error: ErrorValue) -> str:
-    """Return an error as one phrase: class and message."""
-    name = error.type.rpartition(".")[2]
-    return f"{name}: {error.message}" if error.message else name

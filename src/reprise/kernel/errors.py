@@ -3,6 +3,7 @@
 RepriseError
 ├── ConfigurationError            an option, setting or declaration is wrong
 │   ├── UnknownOption             a name that no part owns; carries the nearest valid one
+│   ├── QueryError                a query cannot be read; carries the place
 │   └── MissingExtra              an optional dependency is not installed
 ├── CodecError                    a value cannot be written or read as its declared type
 │   └── PayloadTooLarge           a value is larger than payloads may be
@@ -77,6 +78,29 @@ class ConfigurationError(RepriseError):
 
 class UnknownOption(ConfigurationError):
     """A name was given that no part owns."""
+
+
+class QueryError(ConfigurationError):
+    """A query cannot be read.
+
+    ``query`` is its text, ``start`` and ``end`` the place in it that is meant.
+    """
+
+    def __init__(
+        self, what: str = "", *, hint: str = "", query: str = "", start: int = 0, end: int = 0
+    ) -> None:
+        super().__init__(what, hint=hint)
+        self.query, self.start, self.end = query, start, end
+
+    def pointer(self) -> str:
+        """Return the query and, in a second line, what points at the place.
+
+        >>> print(QueryError(query="status:faild", start=7, end=12).pointer())
+        status:faild
+               ^^^^^
+        """
+        shown = "".join(c if c.isprintable() else " " for c in self.query)
+        return f"{shown}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
 
 
 class MissingExtra(ConfigurationError):
@@ -272,15 +296,15 @@ class Evicted(BaseException):
     """Raised by whatever a body calls while it is unwound from memory; never an error of the run."""
 
 
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return the valid name that was probably meant, '' when none is near.
+def nearest(name: str, valid: Iterable[str], least: float = 0.6) -> str:
+    """Return the valid name that was probably meant, '' when none is near; ``least`` is how alike, 1 the same.
 
     >>> nearest("retires", ["retries", "timeout"]), nearest("colour", ["retries"])
     ('retries', '')
     """
     from difflib import get_close_matches  # noqa: PLC0415 - only where somebody mistyped
 
-    return next(iter(get_close_matches(name, list(valid), 1)), "")
+    return next(iter(get_close_matches(name, list(valid), 1, least)), "")
 
 
 def unknown_option(name: str, valid: Iterable[str], owner: str) -> UnknownOption:

@@ -19,6 +19,8 @@ from typing import Any
 
 import msgspec
 
+from reprise.kernel.tags import Tag
+
 
 class Kind(IntEnum):
     """What happened."""
@@ -137,7 +139,7 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     parent: str = ""
     parent_key: str = ""
     on_parent_end: str = ""
-    tags: dict[str, str] = {}
+    tags: dict[str, Tag] = {}
     variables: dict[str, msgspec.Raw] = {}
     """Declared context variables that enter the body."""
     origin: str = ""

@@ -236,3 +236,9 @@ def _tail(error: BaseException) -> str:
         frames.append(f"{code.co_filename}:{trace.tb_lineno} in {code.co_qualname}")
         trace = trace.tb_next
     return _text("\n".join(frames[-_FRAMES:]))
+
+
+def brief(error: ErrorValue) -> str:
+    """Return an error as one phrase: class and message."""
+    name = error.type.rpartition(".")[2]
+    return f"{name}: {error.message}" if error.message else name

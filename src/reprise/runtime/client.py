@@ -37,6 +37,7 @@ from reprise.kernel.events import (
 from reprise.kernel.failures import decode_error, encode_error
 from reprise.kernel.ids import Counter, Ids
 from reprise.kernel.machine import RunStatus
+from reprise.kernel.query_text import parse
 from reprise.runtime.payloads import Payloads
 from reprise.stores.log import Group, RunChange, append
 from reprise.stores.runs import RunFilter, RunRow
@@ -68,14 +69,14 @@ class Client:
             AmbiguousId: the prefix fits several.
         """
         if id == "@last":
-            newest = await self.newest(limit=1)
+            newest = await self.find("parent:none", limit=1)
             if not newest:
                 raise RunNotFound("There is no run in this store yet.", hint="Start one: reprise run FILE.py")
             return newest[0]
-        rows = await self._store.runs.find(RunFilter(prefix=id), limit=20, newest_first=False)
-        for row in rows:
-            if row.id == id:
-                return row
+        runs = self._store.runs
+        if exact := await runs.find(RunFilter(id=id), limit=1):
+            return exact[0]
+        rows = await runs.find(RunFilter(prefix=id), limit=20, newest_first=False)
         roots = [row for row in rows if row.parent is None or not row.parent.startswith(id)]
         if not roots:
             raise RunNotFound(f"There is no run {id!r}.", hint="List them: reprise ps")
@@ -84,17 +85,25 @@ class Client:
             raise AmbiguousId(f"{len(roots)} runs begin with {id!r}: {some} …", hint="Give more of the id.")
         return roots[0]
 
-    async def newest(self, where: RunFilter = RunFilter(), *, limit: int = 50) -> list[RunRow]:
-        """Return runs, newest first, without those that are children of others."""
-        found: list[RunRow] = []
-        before = ""
-        while len(found) < limit:
-            rows = await self._store.runs.find(where, limit=max(limit, 200), before=before)
-            found += [row for row in rows if row.parent is None]
-            if len(rows) < max(limit, 200):
-                break
-            before = rows[-1].id
-        return found[:limit]
+    async def find(
+        self, query: str = "", *, limit: int = 50, before: str = "", newest_first: bool = True
+    ) -> list[RunRow]:
+        """Return the runs that a query asks for, newest first; ``before`` is the last id of the page before this one.
+
+        Raises:
+            QueryError: the query cannot be read.
+        """
+        wanted = parse(query, self._clock.now())
+        return await self._store.runs.find(wanted, limit=limit, before=before, newest_first=newest_first)
+
+    async def count(self, query: str = "", *, by: str = "status") -> dict[str, int]:
+        """Count the runs that a query asks for by status, workflow, owner, parent, build or ``tag.<name>``.
+
+        Raises:
+            QueryError: the query cannot be read.
+            ConfigurationError: runs cannot be counted by that.
+        """
+        return await self._store.runs.count(parse(query, self._clock.now()), by=by)
 
     async def signal(self, run: str, name: str, value: Any = None, *, id: str = "", type: Any = Any) -> str:
         """Send a signal; return its id. The same id again is dropped by the run.
@@ -161,9 +170,8 @@ class Client:
         Raises:
             RunNotFound: there is none.
         """
-        for row in await self._store.runs.find(RunFilter(prefix=run), limit=1, newest_first=False):
-            if row.id == run:
-                return row
+        for row in await self._store.runs.find(RunFilter(id=run), limit=1):
+            return row
         raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps")
 
     async def finished(self, run: str) -> Finished | None:

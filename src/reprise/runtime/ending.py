@@ -26,8 +26,9 @@ from reprise.kernel.events import (
     Kind,
     inbox_stream,
 )
-from reprise.kernel.failures import encode_error
+from reprise.kernel.failures import brief, encode_error
 from reprise.kernel.machine import RunStatus
+from reprise.kernel.tags import same_tags
 from reprise.stores.log import Group, RunChange
 
 if TYPE_CHECKING:
@@ -67,6 +68,16 @@ def leaves_children(execution: Execution) -> list[Group]:
                 )
             )
     return groups
+
+
+def end(execution: Execution, finished: Finished) -> dict[str, Any]:
+    """Return what the index says of a run that ends."""
+    fields: dict[str, Any] = {"status": finished.status, "owner": None, "due_at": None, "error": ""}
+    if finished.error is not None:
+        fields["error"] = brief(finished.error)[:500]
+    if not same_tags(execution.tags, execution.indexed_tags):
+        fields["tags"] = execution.tags  # set by a body that ended before all its history was delivered
+    return fields
 
 
 def outcome_of(execution: Execution) -> Finished:

@@ -38,6 +38,7 @@ from reprise.kernel.events import (
 )
 from reprise.kernel.ids import Counter
 from reprise.kernel.machine import RunStatus
+from reprise.kernel.tags import Tag, same_tags
 from reprise.runtime.execution import Execution
 from reprise.runtime.generation import continued_history, is_to_trim, trim
 from reprise.runtime.history import DEADLINE, History
@@ -210,7 +211,10 @@ class Engine:
         self.side.progress(run, progress)
 
     def went_live(self, execution: Execution) -> None:
-        """Bring the mail that came while the run was in nobody's memory."""
+        """Bring the mail that came while the run was in nobody's memory; index the tags that its body has set by now."""
+        if not same_tags(execution.tags, execution.indexed_tags):
+            execution.indexed_tags = execution.tags
+            execution.alter(tags=execution.tags)
         if execution.had_mail:
             self.outer.call_soon(self.post.bring, execution.id)
 
@@ -307,7 +311,7 @@ class Engine:
         id: str,
         *,
         owned: bool = True,
-        tags: dict[str, str] | None = None,
+        tags: dict[str, Tag] | None = None,
         deadline: int = 0,
         signals: Sequence[tuple[str, bytes]] = (),
     ) -> bool:
@@ -378,9 +382,7 @@ class Engine:
     def _start_child(self, job: Job) -> None:
         """Start a child run in the same commit as the note of it; or, after a take-over, wait for the one there is."""
         parent, workflow = job.execution, job.step
-        self.registry.add(
-            workflow
-        )  # also of a child that an owner before started: it may need a new owner, too
+        self.registry.add(workflow)  # also for a child that an owner before started: it may need a new owner
         if job.key in parent.children:
             return
         id = child_id(parent.scope, job.key)
@@ -401,7 +403,7 @@ class Engine:
             owned=True,
             parent=parent.id,
             parent_key=job.key,
-            tags=parent.started.tags,
+            tags=parent.tags,
         )
         history = first_history(started, group)
         self._starting.add(id)

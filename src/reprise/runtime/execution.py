@@ -36,6 +36,7 @@ from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
 from reprise.runtime.ending import (
     disagreement,
+    end,
     ends_elsewhere,
     failed,
     outcome_of,
@@ -67,9 +68,9 @@ class Execution:
     __slots__ = (
         "__weakref__ acks after armed attempts bytes cancel_request change child_jobs children context continued "
         "done ending explicit extra failing finishing generation had_mail history holding host id idle_since "
-        "in_flight inbox_known inbox_version last_at length live loop mail main marked out pending prints "
-        "recorded replaying rests scheduled scope seed seen settled since started stream suspect to_start "
-        "to_stop token unheard version waiting warn_at wish workflow"
+        "in_flight inbox_known inbox_version indexed_tags last_at length live loop mail main marked out pending "
+        "prints recorded replaying rests scheduled scope seed seen settled since started stream suspect tags "
+        "to_start to_stop token unheard version waiting warn_at wish workflow"
     ).split()
 
     def __init__(
@@ -132,6 +133,8 @@ class Execution:
         """Take over what is known of the run so far."""
         self.version = history.version
         self.started = started = history.started
+        self.tags = started.tags
+        self.indexed_tags = started.tags if history.tags is None else history.tags
         self.continued = continued = history.continued
         self.generation = generation = continued.generation if continued is not None else 0
         self.scope = scope_of(self.id, generation)
@@ -530,8 +533,7 @@ class Execution:
         self.pending.clear()
         self._disarm()
         finished = self.host.payloads.end(finished)
-        text = finished.error.message[:500] if finished.error is not None else ""
-        self.alter(status=finished.status, owner=None, due_at=None, error=text)
+        self.alter(**end(self, finished))
         self.extra.extend(ends_elsewhere(self, finished))
         self.record(Kind.RUN_FINISHED, "", msgspec.json.encode(finished))
         self.finishing = True

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import uuid
 from asyncio import events
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, TypeVar, overload
 
@@ -15,6 +16,7 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, CodecError, SignalTypeError
 from reprise.kernel.events import Progress
 from reprise.kernel.policy import seconds
+from reprise.kernel.tags import Tag, as_tags, same_tags
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.execution import Execution
 from reprise.runtime.generation import ContinueAs
@@ -48,6 +50,11 @@ class CurrentRun:
     def length(self) -> int:
         """How many records this generation was given so far: the same in every replay. Continue before it is 10,000."""
         return self._execution.length
+
+    @property
+    def tags(self) -> dict[str, Tag]:
+        """The run's tags: those of its start, and what its body has set since."""
+        return dict(self._execution.tags)
 
     @property
     def replaying(self) -> bool:
@@ -172,6 +179,37 @@ def continue_as(*args: Any, **kwargs: Any) -> NoReturn:
     if events._get_running_loop() is not execution.loop:
         raise execution.loop.elsewhere("continue_as()")
     raise ContinueAs(execution.workflow.arguments.encode(args, kwargs))
+
+
+def set_tags(values: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+    """Change tags of the run: ``set_tags(stage="review", amount=12.5)``; None takes a tag away.
+
+    Values are text, numbers, true or false; a moment becomes text that sorts by time. Names that are no Python names
+    come in a mapping: ``set_tags({"shop.order": 7})``. The run is found by them at once, as queries say; children that
+    are started later have them too. Nothing is added to the history: a replayed body sets them again, and what the
+    index has already is not written twice.
+
+    Raises:
+        BodyError: called outside of a body.
+        ConfigurationError: a name or value that a tag cannot have; nothing was changed.
+    """
+    execution = RUN.get()
+    if execution is None:
+        raise BodyError(
+            "There is no run here whose tags could be set.",
+            hint="Call set_tags() in the body of a workflow, not in a step.",
+        )
+    if events._get_running_loop() is not execution.loop:
+        raise execution.loop.elsewhere("set_tags()")
+    given = {**(values or {}), **more}
+    new = as_tags({name: value for name, value in given.items() if value is not None})
+    tags = {name: value for name, value in execution.tags.items() if name not in given} | new
+    if same_tags(tags, execution.tags):
+        return
+    execution.tags = tags
+    if execution.live:
+        execution.indexed_tags = tags
+        execution.alter(tags=tags)
 
 
 def progress(done: float, total: float | None = None, note: str = "") -> None:

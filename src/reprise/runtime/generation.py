@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from reprise.kernel.events import Continued, Event, Kind, Record, inbox_stream, run_stream
 from reprise.kernel.machine import RunStatus
+from reprise.kernel.tags import same_tags
 from reprise.runtime.ending import leaves_children
 from reprise.runtime.history import DEADLINE, History, read_history
 from reprise.runtime.starting import input_print
@@ -66,7 +67,7 @@ def begin_next(execution: Execution, wish: ContinueAs) -> None:
     at = max(execution.host.now(), execution.last_at)
     before, started = execution.continued, execution.started
     continued = Continued(
-        msgspec.structs.replace(started, input=msgspec.Raw(wish.input)),
+        msgspec.structs.replace(started, input=msgspec.Raw(wish.input), tags=execution.tags),
         execution.generation + 1,
         before.first if before is not None else input_print(execution.workflow, bytes(started.input)),
         execution.inbox_version,
@@ -81,6 +82,8 @@ def begin_next(execution: Execution, wish: ContinueAs) -> None:
         generation=continued.generation,
         warning="",
     )
+    if not same_tags(execution.tags, execution.indexed_tags):
+        execution.alter(tags=execution.tags)
     execution.out.append(Event(Kind.RUN_CONTINUED, at, "", msgspec.json.encode(continued)))
     for sent in execution.mail.left():
         execution.out.append(Event(Kind.SIGNAL_RECEIVED, at, sent.key, sent.data))

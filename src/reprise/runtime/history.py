@@ -9,6 +9,7 @@ import msgspec
 
 from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import ChildStarted, Continued, Finished, Kind, Owned, Record, Retrying, Started
+from reprise.kernel.tags import Tag
 
 STEP_KINDS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED})
 DEADLINE = "@deadline"
@@ -54,6 +55,8 @@ class History(msgspec.Struct):
     paused: str = ""
     """Id of the request because of which the run rests, '' if it does not."""
     finished: Finished | None = None
+    tags: dict[str, Tag] | None = None
+    """As the index had them at the take-over, None = those of the start."""
 
 
 def read_history(run: str, records: Sequence[Record]) -> History:

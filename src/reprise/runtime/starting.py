@@ -12,6 +12,7 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import RunConflict, StaleToken
 from reprise.kernel.events import Continued, Event, Kind, Owned, Signal, Started, inbox_stream, run_stream
 from reprise.kernel.machine import RunStatus
+from reprise.kernel.tags import Tag
 from reprise.runtime.history import History
 from reprise.runtime.workflow import Workflow
 from reprise.stores.conditions import floor_of
@@ -31,7 +32,7 @@ def opening(
     id: str,
     *,
     owned: bool,
-    tags: dict[str, str] | None = None,
+    tags: dict[str, Tag] | None = None,
     deadline: int = 0,
     parent: str = "",
     parent_key: str = "",

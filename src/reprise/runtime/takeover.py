@@ -68,6 +68,7 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
     try:
         history = read_history(row.id, await log.read(stream, row.since))
         history.warned = bool(row.warning)
+        history.tags = row.tags
         poisoned = history.owned >= POISON
         consumed = history.continued.inbox if history.continued is not None else 0
         mail = await log.read(inbox_stream(row.id), consumed) if poisoned or history.paused else []

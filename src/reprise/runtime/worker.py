@@ -281,8 +281,8 @@ class Worker:
         for run in unread:
             engine.post.bring(run)
         for run in list(engine.orphans):
-            rows = await self._store.runs.find(RunFilter(prefix=run), limit=1, newest_first=False)
-            if rows and rows[0].id == run and rows[0].owner == self.id:
+            rows = await self._store.runs.find(RunFilter(id=run), limit=1)
+            if rows and rows[0].owner == self.id:
                 await self._try(rows[0])
                 if run not in engine.executions:
                     continue  # something of ours is still on its way: it stays an orphan

@@ -26,6 +26,7 @@ import msgspec
 
 from reprise.kernel.errors import RepriseError
 from reprise.kernel.events import Event, Record
+from reprise.kernel.tags import Tag
 from reprise.stores.blobs import Blob
 
 ANY = -1
@@ -46,7 +47,7 @@ class RunChange(msgspec.Struct, gc=False, omit_defaults=True):
     due_at: int | msgspec.UnsetType | None = msgspec.UNSET
     """When somebody should look at the run (microseconds), None = not until mail arrives."""
     build: str | msgspec.UnsetType = msgspec.UNSET
-    tags: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    tags: dict[str, Tag] | msgspec.UnsetType = msgspec.UNSET
     error: str | msgspec.UnsetType = msgspec.UNSET
     """Short text of why it failed or is stranded."""
     since: int | msgspec.UnsetType = msgspec.UNSET

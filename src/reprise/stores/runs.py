@@ -11,6 +11,10 @@ from typing import Protocol
 
 import msgspec
 
+from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.query import EVERY, TAG, Compare, Is, Query, Starts, all_of, any_of
+from reprise.kernel.tags import Tag, comparable
+
 
 class RunRow(msgspec.Struct, frozen=True):
     """One run as the index knows it."""
@@ -24,7 +28,7 @@ class RunRow(msgspec.Struct, frozen=True):
     owner: str | None = None
     due_at: int | None = None
     build: str = ""
-    tags: dict[str, str] = {}
+    tags: dict[str, Tag] = {}
     error: str = ""
     token: int = 0
     """Current token of ``run/<id>``."""
@@ -36,30 +40,102 @@ class RunRow(msgspec.Struct, frozen=True):
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which runs. Empty fields do not restrict; the others must all hold."""
+    """Which runs, where code asks. Empty fields do not restrict; the others must all hold.
 
+    What people ask is a :data:`~reprise.kernel.query.Query`; keepers see only that, see :func:`as_query`.
+    """
+
+    id: str = ""
     prefix: str = ""
     """Start of the id."""
     status: Sequence[str] = ()
     workflow: str = ""
     parent: str = ""
     owner: str = ""
-    tags: dict[str, str] = {}
+    tags: dict[str, Tag] = {}
     created_after: int = 0
     created_before: int = 0
+    query: Query = EVERY
+
+
+def as_query(where: RunFilter | Query) -> Query:
+    """Return the one query that a filter stands for.
+
+    >>> as_query(RunFilter(status=["failed"], tags={"env": "prod"}))
+    AllOf(parts=(Is(field='status', value='failed'), Is(field='tag.env', value='prod')))
+    """
+    if not isinstance(where, RunFilter):
+        return where
+    parts: list[Query] = []
+    if where.prefix:
+        parts.append(Starts("id", where.prefix))
+    if where.status:
+        parts.append(any_of(*(Is("status", status) for status in dict.fromkeys(where.status))))
+    parts += [
+        Is(field, value)
+        for field in ("id", "workflow", "parent", "owner")
+        if (value := getattr(where, field))
+    ]
+    parts += [Is(TAG + name, comparable(value)) for name, value in where.tags.items()]
+    if where.created_after:
+        parts.append(Compare("created", ">", where.created_after))
+    if where.created_before:
+        parts.append(Compare("created", "<", where.created_before))
+    return all_of(*parts, where.query)
+
+
+GROUPS = ("status", "workflow", "owner", "parent", "build")
+"""Fields that runs are counted by, beside ``tag.<name>``."""
+
+
+def check_group(by: str) -> str:
+    """Return what runs are to be counted by.
+
+    Raises:
+        ConfigurationError: they cannot be counted by that.
+    """
+    if by not in GROUPS and not by.startswith(TAG):
+        raise ConfigurationError(
+            f"Runs cannot be counted by {by!r}.", hint=f"Use {', '.join(GROUPS)}, or {TAG}NAME for a tag."
+        )
+    return by
+
+
+def group_name(value: Tag | None) -> str:
+    """Return how a value is spelled where runs are counted by it; numbers that are equal are spelled alike.
+
+    >>> [group_name(value) for value in (None, True, 3.0, 3, 0.5, "x")]
+    ['', 'true', '3', '3', '0.5', 'x']
+    """
+    if value is None:
+        return ""
+    value = comparable(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 class Runs(Protocol):
     """Index of runs."""
 
     async def find(
-        self, where: RunFilter = RunFilter(), *, limit: int = 50, before: str = "", newest_first: bool = True
+        self,
+        where: RunFilter | Query = EVERY,
+        *,
+        limit: int = 50,
+        before: str = "",
+        newest_first: bool = True,
     ) -> list[RunRow]:
         """Return runs ordered by (created_at, id); ``before`` is the id after which the next page starts."""
         ...
 
-    async def count(self, where: RunFilter = RunFilter(), *, by: str = "status") -> dict[str, int]:
-        """Count runs by ``status``, ``workflow`` or ``owner`` ('' for none)."""
+    async def count(self, where: RunFilter | Query = EVERY, *, by: str = "status") -> dict[str, int]:
+        """Count runs by one of ``GROUPS`` or by a tag (``tag.<name>``); '' for none.
+
+        Raises ``ConfigurationError`` for what runs cannot be counted by.
+        """
+        ...
+
+    async def tags(self) -> list[str]:
+        """Return the names of all tags that runs have, in order."""
         ...
 
     async def due(

@@ -17,6 +17,7 @@ _SUITES = (
     "LogSuite",
     "QueueSuite",
     "RunsSuite",
+    "SearchSuite",
     "SignalSuite",
     "TailSuite",
 )

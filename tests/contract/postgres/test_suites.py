@@ -5,6 +5,7 @@ from tests.contract.moving import MovingScenes
 from tests.contract.postgres.keeper import PostgresKeeper
 
 from reprise.stores.postgres import lease
+from reprise.stores.searching import plan
 from reprise.testing.suites import (
     BlobsSuite,
     ConcurrentLogSuite,
@@ -14,6 +15,7 @@ from reprise.testing.suites import (
     LogSuite,
     QueueSuite,
     RunsSuite,
+    SearchSuite,
     SignalSuite,
     TailSuite,
 )
@@ -23,6 +25,7 @@ class InPostgres(KeeperSuite):
     """What the suites need to know."""
 
     examples = 6
+    queries_tried = 40
 
     @pytest.fixture(autouse=True)
     def _server(self, postgres):
@@ -37,6 +40,18 @@ class TestLog(InPostgres, LogSuite, ConcurrentLogSuite): ...
 
 
 class TestRuns(InPostgres, RunsSuite): ...
+
+
+class TestSearch(InPostgres, SearchSuite): ...
+
+
+class TestSearchWhereNothingIsRare(InPostgres, SearchSuite):
+    """The same with bounds so low that every way of a plan is gone."""
+
+    @pytest.fixture(autouse=True)
+    def _low_bounds(self, monkeypatch):
+        for bound, value in {"FEW": 4, "WINDOW": 9, "MANY": 40, "FIRST": 10, "BULK": 12}.items():
+            monkeypatch.setattr(plan, bound, value)
 
 
 class TestQueue(InPostgres, QueueSuite): ...

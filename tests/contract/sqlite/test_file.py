@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from reprise.kernel.events import Event
+from reprise.kernel.query import Says
 from reprise.stores.log import Append, Group, RunChange, append, enlist
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunFilter
@@ -36,7 +37,7 @@ async def test_a_file_of_each_older_schema_is_upgraded(path: Path, version: int)
         connection.executescript(script)
         connection.execute(f"PRAGMA user_version = {number}")
         if number == 1:  # later steps change the rows that are there
-            old = ("old", "flow", "waiting", 1, 2, None, "w", 3, "b", '{"team":"ü"}', "", 0)
+            old = ("old", "flow", "waiting", 1, 2, None, "w", 3, "b", '{"team":"ü"}', "Disk full", 0)
             connection.execute(f"INSERT INTO runs VALUES ({','.join('?' * 13)})", sealed(old))
             connection.execute("INSERT INTO run_tags VALUES ('team', 'ü', 1, 'old')")
     connection.execute(f"PRAGMA application_id = {database.APPLICATION_ID}")
@@ -47,6 +48,7 @@ async def test_a_file_of_each_older_schema_is_upgraded(path: Path, version: int)
     assert await store.verify() == []
     (row,) = await store.runs.find(RunFilter(tags={"team": "ü"}))
     assert (row.id, row.workflow, row.status, row.owner, row.due_at) == ("old", "flow", "waiting", "w", 3)
+    assert await store.runs.find(Says(("disk", "full"))) == [row]
     await store.stop()
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA user_version").fetchone()[0] == database.migrations()[-1][0]

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.events import run_stream
+from reprise.kernel.query import EVERY, Is, Query, matcher, reader
 from reprise.stores.conditions import NO_STREAM
 from reprise.stores.log import Head, RunChange
-from reprise.stores.runs import RunFilter, RunRow
-
-EVERY_RUN = RunFilter()
+from reprise.stores.runs import RunFilter, RunRow, as_query, check_group, group_name
 
 
 class MemoryRuns:
@@ -39,25 +37,32 @@ class MemoryRuns:
         self._rows.pop(run, None)
 
     async def find(
-        self, where: RunFilter = EVERY_RUN, *, limit: int = 50, before: str = "", newest_first: bool = True
+        self,
+        where: RunFilter | Query = EVERY,
+        *,
+        limit: int = 50,
+        before: str = "",
+        newest_first: bool = True,
     ) -> list[RunRow]:
         """Return runs ordered by (created_at, id); ``before`` is the id after which the next page starts."""
-        rows = sorted(self._matching(where), key=_age, reverse=newest_first)
+        rows = self._matching(as_query(where))
         if before:
             last = self._rows.get(before)
             if last is None:
                 return []
             edge = _age(last)
             rows = [row for row in rows if (_age(row) < edge if newest_first else _age(row) > edge)]
+        rows.sort(key=_age, reverse=newest_first)
         return [self._with_token(row) for row in rows[:limit]]
 
-    async def count(self, where: RunFilter = EVERY_RUN, *, by: str = "status") -> dict[str, int]:
-        """Count runs by ``status``, ``workflow`` or ``owner`` ('' for none)."""
-        if by not in ("status", "workflow", "owner"):
-            raise ConfigurationError(
-                f"Runs cannot be counted by {by!r}.", hint="Use status, workflow or owner."
-            )
-        return dict(Counter(getattr(row, by) or "" for row in self._matching(where)))
+    async def count(self, where: RunFilter | Query = EVERY, *, by: str = "status") -> dict[str, int]:
+        """Count runs by a field or a tag; see the port."""
+        read = reader(check_group(by))
+        return dict(Counter(group_name(read(row)) for row in self._matching(as_query(where))))
+
+    async def tags(self) -> list[str]:
+        """Return the names of all tags that runs have, in order."""
+        return sorted({name for row in self._rows.values() for name in row.tags})
 
     async def due(
         self,
@@ -88,8 +93,12 @@ class MemoryRuns:
         if row is not None:
             self._rows[run] = replace(row, due_at=due_at)
 
-    def _matching(self, where: RunFilter) -> list[RunRow]:
-        return [row for row in self._rows.values() if _matches(row, where)]
+    def _matching(self, query: Query) -> list[RunRow]:
+        matches = matcher(query)
+        if isinstance(query, Is) and query.field == "id":
+            row = self._rows.get(str(query.value))
+            return [row] if row is not None else []
+        return [row for row in self._rows.values() if matches(row)]
 
     def _with_token(self, row: RunRow) -> RunRow:
         return replace(row, token=self._heads.get(run_stream(row.id), NO_STREAM).token)
@@ -100,16 +109,3 @@ _CHANGEABLE = tuple(field for field in RunChange.__struct_fields__ if field not 
 
 def _age(row: RunRow) -> tuple[int, str]:
     return row.created_at, row.id
-
-
-def _matches(row: RunRow, where: RunFilter) -> bool:
-    return (
-        row.id.startswith(where.prefix)
-        and (not where.status or row.status in where.status)
-        and (not where.workflow or row.workflow == where.workflow)
-        and (not where.parent or row.parent == where.parent)
-        and (not where.owner or row.owner == where.owner)
-        and all(row.tags.get(name) == value for name, value in where.tags.items())
-        and (not where.created_after or row.created_at > where.created_after)
-        and (not where.created_before or row.created_at < where.created_before)
-    )

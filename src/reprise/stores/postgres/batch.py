@@ -12,6 +12,7 @@ from reprise.kernel.events import Event, run_stream
 from reprise.stores.blobs import Blob
 from reprise.stores.conditions import NO_STREAM, admit, floor_of, streams_of
 from reprise.stores.log import Append, Head, RunChange
+from reprise.stores.postgres.found_by import told
 from reprise.stores.postgres.rows import event_checksum
 
 RUNS = run_stream("")
@@ -90,7 +91,7 @@ class Batch:
         """Fold a change into what the batch says about its run."""
         known = self._runs.setdefault(change.id, {})
         known.setdefault("first_at", change.at)
-        known.update(msgspec.to_builtins(change), at=change.at)
+        known.update(told(msgspec.to_builtins(change)), at=change.at)
 
     def _place(self, stream: str, events: Sequence[Event], version: int, append: int) -> None:
         if not events:

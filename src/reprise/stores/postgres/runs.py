@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
-from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.query import EVERY, Query
+from reprise.kernel.tags import Tag
 from reprise.stores.postgres.connections import Pool
-from reprise.stores.postgres.driver import Row
+from reprise.stores.postgres.driver import Connection, Row
+from reprise.stores.postgres.found_by import decode_tags, exact_number
 from reprise.stores.postgres.statements import numbered, statements
-from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.runs import RunFilter, RunRow, as_query, check_group
+from reprise.stores.searching import Asking, Plan, Search, Statement
+
+Result = TypeVar("Result")
 
 SQL = statements("runs.sql")
-
-EVERY_RUN = RunFilter()
-
-_decode_tags = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class PostgresRuns:
@@ -27,37 +28,26 @@ class PostgresRuns:
         self._pool = pool
 
     async def find(
-        self, where: RunFilter = EVERY_RUN, *, limit: int = 50, before: str = "", newest_first: bool = True
+        self,
+        where: RunFilter | Query = EVERY,
+        *,
+        limit: int = 50,
+        before: str = "",
+        newest_first: bool = True,
     ) -> list[RunRow]:
         """Return runs ordered by (created_at, id); ``before`` is the id after which the next page starts."""
-        clauses, values = _conditions(where)
-        values |= {"limit": limit, "before": before}
-        if before:
-            clauses.append(SQL["where_older" if newest_first else "where_newer"])
-        if where.status:
-            clauses.append(SQL["where_each"])
-        select = SQL["select_tagged" if where.tags else "select"]
-        page = "\n".join([select, *clauses, f"ORDER BY {_order('t' if where.tags else 'r', newest_first)}"])
-        query = f"{page} LIMIT :limit"
-        if where.status:
-            each = SQL["each_status"].replace("/* page */", query)
-            query = each.replace("/* order */", _order("page", newest_first))
-        return [_to_run(row) for row in await self._fetch(query, values)]
+        query = as_query(where)
+        rows = await self._answer(lambda: _SEARCH.page(query, limit, before, newest_first=newest_first))
+        return [_to_run(dict(zip(RunRow.__struct_fields__, row, strict=True))) for row in rows]
 
-    async def count(self, where: RunFilter = EVERY_RUN, *, by: str = "status") -> dict[str, int]:
-        """Count runs by ``status``, ``workflow`` or ``owner`` ('' for none); raises ``ConfigurationError`` for others."""
-        if by not in ("status", "workflow", "owner"):
-            raise ConfigurationError(
-                f"Runs cannot be counted by {by!r}.", hint="Use status, workflow or owner."
-            )
-        clauses, values = _conditions(where)
-        if where.tags:
-            clauses.append(_where_tag(0))
-        if where.status:
-            clauses.append(SQL["where_status"])
-        count = SQL["count"].replace("/* by */", by)
-        rows = await self._fetch("\n".join([count, *clauses, SQL["group"]]), values)
-        return {row["name"]: row["number"] for row in rows}
+    async def count(self, where: RunFilter | Query = EVERY, *, by: str = "status") -> dict[str, int]:
+        """Count runs by a field or a tag; see the port."""
+        query, group = as_query(where), check_group(by)
+        return await self._answer(lambda: _SEARCH.count(query, group))
+
+    async def tags(self) -> list[str]:
+        """Return the names of all tags that runs have, in order."""
+        return await self._answer(_SEARCH.tags)
 
     async def due(
         self,
@@ -82,39 +72,51 @@ class PostgresRuns:
         """Set when somebody should look at a run; unknown ids are ignored."""
         await self._pool.run(lambda c: c.execute(SQL["mark"], run, due_at))
 
+    async def _answer(self, make_plan: Callable[[], Plan[Result]]) -> Result:
+        return await self._pool.run(lambda connection: _carry_out(connection, make_plan()))
+
     async def _fetch(self, text: str, values: dict[str, Any]) -> Sequence[Row]:
         query, arguments = numbered(text, values)
         return await self._pool.run(lambda c: c.fetch(query, *arguments))
 
 
-def _conditions(where: RunFilter) -> tuple[list[str], dict[str, Any]]:
-    """Return the conditions but those on the status and the first tag, and all their values."""
-    clauses: list[str] = []
-    values: dict[str, Any] = {"statuses": list(dict.fromkeys(where.status))}
-    for field in ("prefix", "workflow", "parent", "owner", "created_after", "created_before"):
-        value = getattr(where, field)
-        if value:
-            clauses.append(SQL[f"where_{field}"])
-            values[field] = value
-    for number, (name, value) in enumerate(where.tags.items()):
-        values |= {f"tag{number}": name, f"value{number}": value}
-        if number:
-            clauses.append(_where_tag(number))
-    return clauses, values
+async def _carry_out(connection: Connection, plan: Plan[Result]) -> Result:
+    """Execute a plan; statements that must go as they are written share a transaction in which the planner is steered."""
+    asking = Asking(plan)
+    while (statement := asking.wants()) is not None:
+        if not statement.is_walk:
+            asking.tell(await _rows(connection, statement))
+            continue
+        async with connection.transaction():
+            await connection.execute(_STATEMENTS["steer"])
+            while (statement := asking.wants()) is not None and statement.is_walk:
+                asking.tell(await _rows(connection, statement))
+    return asking.result
 
 
-def _where_tag(number: int) -> str:
-    return SQL["where_tag"].replace("/* n */", str(number))
+async def _rows(connection: Connection, statement: Statement) -> list[tuple[Any, ...]]:
+    values = {
+        name: exact_number(value) if isinstance(value, float) else value
+        for name, value in statement.values.items()
+    }
+    query, arguments = numbered(statement.text, values)
+    return [tuple(row.values()) for row in await connection.fetch(query, *arguments)]
 
 
-def _order(table: str, newest_first: bool) -> str:
-    id = "run" if table == "t" else "id"
-    return (
-        f"{table}.created_at DESC, {table}.{id} DESC" if newest_first else f"{table}.created_at, {table}.{id}"
-    )
+def _phrase(found: Sequence[str], prefix: bool) -> str:
+    """Write words as a ``tsquery``; there is nothing in them that it would take for anything else."""
+    return " <-> ".join(f"'{word}'" for word in found) + (":*" if prefix else "")
+
+
+def _read_tag(value: str | None) -> Tag | None:
+    return None if value is None else msgspec.json.decode(value)
+
+
+_STATEMENTS = statements("search.sql")
+_SEARCH = Search(_STATEMENTS, _phrase, _read_tag)
 
 
 def _to_run(row: Row) -> RunRow:
     fields: dict[str, Any] = {name: row[name] for name in RunRow.__struct_fields__}
-    fields |= {"tags": _decode_tags(row["tags"]), "token": row["token"] or 0}
+    fields |= {"tags": decode_tags(row["tags"]), "token": row["token"] or 0}
     return RunRow(**fields)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from reprise.kernel.errors import SchemaTooNew
 from reprise.stores.postgres.driver import Connection
+from reprise.stores.postgres.found_by import decode_tags, told
 from reprise.stores.postgres.statements import migrations, statements
 from reprise.stores.store import Schema
 
 SQL = statements("schema.sql")
+RUNS = statements("runs.sql")
+AT_ONCE = 1000
+"""Runs of an older schema that are indexed by one statement."""
 
 
 async def schema_of(connection: Connection, schema: str) -> Schema:
@@ -36,3 +42,22 @@ async def upgrade(connection: Connection, schema: str) -> None:
             if number > version:
                 await connection.execute(script)
                 await connection.execute(SQL["set_version"], number)
+        if version < newest:
+            await _index_old_runs(connection)
+
+
+async def _index_old_runs(connection: Connection) -> None:
+    """Let runs be found that were written before what they are found by was told to the server."""
+    found = [
+        *(
+            told({"id": row["id"], "error": row["error"]})
+            for row in await connection.fetch(RUNS["errors_to_index"])
+        ),
+        *(
+            told({"id": row["id"], "tags": decode_tags(row["tags"])})
+            for row in await connection.fetch(RUNS["tags_to_index"])
+        ),
+    ]
+    for first in range(0, len(found), AT_ONCE):
+        changes = msgspec.json.encode(found[first : first + AT_ONCE]).decode()
+        await connection.execute(RUNS["index"], changes)

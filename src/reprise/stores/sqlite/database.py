@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -19,7 +20,7 @@ from reprise.kernel.errors import (
     StoreUnreachable,
     UnsupportedFileSystem,
 )
-from reprise.stores.sqlite.rows import checksum
+from reprise.stores.sqlite.rows import checksum, joined_words
 
 APPLICATION_ID = 0x52505253
 """``RPRS``: marks a database file as ours."""
@@ -72,11 +73,15 @@ Connect = Callable[[str], Connection]
 
 
 def connect(uri: str) -> Connection:
-    """Open a connection with Python's own ``sqlite3``; ``seal(…)`` in SQL is the checksum of a row's columns."""
+    """Open a connection with Python's own ``sqlite3``.
+
+    Migrations have ``seal(…)``, the checksum of a row's columns, and ``words(text)``, the words of an error.
+    """
     connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     connection.create_function("seal", -1, lambda *row: checksum(row), deterministic=True)
+    connection.create_function("words", 1, joined_words, deterministic=True)
     return connection
 
 
@@ -160,14 +165,21 @@ def _mount_of(path: Path, lines: Sequence[str]) -> tuple[str, str, str]:
     return best
 
 
+@cache
 def check_library() -> None:
-    """Raise ``ConfigurationError`` when Python's SQLite is too old."""
+    """Raise ``ConfigurationError`` when Python's SQLite is too old, or was built without its index of words."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         wanted = ".".join(map(str, OLDEST_SQLITE))
         raise ConfigurationError(
             f"This Python has SQLite {sqlite3.sqlite_version}; Reprise needs {wanted}.",
             hint="Use a newer Python.",
         )
+    with closing(sqlite3.connect(":memory:")) as connection:
+        if not connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone():
+            raise ConfigurationError(
+                f"The SQLite {sqlite3.sqlite_version} of this Python was built without FTS5, the index of words.",
+                hint="Use another build of Python: those of python.org and of the large distributions have it.",
+            )
 
 
 @cache

@@ -13,6 +13,7 @@ import msgspec
 
 from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import Record
+from reprise.kernel.query import words
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -37,6 +38,15 @@ def is_sealed(row: tuple[Any, ...]) -> bool:
         return crc32(_pack(row[:-1])) == row[-1]
     except (TypeError, ValueError):
         return False
+
+
+def joined_words(error: str) -> str:
+    """Return the words of an error as the index of words takes them.
+
+    >>> joined_words("Timeout: 30 s")
+    'timeout 30 s'
+    """
+    return " ".join(words(error))
 
 
 def to_record(stream: str, row: tuple[Any, ...]) -> Record:

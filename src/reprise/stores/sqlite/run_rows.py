@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from reprise.kernel.tags import Tag, comparable
 from reprise.stores.log import RunChange
 from reprise.stores.runs import RunRow
 from reprise.stores.sqlite.database import Connection
-from reprise.stores.sqlite.rows import check_row, sealed
+from reprise.stores.sqlite.rows import check_row, joined_words, sealed
 from reprise.stores.sqlite.statements import Statements
 
 SQL = Statements("runs.sql")
@@ -22,10 +23,10 @@ _WIDTH = 16
 _KNOWN_RUNS = 50_000
 
 _tags_to_text = msgspec.json.Encoder(order="deterministic").encode
-_text_to_tags = msgspec.json.Decoder(dict[str, str]).decode
+_text_to_tags = msgspec.json.Decoder(dict[str, Tag]).decode
 
 
-def tags_of(text: str) -> dict[str, str]:
+def tags_of(text: str) -> dict[str, Tag]:
     """Return the column ``tags`` as a mapping."""
     return _text_to_tags(text) if text != "{}" else {}
 
@@ -55,7 +56,7 @@ def to_run_row(row: tuple[Any, ...]) -> RunRow:
 class _Row:
     """A run's columns, without the checksum, and what of them is not in the file yet."""
 
-    __slots__ = ("columns", "new", "old_tags", "whole")
+    __slots__ = ("columns", "new", "old_error", "old_tags", "whole")
 
     def __init__(self, columns: list[Any], *, new: bool) -> None:
         self.columns = columns
@@ -63,6 +64,7 @@ class _Row:
         self.whole = False
         """Whether columns changed that a plain update leaves alone."""
         self.old_tags = "{}" if new else columns[TAGS]
+        self.old_error = "" if new else columns[ERROR]
 
 
 class RunRows:
@@ -113,8 +115,8 @@ class RunRows:
         if change.build is not UNSET:
             columns[BUILD] = change.build
             row.whole = True
-        if change.tags is not UNSET:
-            columns[TAGS] = _tags_to_text(change.tags).decode()
+        if change.tags is not UNSET and columns[TAGS] != (text := _tags_to_text(change.tags).decode()):
+            columns[TAGS] = text
             row.whole = True
         if change.since is not UNSET:
             columns[SINCE] = change.since
@@ -148,6 +150,8 @@ class RunRows:
         row = self._known.pop(id, None)
         if row is not None:
             self._delete(row)
+            row.columns[ERROR] = ""
+            self._index_error(row)
 
     def flush(self) -> None:
         """Write what changed."""
@@ -167,6 +171,8 @@ class RunRows:
             else:
                 _, _, status, _, updated, _, owner, due, _, _, error, ended, *_, crc = full
                 updates += (id, status, updated, owner, due, error, ended, crc)
+            if row.columns[ERROR] != row.old_error:
+                self._index_error(row)
             row.new = row.whole = False
             row.old_tags = row.columns[TAGS]
             if row.columns[ENDED]:
@@ -177,14 +183,27 @@ class RunRows:
         SQL.write(self._connection, "update", updates, 8)
 
     def _delete(self, row: _Row) -> None:
-        id, created_at = row.columns[ID], row.columns[CREATED_AT]
-        for name, value in tags_of(row.old_tags).items():
-            self._connection.execute(SQL["delete_tags"], (created_at, id, name, value))
+        """Delete a row and its tags; its error stays in the index, as its new row may have the same."""
+        id = row.columns[ID]
+        if row.old_tags != "{}":
+            self._connection.execute(SQL["delete_tags"], (id,))
         self._connection.execute(SQL["delete"], (id,))
+
+    def _index_error(self, row: _Row) -> None:
+        """Let the run be found by the words of its error as it is now."""
+        execute, columns = self._connection.execute, row.columns
+        old, new = row.old_error, columns[ERROR]
+        row.old_error = new
+        if old:
+            ((number,),) = execute(SQL["delete_error"], (columns[ID],)).fetchall()
+            execute(SQL["delete_words"], (number, joined_words(old)))
+        if new:
+            ((number,),) = execute(SQL["insert_error"], (columns[ID], columns[CREATED_AT])).fetchall()
+            execute(SQL["insert_words"], (number, joined_words(new)))
 
 
 def _tag_rows(columns: list[Any]) -> list[Any]:
     rows: list[Any] = []
     for name, value in tags_of(columns[TAGS]).items():
-        rows += (name, value, columns[CREATED_AT], columns[ID])
+        rows += (columns[ID], name, comparable(value), columns[CREATED_AT])
     return rows

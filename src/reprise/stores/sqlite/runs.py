@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from reprise.kernel.errors import ConfigurationError
-from reprise.stores.runs import RunFilter, RunRow
+from reprise.kernel.query import EVERY, Query
+from reprise.stores.runs import RunFilter, RunRow, as_query, check_group
+from reprise.stores.searching import Asking, Plan, Search
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.readers import Readers
 from reprise.stores.sqlite.run_rows import SQL, to_run_row
+from reprise.stores.sqlite.statements import Statements
 from reprise.stores.sqlite.writer import Transaction, Writer
 
-EVERY_RUN = RunFilter()
+Result = TypeVar("Result")
 
 
 class SQLiteRuns:
@@ -26,18 +27,24 @@ class SQLiteRuns:
         self._readers = readers
 
     async def find(
-        self, where: RunFilter = EVERY_RUN, *, limit: int = 50, before: str = "", newest_first: bool = True
+        self,
+        where: RunFilter | Query = EVERY,
+        *,
+        limit: int = 50,
+        before: str = "",
+        newest_first: bool = True,
     ) -> list[RunRow]:
         """Return runs ordered by (created_at, id); ``before`` is the id after which the next page starts."""
-        return await self._readers.read(lambda c: _find(c, where, limit, before, newest_first))
+        rows = await self._answer(_SEARCH.page(as_query(where), limit, before, newest_first=newest_first))
+        return [to_run_row(tuple(row)) for row in rows]
 
-    async def count(self, where: RunFilter = EVERY_RUN, *, by: str = "status") -> dict[str, int]:
-        """Count runs by ``status``, ``workflow`` or ``owner`` ('' for none); raises ``ConfigurationError`` for others."""
-        if by not in ("status", "workflow", "owner"):
-            raise ConfigurationError(
-                f"Runs cannot be counted by {by!r}.", hint="Use status, workflow or owner."
-            )
-        return await self._readers.read(lambda c: _count(c, where, by))
+    async def count(self, where: RunFilter | Query = EVERY, *, by: str = "status") -> dict[str, int]:
+        """Count runs by a field or a tag; see the port."""
+        return await self._answer(_SEARCH.count(as_query(where), check_group(by)))
+
+    async def tags(self) -> list[str]:
+        """Return the names of all tags that runs have, in order."""
+        return await self._answer(_SEARCH.tags())
 
     async def due(
         self,
@@ -51,6 +58,9 @@ class SQLiteRuns:
         """Return runs that a worker may act on, oldest due first; see the port."""
         return await self._readers.read(lambda c: _due(c, now, owner, dead, workflows, limit))
 
+    async def _answer(self, plan: Plan[Result]) -> Result:
+        return await self._readers.read(lambda connection: _carry_out(connection, plan))
+
     async def mark(self, run: str, due_at: int | None) -> None:
         """Set when somebody should look at a run; unknown ids are ignored."""
 
@@ -60,37 +70,19 @@ class SQLiteRuns:
         await self._writer.submit(work)
 
 
-def _find(
-    connection: Connection, where: RunFilter, limit: int, before: str, newest_first: bool
-) -> list[RunRow]:
-    clauses, parameters = _conditions(where)
-    parameters |= {"limit": limit, "before": before}
-    if before:
-        clauses.append(SQL["where_older" if newest_first else "where_newer"])
-    kind = "_tagged" if where.tags else "_prefix" if where.prefix else ""
-    order = ("newest" if newest_first else "oldest") + "_first" + kind
-    select = SQL["select_tagged" if where.tags else "select"]
-    # One status at a time: each is a walk of the index in the order asked for, where IN (…) would sort all.
-    pages: list[list[RunRow]] = []
-    for status in dict.fromkeys(where.status) or (None,):
-        condition = [] if status is None else [SQL["where_status"]]
-        text = "\n".join([select, *condition, *clauses, SQL[order]])
-        rows = connection.execute(text, parameters | {"status": status}).fetchall()
-        pages.append([to_run_row(row) for row in rows])
-    merged = heapq.merge(*pages, key=lambda row: (row.created_at, row.id), reverse=newest_first)
-    return [row for row, _ in zip(merged, range(limit), strict=False)]
+def _carry_out(connection: Connection, plan: Plan[Result]) -> Result:
+    asking = Asking(plan)
+    while (statement := asking.wants()) is not None:
+        asking.tell(connection.execute(statement.text, statement.values).fetchall())
+    return asking.result
 
 
-def _count(connection: Connection, where: RunFilter, by: str) -> dict[str, int]:
-    clauses, parameters = _conditions(where)
-    counts: dict[str, int] = {}
-    for status in dict.fromkeys(where.status) or (None,):
-        condition = [] if status is None else [SQL["where_status"]]
-        tag = [_where_tag(0)] if where.tags else []
-        text = "\n".join([SQL[f"count_{by}"], *condition, *clauses, *tag, SQL["group"]])
-        for name, number in connection.execute(text, parameters | {"status": status}).fetchall():
-            counts[name] = counts.get(name, 0) + number
-    return counts
+def _phrase(words: Sequence[str], prefix: bool) -> str:
+    """Write words as FTS5 is asked for them; there is nothing in them that it would take for anything else."""
+    return f'"{" ".join(words)}"' + ("*" if prefix else "")
+
+
+_SEARCH = Search(Statements("search.sql"), _phrase)
 
 
 def _due(
@@ -109,23 +101,3 @@ def _due(
         found += connection.execute(orphans, parameters | {"owner": worker}).fetchall()
     rows = {row[0]: to_run_row(row) for row in found}
     return sorted(rows.values(), key=lambda row: (row.due_at or 0, row.id))[:limit]
-
-
-def _conditions(where: RunFilter) -> tuple[list[str], dict[str, Any]]:
-    """Return the conditions but that on the status, and their parameters; the first tag is not a condition."""
-    clauses: list[str] = []
-    parameters: dict[str, Any] = {}
-    for field in ("prefix", "workflow", "parent", "owner", "created_after", "created_before"):
-        value = getattr(where, field)
-        if value:
-            clauses.append(SQL[f"where_{field}"])
-            parameters[field] = value
-    for number, (name, value) in enumerate(where.tags.items()):
-        parameters |= {f"tag{number}": name, f"value{number}": value}
-        if number:
-            clauses.append(_where_tag(number))
-    return clauses, parameters
-
-
-def _where_tag(number: int) -> str:
-    return SQL["where_tag"].replace("/* n */", str(number))

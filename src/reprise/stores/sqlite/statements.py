@@ -8,7 +8,7 @@ cache of prepared statements is hit.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -21,7 +21,7 @@ LARGEST_CHUNK = 512
 _ROWS = re.compile(r"/\* rows: (\d+) \*/")
 
 
-class Statements:
+class Statements(Mapping[str, str]):
     """The statements of one file."""
 
     def __init__(self, file: str) -> None:
@@ -36,6 +36,12 @@ class Statements:
     def __getitem__(self, name: str) -> str:
         """Return the text of a statement."""
         return self._texts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
 
     def many(self, name: str, count: int) -> Iterator[tuple[str, int, int]]:
         """Yield (text, first row, last row + 1) until ``count`` rows are covered."""

@@ -52,6 +52,10 @@ def _problems(connection: Connection) -> Iterator[str]:
     for (run,) in connection.execute(SQL["tags_without_run"]).fetchall():
         yield f"A tag names the run {run}, which has no row."
     yield from _check_blobs(connection)
+    for (run,) in connection.execute(SQL["errors_without_run"]).fetchall():
+        yield f"The index of errors names the run {run}, which has none."
+    for (run,) in connection.execute(SQL["runs_without_error"]).fetchall():
+        yield f"The error of the run {run} is not in the index of errors."
 
 
 def _check_records(connection: Connection) -> Iterator[str]:

@@ -15,7 +15,10 @@ import pytest
 # ruff: noqa: E402 - asked for before the imports, else a failing test would not show the values it compared
 pytest.register_assert_rewrite(
     *(f"{__name__}.{suite}{model}" for suite in ("log", "lease", "queue") for model in ("", "_model")),
-    *(f"{__name__}.{suite}" for suite in ("blobs", "epoch", "log_concurrent", "runs", "signal", "tail")),
+    *(
+        f"{__name__}.{suite}"
+        for suite in ("blobs", "epoch", "log_concurrent", "runs", "search", "signal", "tail")
+    ),
 )
 
 from reprise.testing.suites.blobs import BlobsSuite
@@ -26,6 +29,7 @@ from reprise.testing.suites.log import LogSuite
 from reprise.testing.suites.log_concurrent import ConcurrentLogSuite
 from reprise.testing.suites.queue import QueueSuite
 from reprise.testing.suites.runs import RunsSuite
+from reprise.testing.suites.search import SearchSuite
 from reprise.testing.suites.signal import SignalSuite
 from reprise.testing.suites.tail import TailSuite
 
@@ -39,6 +43,7 @@ __all__ = [
     "LogSuite",
     "QueueSuite",
     "RunsSuite",
+    "SearchSuite",
     "SignalSuite",
     "TailSuite",
     "until",

@@ -60,3 +60,9 @@ WHERE NOT EXISTS (SELECT 1 FROM blob_references r WHERE r.blob = b.id)
 
 -- name: refers
 SELECT 1 FROM blobs b JOIN blob_references r ON r.blob = b.id WHERE b.hash = ? AND r.stream = ?
+
+-- name: errors_without_run
+SELECT e.run FROM run_errors e LEFT JOIN runs r ON r.id = e.run WHERE r.id IS NULL OR r.error = ''
+
+-- name: runs_without_error
+SELECT r.id FROM runs r LEFT JOIN run_errors e ON e.run = r.id WHERE r.error <> '' AND e.run IS NULL
