@@ -133,5 +133,7 @@ def test_what_users_install_has_upper_bounds():
 
 @pytest.mark.parametrize("folder", ["sqlite/sql", "postgres/sql/migrations"])
 def test_migrations_are_numbered_without_a_gap_or_a_double(folder):
-    numbers = [int(path.name[:4]) for path in sorted((ROOT / "src" / "reprise" / "stores" / folder).glob("0*.sql"))]
+    numbers = [
+        int(path.name[:4]) for path in sorted((ROOT / "src" / "reprise" / "stores" / folder).glob("0*.sql"))
+    ]
     assert numbers == list(range(1, len(numbers) + 1))
