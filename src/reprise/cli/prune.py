@@ -79,7 +79,7 @@ async def _prune(
 
 
 def _say(screen: Screen, done: Pruned, archive: Path | None, dry_run: bool) -> None:
-    records = "" if dry_run else f", {done.records:,} records"
+    records = "" if dry_run else f", {done.records:,} records, {done.blobs:,} blobs"
     what = "would go" if dry_run else "deleted"
     screen.line(Text(f"{done.families:,} runs and {done.runs - done.families:,} children {what}{records}"))
     if done.hash:

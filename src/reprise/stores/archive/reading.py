@@ -29,8 +29,8 @@ from reprise.stores.archive.lines import (
 from reprise.stores.archive.writing import with_hash
 
 _decode = msgspec.json.Decoder(AnyLine).decode
-_PAGE = 500
-"""Lines read on a thread at once."""
+_PAGE, _BYTES = 500, 4 << 20
+"""Lines read on a thread at once, and bytes of payloads."""
 
 
 def read_archive(path: Path) -> Iterator[AnyLine]:
@@ -61,8 +61,20 @@ def read_archive(path: Path) -> Iterator[AnyLine]:
 async def read_pages(path: Path) -> AsyncIterator[list[AnyLine]]:
     """Yield the lines of an archive, many at once, read on another thread; raises as :func:`read_archive`."""
     lines = read_archive(path)
-    while page := await asyncio.to_thread(lambda: list(islice(lines, _PAGE))):
+    while page := await asyncio.to_thread(_next_page, lines):
         yield page
+
+
+def _next_page(lines: Iterator[AnyLine]) -> list[AnyLine]:
+    page: list[AnyLine] = []
+    size = 0
+    for line in islice(lines, _PAGE):
+        page.append(line)
+        if isinstance(line, RecordLine):
+            size += len(line.base64) + (0 if line.data is msgspec.UNSET else memoryview(line.data).nbytes)
+        if size > _BYTES:
+            break
+    return page
 
 
 def verify_archive(path: Path) -> End:

@@ -11,9 +11,11 @@ from reprise.kernel.clock import Clock, SystemClock
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.events import RUN_STREAMS, Record, run_stream, streams_of_run
 from reprise.kernel.machine import RUN
+from reprise.stores.blobs import referred
 from reprise.stores.moving.comparing import Balance, both, first_difference, same_row
 from reprise.stores.moving.families import row_of
 from reprise.stores.moving.receiving import Receiver, WholeAppends
+from reprise.stores.packing import keeper_of
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
@@ -70,7 +72,8 @@ async def copy_store(
     tokens of a new epoch. If a worker still executes runs of the source, they do not, and the result says so; stop it
     and copy once more.
 
-    Leases, and tasks that are done, stay behind. Positions are the target's own.
+    Payloads are copied as they are kept; sealed ones need the same keys in the target. Leases, and tasks that are done,
+    stay behind. Positions are the target's own.
 
     Raises ``StaleVersion``, ``StaleToken`` or ``StreamClosed`` where the target went its own way.
     """
@@ -88,8 +91,10 @@ class _Copy:
     """One copy on its way."""
 
     def __init__(self, source: Store, target: Store, clock: Clock, report: Report) -> None:
-        self._source, self._target, self._clock, self._report = source, target, clock, report
-        self._receiver = Receiver(target, clock)
+        # Payloads go as they are kept, packed and sealed: no key is needed, and nothing is packed anew.
+        self._source, self._target = keeper_of(source), keeper_of(target)
+        self._clock, self._report = clock, report
+        self._receiver = Receiver(self._target, clock, self._source.blobs)
         self._balance = Balance()
         self._pending = WholeAppends()
         self._position = 0
@@ -138,7 +143,15 @@ class _Copy:
         while page := await self._target.log.scan(self._checked, _PAGE):
             self._checked = page[-1].position
             self._balance.take_off(page)
+            await self._check_blobs(page)
         self._report("records", self._receiver.written, 0)
+
+    async def _check_blobs(self, records: Sequence[Record]) -> None:
+        """Read the blobs that records refer to: their names are their digests."""
+        for record in records:
+            hash = referred(record.data)
+            if hash is not None and not await self._target.blobs.get([hash]):
+                self._differences.append(f"the blob of {record.stream}, version {record.version}, is missing")
 
     async def keep_up(self, follow: asyncio.Event) -> None:
         """Copy what comes until the event is set."""

@@ -150,7 +150,7 @@ async def export_store(
         archive.write([_opening(store, clock or SystemClock(), whole=True), FamilyLine(root="")])
         others: dict[str, int] = {}
         position = 0
-        while records := [r for r in await store.log.scan(position, 1000) if r.position <= until]:
+        while records := [r for r in await store.log.scan(position, _PAGE) if r.position <= until]:
             position = records[-1].position
             others.update([(r.stream, r.version) for r in records if not r.stream.startswith(RUN_STREAMS)])
             await asyncio.to_thread(archive.write, map(from_record, records))

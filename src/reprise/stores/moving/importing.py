@@ -29,7 +29,6 @@ from reprise.stores.queue import Task
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
-_RECORDS = 1000
 _ROWS = 200
 
 
@@ -186,7 +185,7 @@ class _Writing:
         elif self._skip or isinstance(line, Opening):
             return
         elif isinstance(line, RecordLine):
-            if self._records.add(to_record(line)) >= _RECORDS:
+            if self._records.add(to_record(line)):
                 await self.receiver.records(self._records.take())
         elif isinstance(line, StreamLine):
             self._ends[line.name] = Head(line.version, line.token, line.closed)

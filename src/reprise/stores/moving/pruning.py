@@ -21,6 +21,9 @@ RUNS_PER_DROP = 50
 """Runs that go in one transaction, so that nobody waits long for a turn."""
 
 
+BLOBS_PER_DROP = 100
+
+
 class Pruned(msgspec.Struct, frozen=True):
     """What went."""
 
@@ -28,6 +31,8 @@ class Pruned(msgspec.Struct, frozen=True):
     runs: int
     records: int
     """0 for a dry run, which does not look at records."""
+    blobs: int
+    """Large payloads that nobody refers to any more."""
     kept: int
     """Families of which the first run matched, but something goes on."""
     hash: str = ""
@@ -74,7 +79,18 @@ async def prune(
             await asyncio.to_thread(verify_archive, archive)
             await _drop_archived(store, archive, gone)
         gone.kept += roots.kept
-    return Pruned(gone.families, gone.runs, gone.records, gone.kept, seal)
+    blobs = 0 if dry_run else await _collect(store, report)
+    return Pruned(gone.families, gone.runs, gone.records, blobs, gone.kept, seal)
+
+
+async def _collect(store: Store, report: Report) -> int:
+    gone = 0
+    while True:
+        some = await store.blobs.collect(BLOBS_PER_DROP)
+        gone += some
+        report("blobs deleted", gone, 0)
+        if some < BLOBS_PER_DROP:
+            return gone
 
 
 class _Gone:

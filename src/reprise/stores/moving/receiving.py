@@ -1,7 +1,8 @@
 """Write into a store what was recorded in another, or comes from an archive.
 
 Streams get the same versions, times, values and ids of appends; positions are given anew, in the same order. Nobody
-executes a run before its row is there, and that comes last.
+executes a run before its row is there, and that comes last. Histories are written under a token from the first record
+on, for only what one owner writes is stored as differences.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from msgspec.structs import replace
 
 from reprise.kernel.clock import Clock
 from reprise.kernel.errors import StoreCorrupt
-from reprise.kernel.events import Event, Record, run_stream
+from reprise.kernel.events import RUN_STREAMS, Event, Record, run_stream
 from reprise.kernel.ids import Counter
 from reprise.kernel.machine import RUN, RunStatus
-from reprise.stores.conditions import NO_STREAM, floor_of
+from reprise.stores.blobs import Blob, Blobs, referred
+from reprise.stores.conditions import floor_of
 from reprise.stores.log import Append, Group, Head, RunChange, enlist
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunRow
@@ -27,6 +29,9 @@ KNOWN_STREAMS = 50_000
 FILLER = 0
 """Kind of the events that stand, for a moment, for what was trimmed away; no fact has it."""
 _FILLERS = 1000
+MOST_RECORDS = 1000
+MOST_BYTES = 16 << 20
+"""Bytes of payloads that are on their way at once, about."""
 _FIELDS = tuple(
     field
     for field in RunChange.__struct_fields__
@@ -37,8 +42,9 @@ _FIELDS = tuple(
 class Receiver:
     """The writing end of a move."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, blobs: Blobs | None = None) -> None:
         self.store = store
+        self._blobs = blobs
         self.written = 0
         """Records written; what was there already is not counted."""
         self._clock = clock
@@ -67,10 +73,7 @@ class Receiver:
         gaps = _gaps(missing, heads)
         for stream, version in gaps.items():
             await self._fill(stream, version)
-        await self._write(_appends(missing, heads))
-        for record in missing:
-            head = heads[record.stream]
-            self._heads[record.stream] = Head(record.version, head.token, head.closed)
+        await self._write_whole(self._appends(missing))
         self.written += len(missing)
         begun = {record.stream for record in records if record.stream in fresh and record.version > 1}
         for stream in begun | gaps.keys():
@@ -86,9 +89,8 @@ class Receiver:
             )
         filler = Event(FILLER, self._clock.now())
         for first in range(0, version - 1, _FILLERS):
-            events = [filler] * min(_FILLERS, version - 1 - first)
-            await self._write([Append(self._numbers.new(), (Group(stream, events, first),))])
-        self._heads[stream] = Head(version - 1)
+            group = self._group(stream, [filler] * min(_FILLERS, version - 1 - first))
+            await self._write([Append(self._numbers.new(), (group,))])
 
     async def _trim(self, stream: str) -> None:
         """Remove what was put before the beginning of a stream; also by a move that was interrupted."""
@@ -100,6 +102,55 @@ class Receiver:
                 break
         if through:
             await self.store.log.trim(stream, through)
+
+    def _appends(self, records: Sequence[Record]) -> list[Append]:
+        """Return records as the appends that they once were."""
+        made: list[tuple[int, list[tuple[str, list[Event]]]]] = []
+        for record in records:
+            # The first record of a group carries the append's id; where that one was trimmed away, the rest has none.
+            begins = record.append or not made or record.stream != made[-1][1][-1][0]
+            if not made or (begins and record.append != made[-1][0]):
+                made.append((record.append, []))
+            groups = made[-1][1]
+            if begins:
+                groups.append((record.stream, []))
+            event = Event(record.kind, record.at, record.key, record.data, record.print, record.took)
+            groups[-1][1].append(event)
+        return [Append(id, tuple([self._group(*group) for group in groups])) for id, groups in made]
+
+    def _group(self, stream: str, events: Sequence[Event]) -> Group:
+        """Return the group that writes events where a stream is, and note where it is then."""
+        head = self._heads[stream]
+        owned = head.token or stream.startswith(RUN_STREAMS[0])
+        token = max(head.token, floor_of(self.store.epoch), 1) if owned else 0
+        self._heads[stream] = Head(head.version + len(events), token, head.closed)
+        return Group(stream, events, head.version, token, takes=token > head.token)
+
+    async def _write_whole(self, appends: Sequence[Append]) -> None:
+        """Write appends with the blobs that they refer to, so many at once as may be in memory."""
+        some: list[Append] = []
+        size = 0
+        for append in appends:
+            for group in append.groups if self._blobs is not None else ():
+                group.blobs = await self._blobs_of(group)
+                size += sum(len(blob.data) for blob in group.blobs)
+            some.append(append)
+            if size > MOST_BYTES:
+                await self._write(some)
+                some, size = [], 0
+        await self._write(some)
+
+    async def _blobs_of(self, group: Group) -> list[Blob]:
+        hashes = [hash for event in group.events if (hash := referred(event.data)) is not None]
+        if not hashes or self._blobs is None:
+            return []
+        found = await self._blobs.get(hashes)
+        if len(found) < len(set(hashes)):
+            raise StoreCorrupt(
+                f"A blob of the stream {group.stream} is not there.",
+                hint="It was dropped while it was read: begin again.",
+            )
+        return [Blob(hash, data) for hash, data in found.items()]
 
     async def runs(self, runs: Sequence[tuple[RunRow, Head]]) -> None:
         """Write the rows of runs whose records are here, each with the end of its history there; from now on they live.
@@ -176,16 +227,19 @@ class WholeAppends:
 
     def __init__(self) -> None:
         self._records: list[Record] = []
+        self._size = 0
 
-    def add(self, *records: Record) -> int:
-        """Take records that follow those before; return how many there are now."""
+    def add(self, *records: Record) -> bool:
+        """Take records that follow those before; return whether it is time to hand them on."""
         self._records += records
-        return len(self._records)
+        self._size += sum([len(record.data) for record in records])
+        return len(self._records) >= MOST_RECORDS or self._size >= MOST_BYTES
 
     def take(self, *, whole: bool = False) -> list[Record]:
         """Hand on what is there; but the last append, which may go on, only when it is known to be ``whole``."""
         end = len(self._records) if whole else _last_append(self._records)
         taken, self._records = self._records[:end], self._records[end:]
+        self._size = sum([len(record.data) for record in self._records])
         return taken
 
 
@@ -220,21 +274,3 @@ def _gaps(missing: Sequence[Record], heads: Mapping[str, Head]) -> dict[str, int
     for record in missing:
         first.setdefault(record.stream, record.version)
     return {stream: version for stream, version in first.items() if version != heads[stream].version + 1}
-
-
-def _appends(records: Sequence[Record], heads: Mapping[str, Head]) -> list[Append]:
-    """Return records as the appends that they once were."""
-    made: list[tuple[int, list[Group]]] = []
-    stream = ""
-    events: list[Event] = []
-    for record in records:
-        # The first record of a group carries the append's id; where that one was trimmed away, the rest has none.
-        begins = record.append or record.stream != stream
-        if not made or (begins and record.append != made[-1][0]):
-            made.append((record.append, []))
-        if begins:
-            stream, events = record.stream, []
-            head = heads.get(stream, NO_STREAM)
-            made[-1][1].append(Group(stream, events, record.version - 1, head.token))
-        events.append(Event(record.kind, record.at, record.key, record.data, record.print, record.took))
-    return [Append(id, tuple(groups)) for id, groups in made]
