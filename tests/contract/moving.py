@@ -192,7 +192,7 @@ class MovingScenes(KeeperSuite):
         await family(store, "same", at=1)
         await family(store, "other", at=100)
         await family(store, "older", at=200, ends=False)
-        await export_runs(store, tmp_path / "a.jsonl", only=["older"])
+        await export_runs(store, tmp_path / "a.jsonl", RunFilter(id="older"))
         await import_runs(target, tmp_path / "a.jsonl")
         await finish(store, "older")
         await start(target, "other:1.c", at=5)

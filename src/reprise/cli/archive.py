@@ -10,17 +10,18 @@ import msgspec
 import typer
 from rich.text import Text
 
-from reprise.cli.choose import Statuses, WorkflowName, chosen
 from reprise.cli.config import Config, read_config
+from reprise.cli.find import Conditions
 from reprise.cli.output import Format, Screen
 from reprise.cli.session import DryRun, Output, StoreUrl, door, flag, screen_of
 from reprise.cli.ticker import ticker
+from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import ArchiveCorrupt
 from reprise.kernel.machine import ExitCode
-from reprise.runtime.client import Client
+from reprise.kernel.query import Query
+from reprise.kernel.query_text import parse
 from reprise.stores.archive import End, read_pages
 from reprise.stores.moving import Exported, Imported, export_runs, import_runs
-from reprise.stores.runs import RunFilter
 
 File = Annotated[
     Path, typer.Argument(metavar="FILE", help="An archive: FILE.jsonl, or FILE.jsonl.gz to have it packed.")
@@ -30,47 +31,36 @@ File = Annotated[
 def export(
     context: typer.Context,
     file: File,
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Only these runs.", show_default=False),
-    ] = None,
-    status: Statuses = None,
-    workflow: WorkflowName = "",
+    query: Conditions = None,
     output: Output = Format.TABLE,
     store: StoreUrl = None,
 ) -> None:
     """Write runs, with all that they started, to an archive: lines of JSON, each with the hash of the one before.
 
-    reprise events export failed.jsonl.gz --status failed
-    reprise events export one.jsonl survey-7
+    reprise events export failed.jsonl.gz status:failed
+
+    reprise events export one.jsonl id:survey-7
+
+    The query, as of reprise ps, is asked of runs that no other run started.
     """
-    asyncio.run(
-        _export(screen_of(context), read_config(store), file, ids or [], chosen(status, workflow), output)
-    )
+    where = parse(" ".join(query or ()), SystemClock().now())
+    asyncio.run(_export(screen_of(context), read_config(store), file, where, output))
 
 
-async def _export(
-    screen: Screen, config: Config, file: Path, ids: list[str], where: RunFilter, output: Format
-) -> None:
-    async with door(config) as (store, client):
-        only = [await _first_of(client, id) for id in ids]
+async def _export(screen: Screen, config: Config, file: Path, where: Query, output: Format) -> None:
+    async with door(config) as (store, _):
         with ticker(screen) as report:
-            done = await export_runs(store, file, where, only=only, report=report)
+            done = await export_runs(store, file, where, report=report)
     if output is Format.TABLE:
         _say_exported(screen, file, done)
     else:
         screen.json(msgspec.json.encode(done))
 
 
-async def _first_of(client: Client, id: str) -> str:
-    """Return the run that started the one that is meant, or that one's starter, and so on."""
-    row = await client.resolve(id)
-    while row.parent is not None:
-        row = await client.row(row.parent)
-    return row.id
-
-
 def _say_exported(screen: Screen, file: Path, done: Exported) -> None:
+    if not done.runs:
+        screen.hint("No run matches; no archive was made.")
+        return
     screen.line(
         Text(f"{done.families:,} runs and {done.runs - done.families:,} children, {done.records:,} records")
     )

@@ -28,7 +28,7 @@ from reprise.cli.tree import Tree
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.events import LogLine, Record, progress_stream, run_stream
 from reprise.runtime.branch import name_in
-from reprise.stores.runs import RunFilter
+from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")]

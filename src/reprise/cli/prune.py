@@ -10,20 +10,22 @@ import msgspec
 import typer
 from rich.text import Text
 
-from reprise.cli.choose import Statuses, WorkflowName, chosen
 from reprise.cli.config import Config, read_config
+from reprise.cli.find import Conditions
 from reprise.cli.moments import microseconds
 from reprise.cli.output import Format, Screen
 from reprise.cli.session import DryRun, Output, StoreUrl, door, screen_of
 from reprise.cli.ticker import ticker
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.query import Query
+from reprise.kernel.query_text import parse
 from reprise.stores.moving import Pruned, prune as prune_store
-from reprise.stores.runs import RunFilter
 
 
 def prune(
     context: typer.Context,
+    query: Conditions = None,
     older_than: Annotated[
         str,
         typer.Option(
@@ -33,8 +35,6 @@ def prune(
             show_default=False,
         ),
     ] = "",
-    status: Statuses = None,
-    workflow: WorkflowName = "",
     all: Annotated[bool, typer.Option("--all", help="Every run that has ended.")] = False,
     archive: Annotated[
         Path | None,
@@ -49,19 +49,23 @@ def prune(
     """Delete runs that ended, with all that they started, while others work. Runs that go on are never touched.
 
     reprise prune --older-than 30d --archive 2026-11.jsonl.gz
-    reprise prune --status failed --older-than 1w --dry-run
+
+    reprise prune 'status:failed env:test' --older-than 1w --dry-run
+
+    The query, as of reprise ps, is asked of runs that no other run started.
     """
-    where = chosen(status, workflow)
-    if where == RunFilter() and not older_than and not all:
-        raise ConfigurationError("Which runs?", hint="Say --older-than 30d, --status, --workflow, or --all.")
-    ended_before = SystemClock().now() - microseconds(older_than) if older_than else 0
+    now = SystemClock().now()
+    where = parse(" ".join(query or ()), now)
+    if not (query or older_than or all):
+        raise ConfigurationError("Which runs?", hint="Say --older-than 30d, give a query, or say --all.")
+    ended_before = now - microseconds(older_than) if older_than else 0
     asyncio.run(_prune(screen_of(context), read_config(store), where, ended_before, archive, dry_run, output))
 
 
 async def _prune(
     screen: Screen,
     config: Config,
-    where: RunFilter,
+    where: Query,
     ended_before: int,
     archive: Path | None,
     dry_run: bool,

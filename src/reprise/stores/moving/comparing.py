@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from reprise.kernel.events import Record
 from reprise.stores.log import Log
 from reprise.stores.moving.families import place, walk_present
-from reprise.stores.runs import RunFilter, RunRow, Runs
+from reprise.stores.runs import RunRow, Runs
 
 _PAGE = 500
 _WRAP = (1 << 128) - 1
@@ -93,7 +93,7 @@ async def both(one: Runs, other: Runs) -> AsyncIterator[tuple[RunRow | None, Run
 
 
 async def _each(runs: Runs) -> AsyncIterator[RunRow]:
-    async for page in walk_present(runs, RunFilter()):
+    async for page in walk_present(runs):
         for row in page:
             yield row
 

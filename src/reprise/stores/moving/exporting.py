@@ -11,6 +11,7 @@ import msgspec
 
 from reprise.kernel.clock import Clock, SystemClock
 from reprise.kernel.events import RUN_STREAMS, Record, run_stream, streams_of_run
+from reprise.kernel.query import EVERY, all_of
 from reprise.stores.archive import (
     ArchiveWriter,
     FamilyLine,
@@ -23,9 +24,9 @@ from reprise.stores.archive import (
 )
 from reprise.stores.archive.lines import FORMAT
 from reprise.stores.log import Head, Log
-from reprise.stores.moving.families import family_of, row_of, walk_present
+from reprise.stores.moving.families import IS_FIRST, Wanted, family_of, row_of, walk_present
 from reprise.stores.progress import Report, nobody
-from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.runs import RunRow, as_query
 from reprise.stores.store import Store
 
 _PAGE = 200
@@ -39,50 +40,42 @@ class Exported(msgspec.Struct, frozen=True):
     runs: int
     records: int
     tasks: int
-    hash: str
-    """Of the last line: kept elsewhere, it tells later that the archive is still this one."""
+    hash: str = ""
+    """Of the last line: kept elsewhere, it tells later that the archive is still this one. '' = none was made."""
 
 
 async def export_runs(
     store: Store,
     path: Path,
-    where: RunFilter = RunFilter(),
+    where: Wanted = EVERY,
     *,
-    only: Sequence[str] = (),
     clock: Clock | None = None,
     report: Report = nobody,
 ) -> Exported:
-    """Write the runs that a filter lets through, and all that they started, to an archive.
+    """Write the runs that are wanted, and all that they started, to an archive; none is made when there are none.
 
-    The filter is asked of runs that no other run started; ``only`` names such runs instead. Runs may go on meanwhile;
-    each family is written as it was at one moment. Raises ``ConfigurationError`` when there is such a file.
+    Asked are runs that no other run started. Runs may go on meanwhile; each family is written as it was at one moment.
+    Raises ``ConfigurationError`` when there is such a file.
     """
-    roots = _each(only) if only else _roots(store, where)
-    return await export_families(store, path, roots, clock or SystemClock(), report)
+    return await export_families(store, path, _roots(store, where), clock or SystemClock(), report)
 
 
-async def _each(ids: Sequence[str]) -> AsyncIterator[str]:
-    for id in dict.fromkeys(ids):
-        yield id
-
-
-async def _roots(store: Store, where: RunFilter) -> AsyncIterator[str]:
-    async for page in walk_present(store.runs, where):
+async def _roots(store: Store, where: Wanted) -> AsyncIterator[str]:
+    async for page in walk_present(store.runs, all_of(IS_FIRST, as_query(where))):
         for row in page:
-            if row.parent is None:
-                yield row.id
+            yield row.id
 
 
 async def export_families(
     store: Store, path: Path, roots: AsyncIterator[str], clock: Clock, report: Report = nobody
 ) -> Exported:
-    """Write families, each named by its first run, to an archive."""
+    """Write families, each named by its first run, to an archive; none is made when there are none."""
     with ArchiveWriter(path) as archive:
         archive.write([_opening(store, clock)])
         async for root in roots:
             await _write_family(store, archive, root)
             report("runs", archive.counts["runs"], 0)
-        return await _close(archive)
+        return await _close(archive) if archive.counts["runs"] else Exported(0, 0, 0, 0)
 
 
 async def _write_family(store: Store, archive: ArchiveWriter, root: str) -> None:
@@ -171,7 +164,7 @@ async def _write_runs(store: Store, archive: ArchiveWriter, until: int, report: 
     """Write the rows of all runs that were there at a position, and how far their histories were."""
     later: dict[str, int] = {}
     seen = until
-    async for page in walk_present(store.runs, RunFilter()):
+    async for page in walk_present(store.runs):
         heads = await asyncio.gather(*(store.log.head(run_stream(row.id)) for row in page))
         # What was written between the position and the reading of these heads is known after that reading.
         while records := await store.log.scan(seen, 1000):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from msgspec.structs import replace
-
 from reprise.kernel.machine import RUN
-from reprise.stores.runs import RunFilter, RunRow, Runs
+from reprise.kernel.query import EVERY, Compare, Is, Query, all_of, any_of
+from reprise.stores.runs import RunFilter, RunRow, Runs, as_query
 
 PAGE = 200
 CHILD_MARKS = ":/"
 """What stands between the id of a parent and the key of the child."""
+HAS_ENDED = any_of(*(Is("status", status) for status in sorted(RUN.final)))
+IS_FIRST = Is("parent", None)
+
+Wanted = RunFilter | Query
+"""Which runs."""
 
 
-async def walk_present(runs: Runs, where: RunFilter) -> AsyncIterator[list[RunRow]]:
+async def walk_present(runs: Runs, where: Wanted = EVERY) -> AsyncIterator[list[RunRow]]:
     """Yield as :func:`walk`, up to the run that is the newest now: who walks slower than runs come would never end."""
     newest = await runs.find(where, limit=1)
     if not newest:
@@ -32,20 +36,22 @@ def place(row: RunRow) -> tuple[int, str]:
     return row.created_at, row.id
 
 
-async def walk(runs: Runs, where: RunFilter) -> AsyncIterator[list[RunRow]]:
-    """Yield the runs that a filter lets through, oldest first, page by page; also while rows are being deleted.
+async def walk(runs: Runs, where: Wanted = EVERY) -> AsyncIterator[list[RunRow]]:
+    """Yield the runs that are wanted, oldest first, page by page; also while rows are being deleted.
 
     The page after a row cannot be asked for when the row is gone. So pages begin at a time, and what was seen of that
     moment is left out.
     """
-    since, seen, limit = where.created_after, set[str](), PAGE
+    wanted = as_query(where)
+    since, seen, limit = 0, set[str](), PAGE
     while True:
-        rows = await runs.find(replace(where, created_after=since), limit=limit, newest_first=False)
+        later = all_of(wanted, Compare("created", ">", since)) if since else wanted
+        rows = await runs.find(later, limit=limit, newest_first=False)
         if fresh := [row for row in rows if row.id not in seen]:
             yield fresh
         if len(rows) < limit:
             return
-        # The filter wants rows after a moment, and more rows of the last one's moment may come.
+        # More rows of the last one's moment may come.
         newest = rows[-1].created_at
         limit = 2 * limit if newest - 1 == since else PAGE
         since, seen = newest - 1, {row.id for row in rows if row.created_at == newest}
@@ -53,11 +59,7 @@ async def walk(runs: Runs, where: RunFilter) -> AsyncIterator[list[RunRow]]:
 
 async def row_of(runs: Runs, id: str) -> RunRow | None:
     """Return the row of a run, None if there is none."""
-    async for page in walk(runs, RunFilter(prefix=id)):
-        for row in page:
-            if row.id == id:
-                return row
-    return None
+    return next(iter(await runs.find(Is("id", id), limit=1)), None)
 
 
 async def family_of(runs: Runs, root: RunRow) -> list[RunRow]:
@@ -73,19 +75,15 @@ async def family_of(runs: Runs, root: RunRow) -> list[RunRow]:
 
 
 async def ended_families(
-    runs: Runs, where: RunFilter, ended_before: int = 0
+    runs: Runs, where: Wanted, ended_before: int = 0
 ) -> AsyncIterator[list[RunRow] | None]:
     """Yield the families of which nobody executes anything any more, and None for each that is not yet so far.
 
     ``where`` and ``ended_before`` (microseconds, 0 = ever) are asked of the first run of a family; the others come
     along. It must have ended, and so must they all.
     """
-    statuses = tuple(status for status in where.status or RUN.final if status in RUN.final)
-    if not statuses:
-        return
-    async for page in walk_present(runs, replace(where, status=statuses)):
+    before = Compare("updated", "<", ended_before) if ended_before else EVERY
+    async for page in walk_present(runs, all_of(IS_FIRST, HAS_ENDED, before, as_query(where))):
         for root in page:
-            if root.parent is not None or (ended_before and root.updated_at >= ended_before):
-                continue
             family = await family_of(runs, root)
             yield family if all(member.status in RUN.final for member in family) else None

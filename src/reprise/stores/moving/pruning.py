@@ -10,11 +10,12 @@ import msgspec
 
 from reprise.kernel.clock import Clock, SystemClock
 from reprise.kernel.events import streams_of_run
+from reprise.kernel.query import EVERY
 from reprise.stores.archive import FamilyLine, RunLine, StreamLine, read_pages, verify_archive
 from reprise.stores.moving.exporting import export_families
-from reprise.stores.moving.families import ended_families
+from reprise.stores.moving.families import Wanted, ended_families
 from reprise.stores.progress import Report, nobody
-from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
 RUNS_PER_DROP = 50
@@ -41,7 +42,7 @@ class Pruned(msgspec.Struct, frozen=True):
 
 async def prune(
     store: Store,
-    where: RunFilter = RunFilter(),
+    where: Wanted = EVERY,
     *,
     ended_before: int = 0,
     archive: Path | None = None,
@@ -49,7 +50,7 @@ async def prune(
     clock: Clock | None = None,
     report: Report = nobody,
 ) -> Pruned:
-    """Delete the runs that a filter lets through and that ended before a moment (microseconds, 0 = whenever).
+    """Delete the runs that are wanted and that ended before a moment (microseconds, 0 = whenever).
 
     Both are asked of runs that no other run started. With such a run goes all that it started, and it goes only when
     all of that has ended. A reader never sees a part of a family gone, unless the family has more than
@@ -73,12 +74,11 @@ async def prune(
                 await gone.add([row.id for row in family])
         await gone.drop()
     else:
-        roots = _Roots(ended_families(store.runs, where, ended_before))
-        if await roots.any():
-            seal = (await export_families(store, archive, roots.ids(), clock or SystemClock(), report)).hash
+        ended = ended_families(store.runs, where, ended_before)
+        seal = (await export_families(store, archive, _ids(ended, gone), clock or SystemClock(), report)).hash
+        if seal:
             await asyncio.to_thread(verify_archive, archive)
             await _drop_archived(store, archive, gone)
-        gone.kept += roots.kept
     blobs = 0 if dry_run else await _collect(store, report)
     return Pruned(gone.families, gone.runs, gone.records, blobs, gone.kept, seal)
 
@@ -125,31 +125,12 @@ class _Gone:
             self.records += await self._store.log.drop(*(s for run in runs for s in streams_of_run(run)))
 
 
-class _Roots:
-    """The first runs of families, for an archive."""
-
-    def __init__(self, families: AsyncIterator[list[RunRow] | None]) -> None:
-        self.kept = 0
-        self._families = families
-        self._first = ""
-
-    async def any(self) -> bool:
-        """Return whether there is one."""
-        self._first = await self._next()
-        return bool(self._first)
-
-    async def ids(self) -> AsyncIterator[str]:
-        """Yield their ids."""
-        while self._first:
-            yield self._first
-            self._first = await self._next()
-
-    async def _next(self) -> str:
-        async for family in self._families:
-            if family is not None:
-                return family[0].id
-            self.kept += 1
-        return ""
+async def _ids(families: AsyncIterator[list[RunRow] | None], gone: _Gone) -> AsyncIterator[str]:
+    async for family in families:
+        if family is None:
+            gone.kept += 1
+        else:
+            yield family[0].id
 
 
 async def _drop_archived(store: Store, archive: Path, gone: _Gone) -> None:
