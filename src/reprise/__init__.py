@@ -29,6 +29,7 @@ _EXPORTS: dict[str, str] = {
     "KeyMissing": "reprise.kernel.errors",
     "LeaseLost": "reprise.kernel.errors",
     "MissingExtra": "reprise.kernel.errors",
+    "NoRoom": "reprise.kernel.errors",
     "NonDeterminismError": "reprise.kernel.errors",
     "OutcomeUnknown": "reprise.kernel.errors",
     "OutcomeUnknownStep": "reprise.kernel.errors",
@@ -69,6 +70,7 @@ _EXPORTS: dict[str, str] = {
     "Kind": "reprise.kernel.events",
     "Record": "reprise.kernel.events",
     "register_error": "reprise.kernel.failures",
+    "Limit": "reprise.kernel.limit",
     "Machine": "reprise.kernel.machine",
     "RunStatus": "reprise.kernel.machine",
     "Message": "reprise.kernel.message",
@@ -137,6 +139,7 @@ if TYPE_CHECKING:
         LeaseLost as LeaseLost,
         MissingExtra as MissingExtra,
         NonDeterminismError as NonDeterminismError,
+        NoRoom as NoRoom,
         OutcomeUnknown as OutcomeUnknown,
         OutcomeUnknownStep as OutcomeUnknownStep,
         PayloadTooLarge as PayloadTooLarge,
@@ -175,6 +178,7 @@ if TYPE_CHECKING:
     )
     from reprise.kernel.events import Event as Event, Kind as Kind, Record as Record
     from reprise.kernel.failures import register_error as register_error
+    from reprise.kernel.limit import Limit as Limit
     from reprise.kernel.machine import Machine as Machine, RunStatus as RunStatus
     from reprise.kernel.message import Message as Message
     from reprise.kernel.policy import (

@@ -11,6 +11,7 @@ from reprise.testing.suites import (
     Keeper,
     KeeperSuite,
     LeaseSuite,
+    LimitsSuite,
     LogSuite,
     QueueSuite,
     RunsSuite,
@@ -66,6 +67,9 @@ class TestSearch(InMemory, SearchSuite): ...
 
 
 class TestLease(InMemory, LeaseSuite): ...
+
+
+class TestLimits(InMemory, LimitsSuite): ...
 
 
 class TestQueue(InMemory, QueueSuite): ...

@@ -18,6 +18,7 @@ from reprise.testing.suites import (
     Keeper,
     KeeperSuite,
     LeaseSuite,
+    LimitsSuite,
     LogSuite,
     QueueSuite,
     RunsSuite,
@@ -84,6 +85,9 @@ class TestSearchWhereNothingIsRare(InSQLite, SearchSuite):
 
 
 class TestLease(InSQLite, LeaseSuite): ...
+
+
+class TestLimits(InSQLite, LimitsSuite): ...
 
 
 class TestQueue(InSQLite, QueueSuite): ...

@@ -16,8 +16,9 @@ from reprise.kernel.clock import MICROSECONDS, Clock, SystemClock, from_datetime
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.ids import Ids
+from reprise.kernel.limit import EVERYWHERE, Limit, parse_limits
 from reprise.kernel.policy import seconds
-from reprise.kernel.tags import as_tags
+from reprise.runtime.builds import Accepts
 from reprise.runtime.client import Client, RunHandle
 from reprise.runtime.engine import Engine
 from reprise.runtime.host import Observer
@@ -68,7 +69,10 @@ class Reprise:
         middleware: what surrounds every attempt of a step, outermost first.
         variables: context variables that enter bodies, by the name under which they are recorded.
         observers: called with (run id, events) after events are durable; must not block.
-        build: name of the code version, shown with runs.
+        build: name of this version of the code; runs remember which had them last, and which could not replay them.
+        accepts: builds whose runs this worker takes besides those of its own: a collection, or a function of the
+            name; None = of all, and what it cannot replay it leaves to others.
+        limits: how many runs of all workflows may execute at once, or begin in a time (see ``Limit``).
         tune_gc: while open, let the cycle collector of this process look less often (see ``GC_THRESHOLD``).
         lease: seconds (or timedelta) after which others take the runs of a worker that stopped answering. One that was
             killed on the same machine is succeeded at once, without that wait.
@@ -93,6 +97,8 @@ class Reprise:
         variables: Mapping[str, ContextVar[Any]] | None = None,
         observers: Sequence[Observer] = (),
         build: str = "",
+        accepts: Accepts = None,
+        limits: Limit | Iterable[Limit] = (),
         clock: Clock | None = None,
         capture_logs: bool = True,
         tune_gc: bool = True,
@@ -106,11 +112,12 @@ class Reprise:
         self.store = open_store(store, keys=keys) if isinstance(store, str) else packed(store, keys)
         payloads = Payloads(max_payload, redact)
         self.client = Client(self.store, self.clock, payloads)
-        self.registry = Registry(workflows)
+        self.registry = Registry(workflows, parse_limits(limits, EVERYWHERE))
         self._ids = Ids(self.clock.now)
         self._executes = worker
         self._claims = claims
         self._only = only
+        self._accepts: Accepts = accepts
         self._options: dict[str, Any] = {
             "concurrency": concurrency,
             "middleware": middleware,
@@ -163,7 +170,13 @@ class Reprise:
             logging.getLogger().addHandler(self._handler)
         if self._executes:
             self._worker = Worker(
-                self.store, self._engine, self.clock, ttl=self._lease, claims=self._claims, only=self._only
+                self.store,
+                self._engine,
+                self.clock,
+                ttl=self._lease,
+                claims=self._claims,
+                only=self._only,
+                accepts=self._accepts,
             )
             await self._worker.start()
 
@@ -213,7 +226,9 @@ class Reprise:
         """Start a run and return its handle; when this returns the run is durable.
 
         ``id`` is the run's idempotency key: starting it again with the same input returns the run there is.
-        ``tags`` (text, numbers, true or false, moments) are what it is found by; see :meth:`find`.
+        ``tags`` (text, numbers, true or false, moments) are what it is found by; see :meth:`find`. A run
+        under a limit begins when there is room.
+
         ``deadline`` in seconds from now, as timedelta or as a moment (naive = local time). ``signal`` (name, value) is
         sent in the same commit. ``detach`` leaves the execution to any worker of the store.
 
@@ -225,15 +240,18 @@ class Reprise:
         self.registry.add(workflow)
         input = workflow.arguments.encode(args, dict(kwargs or {}))
         id = id or self._ids.new()
+        known = as_tags(tags or {})
+        slots = self.registry.slots(workflow, args, kwargs or {}, known)
         owned = self._executes and not detach
         new = await engine.launch(
             workflow,
             input,
             check_id(id),
             owned=owned,
-            tags=as_tags(tags or {}),
+            tags=known,
             deadline=self._deadline(deadline),
             signals=[] if signal is None else [(signal[0], standard.encode(signal[1]))],
+            slots=slots,
         )
         if not new and owned:
             await self._adopt(id)

@@ -24,7 +24,8 @@ RepriseError
 │       ├── StaleVersion          the stream moved on
 │       ├── StaleToken            a newer holder owns the stream
 │       ├── StreamMissing         the stream that must exist does not
-│       └── StreamClosed          the stream has ended
+│       ├── StreamClosed          the stream has ended
+│       └── NoRoom                a limit lets no more runs execute or begin
 ├── LeaseLost                     a lease ended or passed to another holder
 ├── ClaimLost                     a queue claim ended or passed to another worker
 ├── RunError                      about one run
@@ -185,6 +186,10 @@ class StreamMissing(AppendRefused):
 
 class StreamClosed(AppendRefused):
     """The stream has ended."""
+
+
+class NoRoom(AppendRefused):
+    """A place that the run needs is taken by others."""
 
 
 class LeaseLost(RepriseError):

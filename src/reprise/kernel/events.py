@@ -165,13 +165,14 @@ class Continued(msgspec.Struct, frozen=True, omit_defaults=True):
     """Versions after which the earlier generations begin that are still in the log, oldest first."""
 
 
-class Owned(msgspec.Struct, frozen=True):
+class Owned(msgspec.Struct, frozen=True, omit_defaults=True):
     """RUN_OWNED."""
 
     worker: str
     token: int
     attempt: int
     """Take-overs since the run last made progress, counted from 1."""
+    build: str = ""
 
 
 class Retrying(msgspec.Struct, frozen=True):
@@ -189,11 +190,12 @@ class ChildStarted(msgspec.Struct, frozen=True):
     workflow: str
 
 
-class Stranded(msgspec.Struct, frozen=True):
+class Stranded(msgspec.Struct, frozen=True, omit_defaults=True):
     """RUN_STRANDED."""
 
     reason: str
     worker: str = ""
+    build: str = ""
 
 
 class Finished(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -40,7 +40,7 @@ from reprise.kernel.machine import RunStatus
 from reprise.kernel.query_text import parse
 from reprise.runtime.payloads import Payloads
 from reprise.stores.log import Group, RunChange, append
-from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.runs import RunFilter, RunRow, find_row
 from reprise.stores.store import Store
 
 T = TypeVar("T")
@@ -138,13 +138,15 @@ class Client:
     async def resume(self, run: str) -> None:
         """Let a paused, stranded or poisoned run be taken up again, and those of its descendants that rest.
 
+        Builds that could not replay it may try again.
+
         Raises:
             RunNotFound, RunEnded: nothing was sent.
         """
         for resting in await self.resting(run):
             if resting.id != run:
-                await self._mail(resting.id, Kind.RESUME_SENT, self._ids.new())
-        await self._mail(run, Kind.RESUME_SENT, self._ids.new())
+                await self._mail(resting.id, Kind.RESUME_SENT, self._ids.new(), refused=())
+        await self._mail(run, Kind.RESUME_SENT, self._ids.new(), refused=())
 
     async def resting(self, run: str) -> list[RunRow]:
         """Return those of a run and its descendants that rest: paused, stranded, in need of attention."""
@@ -152,9 +154,9 @@ class Client:
         rows = await self._store.runs.find(where, limit=1000, newest_first=False)
         return [row for row in rows if is_of(row, run)]
 
-    async def _mail(self, run: str, kind: Kind, id: str, data: bytes = b"") -> None:
+    async def _mail(self, run: str, kind: Kind, id: str, data: bytes = b"", **change_of_run: Any) -> None:
         now = self._clock.now()
-        change = RunChange(run, due_at=now, at=now)
+        change = RunChange(run, due_at=now, at=now, **change_of_run)
         group = Group(inbox_stream(run), [Event(kind, now, id, data)], guard=run_stream(run), run=change)
         try:
             await append(self._store.log, self._numbers.new(), group)
@@ -170,9 +172,10 @@ class Client:
         Raises:
             RunNotFound: there is none.
         """
-        for row in await self._store.runs.find(RunFilter(id=run), limit=1):
-            return row
-        raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps")
+        row = await find_row(self._store.runs, run)
+        if row is None:
+            raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps")
+        return row
 
     async def finished(self, run: str) -> Finished | None:
         """Return how a run ended, None while it has not."""

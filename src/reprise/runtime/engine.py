@@ -21,12 +21,12 @@ from reprise.kernel.errors import (
     CodecError,
     KeyMissing,
     NonDeterminismError,
+    NoRoom,
     RepriseError,
     StaleVersion,
     StoreError,
 )
 from reprise.kernel.events import (
-    ChildStarted,
     Event,
     Finished,
     Kind,
@@ -37,22 +37,25 @@ from reprise.kernel.events import (
     run_stream,
 )
 from reprise.kernel.ids import Counter
+from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.tags import Tag, same_tags
+from reprise.runtime.children import start_child
 from reprise.runtime.execution import Execution
 from reprise.runtime.generation import continued_history, is_to_trim, trim
 from reprise.runtime.history import DEADLINE, History
 from reprise.runtime.host import Job, Observer
 from reprise.runtime.parking import give_back, park
 from reprise.runtime.payloads import Payloads
+from reprise.runtime.places import Places
 from reprise.runtime.pool import Pool
 from reprise.runtime.post import Post
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
-from reprise.runtime.starting import check_same, child_id, first_history, open_run, opening
+from reprise.runtime.starting import check_same, first_history, open_run
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.workflow import Workflow
-from reprise.stores.log import Append, Group, outcome
+from reprise.stores.log import Append, outcome
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
@@ -100,7 +103,7 @@ class Engine:
         self._sending: list[Append] = []
         self._scheduled = False
         self._waiters: dict[str, list[asyncio.Future[Finished | None]]] = {}
-        self._starting: set[str] = set()
+        self.starting: set[str] = set()
         self._idle: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
@@ -108,17 +111,15 @@ class Engine:
         self.stopping = False
         self.unreadable: set[str] = set()
         """Runs whose history is sealed with a key that is not here."""
+        self.places = Places(self)
+        self.foreign: set[str] = set()
+        """Runs that another build had before, and whose history was not yet replayed here."""
+        self.expected: set[str] = set()
+        """Runs started here that stand in line."""
         self.orphans: set[str] = set()
         """Runs that left memory because the store failed, not because another worker owns them."""
-        self.counters = {
-            "started": 0,
-            "taken": 0,
-            "finished": 0,
-            "parked": 0,
-            "stranded": 0,
-            "lost": 0,
-            "continued": 0,
-        }
+        counted = ("started", "taken", "finished", "parked", "stranded", "lost", "continued")
+        self.counters = dict.fromkeys(counted, 0)
 
     def start(self) -> None:
         """Listen for mail."""
@@ -182,7 +183,7 @@ class Engine:
         steps: list[Job] = []
         for job in jobs:
             if job.step.what == "workflow":
-                self._start_child(job)
+                start_child(self, job)
                 continue
             if job.execution.attempts:
                 job.attempt = job.execution.attempts.get(job.key, 0)
@@ -211,10 +212,16 @@ class Engine:
         self.side.progress(run, progress)
 
     def went_live(self, execution: Execution) -> None:
-        """Bring the mail that came while the run was in nobody's memory; index the tags that its body has set by now."""
+        """Bring the mail that came while the run was in nobody's memory; index the tags that its body has set by now.
+
+        From now on the run is this build's.
+        """
         if not same_tags(execution.tags, execution.indexed_tags):
             execution.indexed_tags = execution.tags
             execution.alter(tags=execution.tags)
+        if execution.id in self.foreign:
+            self.foreign.discard(execution.id)
+            execution.alter(build=self.build)
         if execution.had_mail:
             self.outer.call_soon(self.post.bring, execution.id)
 
@@ -223,9 +230,15 @@ class Engine:
         self._idle.pop(execution.id, None)
         self._idle[execution.id] = execution
         execution.idle_since = self.clock.monotonic()
+        if execution.slots and execution.seated:
+            self.places.give_back(execution)
         if len(self.executions) > self.max_loaded:
             oldest = next(iter(self._idle.values()))
             self.spawn(park(self, [oldest]))
+
+    def unseated(self, execution: Execution) -> None:
+        """Take the places that the run needs, or let it stand in line for them."""
+        self.places.want(execution)
 
     def continued(self, execution: Execution, events: Sequence[Event]) -> None:
         """Let the next generation of a run take the place of the one that ended."""
@@ -239,7 +252,15 @@ class Engine:
         if is_to_trim(history.continued, execution):
             self.spawn(trim(self.store.log, execution.id, history.continued, history.since))
         try:
-            self.enter(execution.workflow, execution.id, execution.token, history, has_mail=True)
+            self.enter(
+                execution.workflow,
+                execution.id,
+                execution.token,
+                history,
+                has_mail=True,
+                slots=execution.slots,
+                seated=execution.seated,
+            )
         except NonDeterminismError as error:
             self.ended(execution, None, error)
 
@@ -260,12 +281,13 @@ class Engine:
             self.tell(execution.id, None)
 
     def _mailed(self, execution: Execution) -> list[str]:
-        """Return whom to tap about the mail that the end of a run sent: its parent, and children still running."""
+        """Return whom to tap about the end of a run: its parent, children still running, those who want its places."""
         children = [execution.children.get(key) for key in execution.child_jobs]
         runs = [run for run in (execution.started.parent, *children) if run]
-        if all(run in self.executions for run in runs):
-            return [inbox_stream(run) for run in runs]
-        return [*(inbox_stream(run) for run in runs), "runs"]
+        mailed = [inbox_stream(run) for run in runs]
+        if all(run in self.executions for run in runs) and not execution.slots:
+            return mailed
+        return [*mailed, "runs"]
 
     def tell(self, run: str, finished: Finished | None) -> None:
         """Tell whoever waits here how a run ended, or that it rests; None = it left memory, look elsewhere."""
@@ -275,7 +297,7 @@ class Engine:
 
     def waiter(self, run: str) -> asyncio.Future[Finished | None] | None:
         """Return a future of the end of a run that is in memory here, None if it is not; see :meth:`tell`."""
-        if run not in self.executions and run not in self._starting:
+        if run not in self.executions and run not in self.starting:
             return None
         waiter: asyncio.Future[Finished | None] = self.outer.create_future()
         self._waiters.setdefault(run, []).append(waiter)
@@ -283,7 +305,7 @@ class Engine:
 
     def is_starting(self, run: str) -> bool:
         """Tell whether a run is on its way into memory."""
-        return run in self._starting
+        return run in self.starting
 
     def spawn(self, coroutine: Any) -> None:
         """Do something in the background; what goes wrong with it is told to the loop's handler."""
@@ -314,15 +336,21 @@ class Engine:
         tags: dict[str, Tag] | None = None,
         deadline: int = 0,
         signals: Sequence[tuple[str, bytes]] = (),
+        slots: tuple[Slot, ...] = (),
     ) -> bool:
         """Start a run, here (``owned``) or for any worker; True when it was new.
+
+        One that needs places stands in line first.
 
         Raises:
             RunConflict: the id belongs to a run of another workflow or input.
             PayloadTooLarge: the input or a signal is; nothing was written.
         """
-        options: dict[str, Any] = {"owned": owned, "tags": tags, "deadline": deadline}
-        self._starting.add(id)
+        if owned and slots:
+            self.expected.add(id)
+        owned = owned and not slots
+        options: dict[str, Any] = {"owned": owned, "tags": tags, "deadline": deadline, "slots": slots}
+        self.starting.add(id)
         try:
             started, group = await open_run(self, workflow, input, id, signals, options)
             self.observe(id, group.events)
@@ -337,19 +365,31 @@ class Engine:
             self.orphans.add(id)  # whether it was written may be unknown
             raise
         finally:
-            self._entered(id)
+            self.entered(id)
         self.counters["started"] += 1
         return True
 
     def enter(
-        self, workflow: Workflow[..., Any], id: str, token: int, history: History, has_mail: bool = False
+        self,
+        workflow: Workflow[..., Any],
+        id: str,
+        token: int,
+        history: History,
+        has_mail: bool = False,
+        *,
+        slots: tuple[Slot, ...] = (),
+        seated: bool = True,
     ) -> Execution:
-        """Bring a run that is owned here into memory and let it go on."""
+        """Bring a run that is owned here into memory and let it go on.
+
+        ``slots`` are the places that it needs to execute steps; ``seated`` = it has them.
+        """
         variables = self._set_variables(history.started) if history.started.variables else None
         try:
             args, kwargs = workflow.arguments.decode(bytes(history.started.input))
             body = partial(workflow.function, *args, **kwargs)
             execution = Execution(self, id, token, history, workflow, body, variables)
+            execution.slots, execution.seated = slots, seated
         except (CodecError, TypeError) as error:
             raise NonDeterminismError(
                 f"The input of run {id} does not fit {workflow.name!r} any more. {error}",
@@ -379,71 +419,28 @@ class Engine:
             execution.record(Kind.CANCEL_REQUESTED, DEADLINE, b'{"reason":"deadline","deadline":true}')
             execution.alter(status=RunStatus.CANCELLING)
 
-    def _start_child(self, job: Job) -> None:
-        """Start a child run in the same commit as the note of it; or, after a take-over, wait for the one there is."""
-        parent, workflow = job.execution, job.step
-        self.registry.add(workflow)  # also for a child that an owner before started: it may need a new owner
-        if job.key in parent.children:
-            return
-        id = child_id(parent.scope, job.key)
-        try:
-            input = workflow.arguments.encode(job.args, job.kwargs)
-            self.payloads.within(input, f"The input of child workflow {workflow.name} ({job.key})")
-        except (CodecError, TypeError) as error:  # TypeError: it cannot be called so
-            failure = msgspec.json.encode(self.payloads.failure(error))
-            parent.job_ended(job, Kind.STEP_FAILED, failure, 0)
-            return
-        parent.children[job.key] = id
-        started, group = (job.context or parent.context).run(
-            opening,
-            self,
-            workflow,
-            input,
-            id,
-            owned=True,
-            parent=parent.id,
-            parent_key=job.key,
-            tags=parent.tags,
-        )
-        history = first_history(started, group)
-        self._starting.add(id)
-        parent.spawn(
-            Event(
-                Kind.CHILD_STARTED,
-                group.events[0].at,
-                job.key,
-                msgspec.json.encode(ChildStarted(id, workflow.name)),
-                job.print,
-            ),
-            group,
-            lambda durable: self._child_started(durable, workflow, id, history, group),
-        )
-
-    def _child_started(
-        self, durable: bool, workflow: Workflow[..., Any], id: str, history: History, group: Group
-    ) -> None:
-        if durable:
-            self.observe(id, group.events)
-            self.counters["started"] += 1
-            self.enter(workflow, id, group.token, history)
-        self._entered(id)
-
     async def take_over(self, row: RunRow) -> Execution | None:
-        """Take a run over and let it go on here; None when that is not possible (see :mod:`takeover`)."""
-        if row.id in self.executions or row.id in self._starting:
+        """Take a run over and let it go on here; None when that is not possible (see :mod:`takeover`).
+
+        Raises:
+            NoRoom: it stands in line, and there is no room yet.
+        """
+        if row.id in self.executions or row.id in self.starting:
             return None
-        self._starting.add(row.id)
+        self.starting.add(row.id)
         try:
             return await take_over(self, row)
+        except NoRoom:
+            raise
         except StoreError:
             self.orphans.add(row.id)  # it may be ours by now
             raise
         finally:
-            self._entered(row.id)
+            self.entered(row.id)
 
-    def _entered(self, run: str) -> None:
+    def entered(self, run: str) -> None:
         """Note that a run is in memory by now, or will not come."""
-        self._starting.discard(run)
+        self.starting.discard(run)
         if run not in self.executions:
             self.tell(run, None)
 

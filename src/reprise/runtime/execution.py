@@ -17,11 +17,7 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.clock import MICROSECONDS
-from reprise.kernel.errors import (
-    BodyError,
-    NonDeterminismError,
-    RepriseError,
-)
+from reprise.kernel.errors import BodyError, NonDeterminismError, RepriseError
 from reprise.kernel.events import (
     CancelRequest,
     ErrorValue,
@@ -32,6 +28,7 @@ from reprise.kernel.events import (
     Signal,
 )
 from reprise.kernel.failures import decode_error
+from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
 from reprise.runtime.ending import (
@@ -69,8 +66,8 @@ class Execution:
         "__weakref__ acks after armed attempts bytes cancel_request change child_jobs children context continued "
         "done ending explicit extra failing finishing generation had_mail history holding host id idle_since "
         "in_flight inbox_known inbox_version indexed_tags last_at length live loop mail main marked out pending "
-        "prints recorded replaying rests scheduled scope seed seen settled since started stream suspect tags "
-        "to_start to_stop token unheard version waiting warn_at wish workflow"
+        "prints recorded replaying rests scheduled scope seated seed seen settled since slots started stream suspect "
+        "tags to_start to_stop token unheard version waiting warn_at wish workflow"
     ).split()
 
     def __init__(
@@ -92,6 +89,9 @@ class Execution:
         self.had_mail = False
         self.idle_since = 0.0
         self.live = False
+        self.slots: tuple[Slot, ...] = ()
+        self.seated = True
+        """Whether the run has the places in ``slots``, which it needs to execute steps."""
         self.rests = False
         """Whether the index shows it as waiting."""
         self.length = 0
@@ -445,7 +445,7 @@ class Execution:
             jobs, self.to_stop = self.to_stop, []
             for job in jobs:
                 self._stop(job)
-        if self.to_start and not self.holding:
+        if self.to_start and self.seated and not self.holding:
             starting, self.to_start = self.to_start, {}
             for key, job in starting.items():
                 (self.in_flight if job.step.what == "step" else self.child_jobs)[key] = job
@@ -489,10 +489,12 @@ class Execution:
     def _look_if_stuck(self) -> None:
         if not self.idle:
             return
-        if not self.armed and not self.mail.waiting and not self.child_jobs:
+        if self.to_start and not self.seated:
+            self.host.unseated(self)
+        elif not self.armed and not self.mail.waiting and not self.child_jobs:
             self.fail(stuck(self))
-            return
-        self.host.quiet(self)
+        else:
+            self.host.quiet(self)
 
     # ---------------------------------------------------------------- the end
 

@@ -81,6 +81,7 @@ def begin_next(execution: Execution, wish: ContinueAs) -> None:
         since=execution.version,
         generation=continued.generation,
         warning="",
+        refused=(),
     )
     if not same_tags(execution.tags, execution.indexed_tags):
         execution.alter(tags=execution.tags)

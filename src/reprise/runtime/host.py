@@ -97,6 +97,10 @@ class Host(Protocol):
         """Notice that the body waits and nothing of it executes."""
         ...
 
+    def unseated(self, execution: Execution) -> None:
+        """Notice that the body asked for steps and the run has not the places that it needs to execute them."""
+        ...
+
     def went_live(self, execution: Execution) -> None:
         """Notice that the history was delivered."""
         ...

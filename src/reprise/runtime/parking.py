@@ -28,10 +28,13 @@ def due_at(execution: Execution) -> int | None:
     return min(due, default=None)
 
 
-async def park(engine: Engine, executions: Iterable[Execution]) -> int:
-    """Let waiting runs go from memory, but those to which mail came meanwhile; return how many went."""
+async def park(engine: Engine, executions: Iterable[Execution], *, in_line: bool = False) -> int:
+    """Let waiting runs go from memory, but those to which mail came meanwhile; return how many went.
+
+    With ``in_line`` they wait for their places.
+    """
     leaving = [
-        Leaving(engine, execution)
+        Leaving(engine, execution, in_line)
         for execution in executions
         if execution.live and execution.idle and not execution.done
     ]
@@ -51,11 +54,13 @@ class Leaving:
 
     __slots__ = ("_due", "_engine", "_execution", "_version", "append")
 
-    def __init__(self, engine: Engine, execution: Execution) -> None:
+    def __init__(self, engine: Engine, execution: Execution, in_line: bool) -> None:
         self._engine, self._execution = engine, execution
         self._due, self._version = due_at(execution), execution.version
-        status = execution.resting(RunStatus.WAITING)
+        status = execution.resting(RunStatus.PENDING if in_line else RunStatus.WAITING)
         change = RunChange(execution.id, status, owner=None, due_at=self._due, at=engine.now())
+        if in_line:
+            change.in_line = True
         rest = Group(execution.stream, (), execution.version, execution.token, run=change)
         inbox = Group(inbox_stream(execution.id), (), execution.inbox_version)
         self.append = Append(engine.numbers.new(), (rest, inbox))

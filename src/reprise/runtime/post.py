@@ -30,7 +30,7 @@ class Post:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._tapped: set[str] = set()
-        self._reading: set[str] = set()
+        self.reading: set[str] = set()
         self.unread: set[str] = set()
         """Runs in memory whose mail could not be read because the store failed."""
 
@@ -71,10 +71,10 @@ class Post:
             return
         if not execution.live:
             execution.had_mail = True
-        elif run in self._reading:
+        elif run in self.reading:
             self._tapped.add(run)
         else:
-            self._reading.add(run)
+            self.reading.add(run)
             self._engine.spawn(self._bring(run))
 
     async def _bring(self, run: str) -> None:
@@ -87,12 +87,14 @@ class Post:
             self.unread.add(run)
             raise
         finally:
-            self._reading.discard(run)
+            self.reading.discard(run)
             # Tapped for the run's next life here, which began while we still read for this one?
             tapped = run in self._tapped and not self._engine.is_starting(run)
             if tapped or executions.get(run) is not execution:
                 self._tapped.discard(run)
                 self.bring(run)
+            if execution is not None and not execution.seated:
+                execution.wake()  # to ask for its places, if it still wants a step
 
     async def _read(self, execution: Execution) -> None:
         log, inbox = self._engine.store.log, inbox_stream(execution.id)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from reprise.kernel.errors import ConfigurationError, UnknownWorkflow
+from reprise.kernel.limit import EVERYWHERE, Limit, Slot
 from reprise.runtime.workflow import Workflow
+from reprise.stores.runs import Line
 
 
 class Registry:
-    """The workflows a worker knows, by name."""
+    """The workflows a worker knows, and the limits that they are under, by name."""
 
-    def __init__(self, workflows: Iterable[Workflow[..., Any]] = ()) -> None:
+    def __init__(self, workflows: Iterable[Workflow[..., Any]] = (), limits: Sequence[Limit] = ()) -> None:
+        self.everywhere = tuple(limits)
+        """Limits that all workflows are under."""
+        self._limits = {limit.called(EVERYWHERE): limit for limit in limits}
         self._workflows: dict[str, Workflow[..., Any]] = {}
         for workflow in workflows:
             self.add(workflow)
@@ -22,7 +27,7 @@ class Registry:
         """Make a workflow known; the same one twice is fine.
 
         Raises:
-            ConfigurationError: another function has that name.
+            ConfigurationError: another function has that name, or another limit that of one of its limits.
         """
         known = self._workflows.get(workflow.name)
         if known is not None and known.function is not workflow.function:
@@ -30,7 +35,50 @@ class Registry:
                 f"Two workflows are called {workflow.name!r}: {known!r} and {workflow!r}.",
                 hint="Give one of them a name: @workflow(name=…).",
             )
+        for limit in workflow.limits:
+            self._add_limit(limit, limit.called(workflow.name))
         self._workflows[workflow.name] = workflow
+
+    def _add_limit(self, limit: Limit, name: str) -> None:
+        if self._limits.setdefault(name, limit) != limit:
+            raise ConfigurationError(
+                f"Two limits are called {name!r}: {limit} and {self._limits[name]}.",
+                hint="Put one Limit object on all workflows that share it, or give one another name.",
+            )
+
+    def slots(
+        self,
+        workflow: Workflow[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        tags: Mapping[str, Any],
+    ) -> tuple[Slot, ...]:
+        """Return the places that a run needs, () = it is under no limit.
+
+        Raises whatever a function ``per`` of a limit raises.
+        """
+        if not (workflow.limits or self.everywhere):
+            return ()
+        own = [limit.slots(workflow.name, tags, args, kwargs) for limit in workflow.limits]
+        all = [limit.slots(workflow.name, tags, args, kwargs, owner=EVERYWHERE) for limit in self.everywhere]
+        return tuple(slot for slots in own + all for slot in slots)
+
+    def now(self, slot: Slot) -> Slot | None:
+        """Return a place that a run needed when it started with the numbers that this process knows, None = no more.
+
+        That of a limit which is not known here keeps the numbers that it had then.
+        """
+        limit = self._limits.get(slot.limit)
+        return slot if limit is None else limit.now(slot)
+
+    def today(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
+        """Return those of the places that are still needed, each as :meth:`now` says."""
+        return tuple(slot for slot in map(self.now, slots) if slot is not None)
+
+    def is_open(self, line: Line) -> bool:
+        """Tell whether there is room for the first in a line."""
+        wanted = zip(map(self.now, line.slots), line.taken, strict=True)
+        return all(slot is None or taken < slot.most for slot, taken in wanted)
 
     def get(self, name: str) -> Workflow[..., Any] | None:
         """Return the workflow of that name, None if there is none here."""

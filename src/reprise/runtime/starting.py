@@ -11,6 +11,7 @@ import msgspec
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import RunConflict, StaleToken
 from reprise.kernel.events import Continued, Event, Kind, Owned, Signal, Started, inbox_stream, run_stream
+from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.tags import Tag
 from reprise.runtime.history import History
@@ -36,6 +37,7 @@ def opening(
     deadline: int = 0,
     parent: str = "",
     parent_key: str = "",
+    slots: tuple[Slot, ...] = (),
 ) -> tuple[Started, Group]:
     """Return the first events of a run, as a group for its new stream."""
     now = engine.now()
@@ -59,10 +61,14 @@ def opening(
     change = RunChange(
         id, RunStatus.PENDING, workflow.name, parent or None, None, now, engine.build, started.tags, at=now
     )
+    if slots:
+        change.slots, change.in_line, change.due_at = slots, True, deadline or None
     if not owned:
         return started, Group(run_stream(id), events, 0, run=change)
     token = next_token(engine)
-    events.append(Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, token, 1))))
+    events.append(
+        Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, token, 1, engine.build)))
+    )
     change.status, change.owner, change.due_at = RunStatus.RUNNING, engine.worker, None
     return started, Group(run_stream(id), events, 0, token, takes=True, run=change)
 

@@ -7,6 +7,7 @@ from then on the owner before is fenced off, whatever it still believes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,6 +16,7 @@ from reprise.kernel.errors import (
     AppendRefused,
     KeyMissing,
     NonDeterminismError,
+    NoRoom,
     RepriseError,
     RunNeedsAttention,
     RunStranded,
@@ -31,13 +33,15 @@ from reprise.kernel.events import (
     run_stream,
 )
 from reprise.kernel.failures import encode_error
+from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import POISON, History, read_history, wishes
+from reprise.runtime.places import lasting
 from reprise.runtime.starting import PYTHON, next_token
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Group, Head, RunChange, append
-from reprise.stores.runs import RunRow
+from reprise.stores.runs import RunRow, find_row
 
 if TYPE_CHECKING:
     from reprise.runtime.engine import Engine
@@ -47,15 +51,20 @@ async def take_over(engine: Engine, row: RunRow) -> Execution | None:
     """Own a run and let it go on; None when somebody else was faster or the run cannot go on here.
 
     A run that cannot is marked so: stranded (unknown workflow, other code), paused, needs_attention.
+
+    Raises:
+        NoRoom: it stands in line, and there is no room yet.
     """
     workflow = engine.registry.get(row.workflow)
     if row.id in engine.unreadable and row.status == RunStatus.STRANDED:
         return None
     try:
         if workflow is None:
-            await _unknown(engine, row)
+            await point_out(engine, row, f"workflow {row.workflow!r} is not known to worker {engine.worker}")
             return None
         return await _take(engine, row, workflow)
+    except NoRoom:
+        raise
     except AppendRefused:
         return None
 
@@ -87,30 +96,68 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         inbox = mail[-1].version if mail else consumed
         await _release(engine, row.id, head, inbox, status=RunStatus.PAUSED, owner=None, due_at=None)
         return None
-    owner = await _own(engine, row, head, history, resumed)
+    owner, seated = await _own_with_places(engine, row, head, history, resumed)
+    if engine.build and row.build != engine.build:
+        engine.foreign.add(row.id)
+    slots = engine.registry.today(row.slots)
     try:
         # From the take-over on the run is not due, so mail that came before it is looked for after it.
-        return engine.enter(workflow, row.id, owner.token, history, has_mail=True)
-    except NonDeterminismError as error:
-        await _release(
-            engine, row.id, owner, status=RunStatus.STRANDED, owner=None, due_at=None, error=str(error)
+        return engine.enter(
+            workflow,
+            row.id,
+            owner.token,
+            history,
+            has_mail=True,
+            slots=lasting(slots) if seated else slots,
+            seated=seated,
         )
+    except NonDeterminismError as error:
+        await _give_up(engine, row.id, owner, engine.payloads.text(str(error)))
         return None
 
 
-async def _own(engine: Engine, row: RunRow, head: Head, history: History, resumed: Sequence[str]) -> Head:
+async def _own_with_places(
+    engine: Engine, row: RunRow, head: Head, history: History, resumed: Sequence[str]
+) -> tuple[Head, bool]:
+    """Own a run, if it may with the places that it needs; return where its stream is then, and whether it has them.
+
+    Mail, and timers that are due, are looked at without places: they may say that the run shall end. One that its dead
+    owner left may have its places still.
+    """
+    slots = engine.registry.today(row.slots)
+    is_due = row.due_at is not None and row.due_at <= engine.now()
+    if not slots:
+        return await _own(engine, row, head, history, resumed), True
+    if row.in_line and not is_due:
+        return await _own(engine, row, head, history, resumed, slots), True
+    if row.owner is not None:
+        with suppress(NoRoom):
+            return await _own(engine, row, head, history, resumed, slots), True
+    return await _own(engine, row, head, history, resumed), False
+
+
+async def _own(
+    engine: Engine,
+    row: RunRow,
+    head: Head,
+    history: History,
+    resumed: Sequence[str],
+    slots: tuple[Slot, ...] = (),
+) -> Head:
     """Append the take-over; bring ``history`` up to date and return where the stream is then."""
     run, token, now = row.id, next_token(engine, head.token), max(engine.now(), history.at)
     # A run that was given back (parked, drained, stranded), or that we lost by our store's fault, killed nobody.
     # Nor did one that only waited.
     died = row.owner not in (None, engine.worker) and row.status != RunStatus.WAITING and not resumed
-    owned = Owned(engine.worker, token, history.owned + 1 if died else 1)
+    owned = Owned(engine.worker, token, history.owned + 1 if died else 1, engine.build)
     history.owned = owned.attempt
     events = [Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(owned))]
     events += [Event(Kind.RUN_RESUMED, now, key) for key in resumed]
     status = RunStatus.CANCELLING if history.cancelling else RunStatus.RUNNING
     change = RunChange(run, status, owner=engine.worker, due_at=None, error="", at=now)
     group = Group(run_stream(run), events, history.version, token, takes=True, run=change)
+    if slots:
+        group.slots, change.slots = slots, lasting(slots)
     await append(engine.store.log, engine.numbers.new(), group)
     engine.observe(run, events)
     history.version += len(events)
@@ -121,13 +168,15 @@ async def _own(engine: Engine, row: RunRow, head: Head, history: History, resume
     return Head(history.version, token)
 
 
-async def _unknown(engine: Engine, row: RunRow) -> None:
-    """Make visible that nobody here can execute the run; it stays due for those who can."""
+async def point_out(engine: Engine, row: RunRow, reason: str) -> None:
+    """Make visible that nobody here can execute the run; it stays due, or in its line, for those who can."""
     if row.status == RunStatus.STRANDED and row.error:
         return
     head = await engine.store.log.head(run_stream(row.id))
-    reason = f"workflow {row.workflow!r} is not known to worker {engine.worker}"
-    await _release(engine, row.id, head, status=RunStatus.STRANDED, owner=None, error=reason)
+    due_at = engine.now() if row.due_at is None and not row.in_line else row.due_at
+    await _release(
+        engine, row.id, head, status=RunStatus.STRANDED, owner=None, due_at=due_at, error=reason[:500]
+    )
 
 
 async def _unreadable(engine: Engine, row: RunRow, head: Head, reason: str) -> None:
@@ -161,24 +210,33 @@ async def strand(engine: Engine, execution: Execution, error: RepriseError) -> N
     if execution.started.python != PYTHON:
         reason += f" It was started under Python {execution.started.python}, this is {PYTHON}."
     reason = engine.payloads.text(reason)
-    note = Event(Kind.RUN_STRANDED, engine.now(), "", msgspec.json.encode(Stranded(reason, engine.worker)))
-    change = RunChange(
-        execution.id,
-        RunStatus.STRANDED,
-        owner=None,
-        due_at=None,
-        error=reason[:500],
-        build=engine.build,
-        at=note.at,
-    )
-    group = Group(execution.stream, [note], execution.version, execution.token, run=change)
     try:
-        await append(engine.store.log, engine.numbers.new(), group)
+        await _give_up(engine, execution.id, Head(execution.version, execution.token), reason)
     except StoreError as failure:
         if not isinstance(failure, AppendRefused):
             engine.orphans.add(execution.id)
         engine.tell(execution.id, None)
-        return
-    engine.observe(execution.id, [note])
-    engine.tell(execution.id, Finished(RunStatus.STRANDED, error=encode_error(RunStranded(reason))))
-    engine.store.signal.wake([run_stream(execution.id)])
+
+
+async def _give_up(engine: Engine, run: str, head: Head, reason: str) -> None:
+    """Note that this build cannot replay a run, and leave it to others.
+
+    A worker of another named build may be able to; so the run is shown as stranded only when none took it for a while
+    (:func:`point_out`). Where builds have no names nobody could tell who has tried, and it is shown at once.
+    """
+    engine.foreign.discard(run)
+    now = engine.now()
+    note = Event(
+        Kind.RUN_STRANDED, now, "", msgspec.json.encode(Stranded(reason, engine.worker, engine.build))
+    )
+    change = RunChange(run, RunStatus.STRANDED, owner=None, due_at=None, error=reason[:500], at=now)
+    if engine.build:
+        row = await find_row(engine.store.runs, run)
+        known = row.refused if row is not None else ()
+        change.status, change.due_at, change.refused = RunStatus.PENDING, now, (*known, engine.build)
+    group = Group(run_stream(run), [note], head.version, head.token, run=change)
+    await append(engine.store.log, engine.numbers.new(), group)
+    engine.observe(run, [note])
+    stranded = Finished(RunStatus.STRANDED, error=encode_error(RunStranded(reason)))
+    engine.tell(run, None if engine.build else stranded)
+    engine.store.signal.wake([run_stream(run), "runs"])

@@ -7,20 +7,23 @@ and once a second. Two may want the same run: the append that takes it over is c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from itertools import takewhile
 
 from reprise.kernel.clock import MICROSECONDS, Clock
-from reprise.kernel.errors import StoreError
+from reprise.kernel.errors import AppendRefused, NoRoom, StoreError
 from reprise.kernel.ids import Ids
+from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
+from reprise.runtime.builds import Accepts, Builds
 from reprise.runtime.client import is_of
 from reprise.runtime.engine import Engine
 from reprise.runtime.parking import park
 from reprise.runtime.presence import Presence
+from reprise.runtime.takeover import point_out
 from reprise.stores.lease import Grant
-from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.runs import Line, RunFilter, RunRow, find_row
 from reprise.stores.store import Store
 
 LEASE = 15.0
@@ -56,6 +59,7 @@ class Worker:
         idle: float = IDLE,
         claims: bool = True,
         only: str = "",
+        accepts: Accepts = None,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -64,6 +68,7 @@ class Worker:
         self._idle = idle
         self._claims = claims
         self._only = only
+        self._builds = Builds(engine.build, accepts)
         self._ids = Ids(clock.now)
         self._presence = Presence(store.presence)
         self._grant: Grant | None = None
@@ -177,12 +182,24 @@ class Worker:
         dead = await self._dead()
         rows = await self._due(dead, limit)
         await self._point_out_strangers(dead)
-        taken = 0
-        for row in rows:
-            taken += await self._try(row)
+        taken = await self._take(rows)
         if dead and not self._only:
             await self._forget(dead)
         return taken > 0 and len(rows) == limit
+
+    async def _take(self, rows: list[RunRow]) -> int:
+        """Act on runs; return how many were taken. Of a line that is full by then the others need not be tried."""
+        taken = 0
+        full: set[tuple[Slot, ...]] = set()
+        for row in rows:
+            if not (row.in_line and row.slots in full):
+                try:
+                    taken += await self._try(row)
+                except NoRoom:
+                    full.add(row.slots)
+        if full:
+            self._tapped.set()  # to see until when
+        return taken
 
     async def _forget(self, dead: list[str]) -> None:
         """Remove the lock files of the dead that own nothing more; those of the others still say that they died."""
@@ -193,34 +210,80 @@ class Worker:
 
     async def _due(self, dead: list[str], limit: int) -> list[RunRow]:
         """Return the runs to act on; at the first look also those that were stranded before this worker came."""
-        now, runs = self._clock.now(), self._store.runs
+        now, runs, builds = self._clock.now(), self._store.runs, self._builds
         first, self._first = self._first and self._claims, False
-        if not self._only:
-            known = self._engine.registry.names()
-            rows = await runs.due(now, owner=self.id, dead=dead, workflows=known, limit=limit)
-            return rows + (
-                await runs.find(RunFilter(status=(RunStatus.STRANDED,)), limit=BATCH) if first else []
+        lines = await self._open_lines()
+        if self._only:
+            rows = (await self._due_of_family(now, dead, lines, first))[:limit]
+        else:
+            rows = await runs.due(
+                now,
+                owner=self.id,
+                dead=dead,
+                workflows=self._engine.registry.names(),
+                build=builds.own or None,
+                shunned=builds.shunned,
+                lines=lines,
+                limit=limit,
             )
-        family = [row async for row in self._family() if is_of(row, self._only)]
-        due = [
+            rows += await runs.find(RunFilter(status=(RunStatus.STRANDED,)), limit=BATCH) if first else []
+        met = len(builds.shunned)
+        admitted = [row for row in rows if row.owner == self.id or builds.admits(row)]
+        if len(builds.shunned) > met:
+            self._tapped.set()  # for what those runs hid
+        return admitted
+
+    async def _due_of_family(
+        self, now: int, dead: list[str], lines: Sequence[Line], first: bool
+    ) -> list[RunRow]:
+        there_is_room = {line.slots for line in lines}
+        return [
             row
-            for row in family
-            if row.owner in dead
-            or (row.owner in (None, self.id) and row.due_at is not None and row.due_at <= now)
-            or (first and row.status == RunStatus.STRANDED)
+            async for row in self._family()
+            if is_of(row, self._only)
+            and (
+                row.owner in dead
+                or (row.owner in (None, self.id) and row.due_at is not None and row.due_at <= now)
+                or (row.in_line and row.slots in there_is_room)
+                or (first and row.status == RunStatus.STRANDED)
+            )
         ]
-        return due[:limit]
+
+    async def _open_lines(self) -> list[Line]:
+        """Return the lines in which there is room, and look again when there will be in others."""
+        found: list[Line] = []
+        for line in await self._store.runs.lines():
+            if self._engine.registry.is_open(line):
+                found.append(line)
+            elif soonest := min((free_in for free_in in line.free_in if free_in), default=0):
+                self._look_at(self._clock.now() + soonest)
+        return found
 
     async def _point_out_strangers(self, dead: list[str]) -> None:
-        """Show as stranded what has been due for a while and whose workflow is not known here."""
+        """Show as stranded what nobody took for a while, and why it cannot be executed here."""
         now = self._clock.monotonic()
         if not self._claims or self._only or now < self._strangers_at:
             return
         self._strangers_at = now + STRANGER
         due_since = self._clock.now() - round(STRANGER * MICROSECONDS)
-        for row in await self._store.runs.due(due_since, owner=self.id, dead=dead, limit=BATCH):
-            if self._engine.registry.get(row.workflow) is None:
-                await self._try(row)
+        runs, lines = self._store.runs, await self._store.runs.lines()
+        for row in await runs.due(due_since, owner=self.id, dead=dead, lines=lines, limit=BATCH):
+            reason = self._why_not(row)
+            if reason and row.created_at <= due_since and row.id not in self._engine.executions:
+                with suppress(AppendRefused):
+                    await point_out(self._engine, row, reason)
+
+    def _why_not(self, row: RunRow) -> str:
+        """Return why this worker cannot execute a run, '' when it can."""
+        if self._engine.registry.get(row.workflow) is None:
+            return f"workflow {row.workflow!r} is not known to worker {self.id}"
+        if self._builds.admits(row):
+            return ""
+        if row.build in self._builds.shunned:
+            return (
+                f"worker {self.id} (build {self._builds.own!r}) does not accept runs of build {row.build!r}"
+            )
+        return row.error or f"build {self._builds.own!r} cannot replay it"
 
     async def _family(self) -> AsyncIterator[RunRow]:
         """Yield the runs that have not ended and whose id begins as that of the one we are for."""
@@ -250,11 +313,13 @@ class Worker:
             await self._store.runs.mark(row.id, None)
             engine.post.bring(row.id)
             return False
-        if not self._claims:
+        if not self._claims and row.id not in engine.expected:
             return False
         if row.status == RunStatus.STRANDED and engine.registry.get(row.workflow) is None:
             return False
-        return await engine.take_over(row) is not None
+        taken = await engine.take_over(row) is not None
+        engine.expected.discard(row.id)
+        return taken
 
     async def _dead(self) -> list[str]:
         """Return workers that own runs and are no more."""
@@ -281,9 +346,9 @@ class Worker:
         for run in unread:
             engine.post.bring(run)
         for run in list(engine.orphans):
-            rows = await self._store.runs.find(RunFilter(id=run), limit=1)
-            if rows and rows[0].owner == self.id:
-                await self._try(rows[0])
+            row = await find_row(self._store.runs, run)
+            if row is not None and row.owner == self.id:
+                await self._try(row)
                 if run not in engine.executions:
                     continue  # something of ours is still on its way: it stays an orphan
             engine.orphans.discard(run)

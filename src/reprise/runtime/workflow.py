@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.limit import Limit, parse_limits
 from reprise.runtime.step import Recorded, check_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 OnParentEnd = Literal["cancel", "wait", "abandon"]
-OPTIONS = ("name", "key", "on_parent_end")
+OPTIONS = ("name", "key", "on_parent_end", "limits")
 
 
 class Workflow(Recorded[P, R]):
@@ -33,6 +34,7 @@ class Workflow(Recorded[P, R]):
         name: str = "",
         key: str = "",
         on_parent_end: OnParentEnd = "cancel",
+        limits: Limit | Iterable[Limit] = (),
     ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise ConfigurationError(
@@ -46,11 +48,17 @@ class Workflow(Recorded[P, R]):
         on_cancel = "abandon" if on_parent_end == "abandon" else "wait"
         super().__init__(function, name=name or function.__name__, key=key, on_cancel=on_cancel)
         self.on_end = on_parent_end
+        self.limits = parse_limits(limits, self.name)
 
     def options(self, **changes: Any) -> Workflow[P, R]:
-        """Return the same workflow with other options: ``key``, ``on_parent_end``."""
+        """Return the same workflow with other options: ``key``, ``on_parent_end``, ``limits``."""
         check_options("@workflow", changes, OPTIONS)
-        options: dict[str, Any] = {"name": self.name, "key": self.key, "on_parent_end": self.on_end}
+        options: dict[str, Any] = {
+            "name": self.name,
+            "key": self.key,
+            "on_parent_end": self.on_end,
+            "limits": self.limits,
+        }
         return Workflow(self.function, **(options | changes))
 
 
@@ -70,6 +78,7 @@ def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> A
         name: what the log calls it; default the function's name. Renaming it strands runs in flight.
         on_parent_end: what becomes of it, as a child, when its parent ends: "cancel", "wait" (the parent's end
             waits), "abandon" (it goes on alone).
+        limits: how many of its runs may execute at once, or begin in a time: a Limit, or several.
 
     Raises:
         ConfigurationError: the function is not async.

@@ -6,9 +6,9 @@ what the groups before them did, so a run and the first letter in its guarded in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from reprise.kernel.errors import StaleToken, StaleVersion, StreamClosed, StreamMissing
+from reprise.kernel.errors import NoRoom, StaleToken, StaleVersion, StreamClosed, StreamMissing
 from reprise.stores.log import EXISTS, Append, Group, Head
 
 NO_STREAM = Head()
@@ -38,7 +38,7 @@ def streams_of(append: Append) -> Iterable[str]:
 def admit(append: Append, heads: Mapping[str, Head], floor: int = 0) -> dict[str, Head]:
     """Return the heads that change when the append is written; ``floor`` is that of the store's epoch.
 
-    Raises ``AppendRefused`` (one of its four kinds) when a condition does not hold.
+    Raises ``AppendRefused`` (``NoRoom`` apart, which :func:`check_room` looks for) when a condition does not hold.
     """
     changed: dict[str, Head] = {}
     for group in append.groups:
@@ -99,3 +99,22 @@ def _check_guard(stream: str, head: Head) -> None:
         raise StreamMissing(f"The stream {stream} does not exist.")
     if head.closed:
         raise StreamClosed(f"The stream {stream} has ended at version {head.version}.")
+
+
+def check_room(append: Append, others: Callable[[str, str], int | None]) -> None:
+    """Raise ``NoRoom`` when an append wants a place in a lane that others have filled.
+
+    ``others(lease, run)`` counts the places that other runs have, and is None when the run has one already: that one
+    stays its own, also when fewer are allowed by now.
+    """
+    wanted: dict[str, int] = {}
+    for group in append.groups:
+        for slot in group.slots or ():
+            assert group.run is not None, "places are a run's"
+            taken = others(slot.lease, group.run.id)
+            if taken is None:
+                continue
+            taken += wanted.get(slot.lease, 0)
+            if taken >= slot.most:
+                raise NoRoom(f"Run {group.run.id} needs a place of {slot}; {taken} are taken.")
+            wanted[slot.lease] = wanted.get(slot.lease, 0) + 1

@@ -11,6 +11,9 @@ from typing import Protocol
 
 import msgspec
 
+NEVER = 2**62
+"""When a lease ends that its holder has to give back: the place of a run that executes under a limit."""
+
 
 class Grant(msgspec.Struct, frozen=True):
     """A lease that was given."""

@@ -26,6 +26,7 @@ import msgspec
 
 from reprise.kernel.errors import RepriseError
 from reprise.kernel.events import Event, Record
+from reprise.kernel.limit import Slot
 from reprise.kernel.tags import Tag
 from reprise.stores.blobs import Blob
 
@@ -55,6 +56,12 @@ class RunChange(msgspec.Struct, gc=False, omit_defaults=True):
     generation: int | msgspec.UnsetType = msgspec.UNSET
     warning: str | msgspec.UnsetType = msgspec.UNSET
     """What somebody should know about a run that goes on, '' = nothing."""
+    slots: tuple[Slot, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Places that the run needs to execute steps; those that a take-over must have, see ``Group.slots``."""
+    in_line: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether it waits for those places. A run that is owned or has ended never does, whatever this says."""
+    refused: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Builds whose code could not replay it."""
     at: int = 0
     """Time of the change; becomes ``created_at`` when the row is new, ``updated_at`` always."""
 
@@ -80,6 +87,12 @@ class Group(msgspec.Struct, gc=False):
     run: RunChange | None = None
     blobs: Sequence[Blob] = ()
     """Large payloads that the events refer to, written in the same transaction; see ``stores.blobs``."""
+    slots: tuple[Slot, ...] | None = None
+    """Places that the run of ``run`` takes with this commit, all or none; () = it gives back those that it has.
+
+    Refused with ``NoRoom`` when others have all places of a lane. A place that it has already is no other's. Places
+    with a period end by themselves; the rest are given back by a change of ``run`` after which nobody owns it.
+    """
 
 
 class Append(msgspec.Struct, gc=False):
@@ -199,7 +212,7 @@ def answer(appends: Iterable[Append]) -> None:
 async def append(log: Log, id: int, *groups: Group) -> Append:
     """Append groups as one commit and wait until it is durable.
 
-    Raises ``StaleVersion``, ``StaleToken``, ``StreamMissing``, ``StreamClosed`` (nothing was written), or another
-    ``StoreError``; after ``OutcomeUnknown`` ask ``lookup``.
+    Raises ``StaleVersion``, ``StaleToken``, ``StreamMissing``, ``StreamClosed``, ``NoRoom`` (nothing was written), or
+    another ``StoreError``; after ``OutcomeUnknown`` ask ``lookup``.
     """
     return await enlist(log, [Append(id, groups)])

@@ -6,14 +6,18 @@ write it has is ``mark``, a hint without an event.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.limit import Slot
 from reprise.kernel.query import EVERY, TAG, Compare, Is, Query, Starts, all_of, any_of
 from reprise.kernel.tags import Tag, comparable
+
+ABREAST = 25
+"""Runs of one line that are looked at together."""
 
 
 class RunRow(msgspec.Struct, frozen=True):
@@ -37,6 +41,36 @@ class RunRow(msgspec.Struct, frozen=True):
     generation: int = 0
     """How often the run has gone on as a new one."""
     warning: str = ""
+    slots: tuple[Slot, ...] = ()
+    """Places that it needs to execute steps; empty = no limit."""
+    in_line: bool = False
+    """It waits for those places."""
+    refused: tuple[str, ...] = ()
+    """Builds whose code could not replay it."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """Runs that wait for the same places."""
+
+    slots: tuple[Slot, ...]
+    taken: tuple[int, ...]
+    """How many places of each lane others have, in the order of ``slots``."""
+    free_in: tuple[int, ...]
+    """Microseconds until the next place of each lane ends by itself; 0 where none does."""
+    oldest: int = 0
+    """When the first of them was created."""
+
+
+def turn(row: RunRow) -> tuple[int, str]:
+    """Return by what the runs that a worker may act on are ordered: how long they wait; those of the dead come first."""
+    since = row.created_at if row.in_line and row.due_at is None else row.due_at or 0
+    return since, row.id
+
+
+def line_of(slots: tuple[Slot, ...], oldest: int, fill: Callable[[str], tuple[int, int]]) -> Line:
+    """Return the line for ``slots``; ``fill`` says of a lease how many hold it and when the first of them ends."""
+    fills = [fill(slot.lease) for slot in slots]
+    return Line(slots, tuple(taken for taken, _ in fills), tuple(free_in for _, free_in in fills), oldest)
 
 
 class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,19 +179,35 @@ class Runs(Protocol):
         owner: str,
         dead: Sequence[str] = (),
         workflows: Sequence[str] | None = None,
+        build: str | None = None,
+        shunned: Sequence[str] = (),
+        lines: Sequence[Line] = (),
         limit: int = 100,
     ) -> list[RunRow]:
-        """Return runs that a worker may act on, oldest due first.
+        """Return runs that a worker may act on, oldest first.
 
         They have not ended, and are
 
         - due (``due_at`` <= now) and owned by nobody, or by ``owner`` itself (mail for a run it holds), or
-        - owned by one of ``dead``.
+        - owned by one of ``dead``, or
+        - in one of ``lines``: of each the oldest, at most ``ABREAST``, so that no line hides another.
 
         ``workflows`` leaves out the others, so that runs which nobody here knows do not hide those that are known.
+        So does ``build`` with the runs that this build could not replay, and ``shunned`` with those that one of these
+        builds had last; but never with what ``owner`` itself holds.
         """
+        ...
+
+    async def lines(self) -> list[Line]:
+        """Return the lines in which runs wait for places, whoever they are; what it costs grows with their number."""
         ...
 
     async def mark(self, run: str, due_at: int | None) -> None:
         """Set when somebody should look at a run; unknown ids are ignored."""
         ...
+
+
+async def find_row(runs: Runs, run: str) -> RunRow | None:
+    """Return the row of a run, None if there is none."""
+    rows = await runs.find(RunFilter(id=run), limit=1)
+    return rows[0] if rows else None

@@ -14,6 +14,7 @@ _SUITES = (
     "Keeper",
     "KeeperSuite",
     "LeaseSuite",
+    "LimitsSuite",
     "LogSuite",
     "QueueSuite",
     "RunsSuite",

@@ -11,7 +11,7 @@ import msgspec
 from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.kernel.errors import ConfigurationError
 from reprise.stores.conditions import floor_of
-from reprise.stores.lease import Grant
+from reprise.stores.lease import NEVER, Grant
 
 
 class _Wish(msgspec.Struct, eq=False):
@@ -112,6 +112,36 @@ class MemoryLease:
         for name, state in list(self._names.items()):
             state.grants.clear()
             self._serve(name)
+
+    # What appends do with the places of limited runs: at once, never waiting.
+
+    def others(self, name: str, holder: str) -> int | None:
+        """Return how many others hold a name, None when ``holder`` does."""
+        self._serve(name)
+        state = self._names.get(name)
+        if state is None:
+            return 0
+        return None if holder in state.grants else len(state.grants)
+
+    def seat(self, name: str, holder: str, token: int, period: int) -> None:
+        """Let somebody hold a name for ``period`` microseconds, 0 = until it is made to leave."""
+        until = self._clock.now() + period if period else NEVER
+        self._names.setdefault(name, _Name()).grants[holder] = Grant(name, holder, token, until)
+
+    def unseat(self, name: str, holder: str) -> None:
+        """Let somebody hold a name no more."""
+        state = self._names.get(name)
+        if state is not None and state.grants.pop(holder, None) is not None:
+            self._serve(name)
+
+    def fill(self, name: str) -> tuple[int, int]:
+        """Return how many hold a name, and after how many microseconds the first of them ends, 0 = none by itself."""
+        self._serve(name)
+        state = self._names.get(name)
+        if state is None or not state.grants:
+            return 0, 0
+        ends = min(grant.expires_at for grant in state.grants.values())
+        return len(state.grants), 0 if ends == NEVER else ends - self._clock.now()
 
     def waiting(self, name: str) -> int:
         """Return how many wait for a name."""

@@ -9,9 +9,10 @@ from operator import attrgetter
 
 from reprise.kernel.errors import AppendRefused, StoreClosed
 from reprise.kernel.events import Record, run_stream
-from reprise.stores.conditions import NO_STREAM, admit, floor_of
+from reprise.stores.conditions import NO_STREAM, admit, check_room, floor_of
 from reprise.stores.log import Append, Head, answer
 from reprise.stores.memory.blobs import MemoryBlobs
+from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.memory.runs import MemoryRuns
 
 _position = attrgetter("position")
@@ -20,9 +21,9 @@ _position = attrgetter("position")
 class MemoryLog:
     """Records in one list of all and one list per stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: MemoryLease) -> None:
         self.heads: dict[str, Head] = {}
-        self.runs = MemoryRuns(self.heads)
+        self.runs = MemoryRuns(self.heads, lease)
         self.blobs = MemoryBlobs()
         self.closed = False
         self.epoch = 0
@@ -52,6 +53,7 @@ class MemoryLog:
             return
         try:
             changed = admit(append, self.heads, floor_of(self.epoch))
+            check_room(append, self.runs.lease.others)
         except AppendRefused as error:
             append.error = error
             self.counters["refused"] += 1
@@ -76,6 +78,10 @@ class MemoryLog:
                     self.blobs.keep(stream, version, group.blobs)
             if group.run is not None:
                 self.runs.apply(group.run)
+                if group.slots is not None:
+                    self.runs.seat(group.run.id, group.slots, group.token)
+                if group.closes:
+                    self.runs.end(group.run.id)
         heads = self.heads
         append.versions = tuple([heads.get(g.stream, NO_STREAM).version for g in append.groups])
         if position != before:

@@ -9,16 +9,29 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from reprise.kernel.events import run_stream
+from reprise.kernel.limit import Slot
 from reprise.kernel.query import EVERY, Is, Query, matcher, reader
 from reprise.stores.conditions import NO_STREAM
 from reprise.stores.log import Head, RunChange
-from reprise.stores.runs import RunFilter, RunRow, as_query, check_group, group_name
+from reprise.stores.memory.lease import MemoryLease
+from reprise.stores.runs import (
+    ABREAST,
+    Line,
+    RunFilter,
+    RunRow,
+    as_query,
+    check_group,
+    group_name,
+    line_of,
+    turn,
+)
 
 
 class MemoryRuns:
     """Rows by id, and the heads of the log for the token and the end of each run."""
 
-    def __init__(self, heads: Mapping[str, Head]) -> None:
+    def __init__(self, heads: Mapping[str, Head], lease: MemoryLease) -> None:
+        self.lease = lease
         self._heads = heads
         self._rows: dict[str, RunRow] = {}
 
@@ -30,10 +43,34 @@ class MemoryRuns:
                 return  # mail to a run that was dropped meanwhile
             row = RunRow(change.id, "", "pending", created_at=change.at, updated_at=change.at)
         fields = {name: value for name in _CHANGEABLE if (value := getattr(change, name)) is not UNSET}
-        self._rows[change.id] = replace(row, updated_at=change.at, **fields)
+        after = self._rows[change.id] = replace(row, updated_at=change.at, **fields)
+        if not after.slots:
+            return
+        if change.owner is None:
+            self.seat(change.id, (), 0)
+        elif after.in_line and after.owner is not None:
+            self._rows[change.id] = replace(after, in_line=False)
+
+    def seat(self, run: str, slots: Sequence[Slot], token: int) -> None:
+        """Let a run have places; with none it gives back those that do not end by themselves."""
+        for slot in slots:
+            if self.lease.others(slot.lease, run) is not None:
+                self.lease.seat(slot.lease, run, token, slot.period)
+        row = self._rows.get(run)
+        for slot in row.slots if row is not None and not slots else ():
+            if not slot.period:
+                self.lease.unseat(slot.lease, run)
+
+    def end(self, run: str) -> None:
+        """Note that a run has ended: nobody will take it any more."""
+        row = self._rows.get(run)
+        if row is not None and (row.slots or row.refused):
+            self.seat(run, (), 0)
+            self._rows[run] = replace(row, slots=(), in_line=False, refused=())
 
     def forget(self, run: str) -> None:
         """Remove a run's row, if there is one."""
+        self.seat(run, (), 0)
         self._rows.pop(run, None)
 
     async def find(
@@ -71,21 +108,44 @@ class MemoryRuns:
         owner: str,
         dead: Sequence[str] = (),
         workflows: Sequence[str] | None = None,
+        build: str | None = None,
+        shunned: Sequence[str] = (),
+        lines: Sequence[Line] = (),
         limit: int = 100,
     ) -> list[RunRow]:
-        """Return runs that a worker may act on, oldest due first; see the port."""
+        """Return runs that a worker may act on, oldest first; see the port."""
         orphans = frozenset(dead)
+        wanted = {line.slots: 0 for line in lines}
 
-        def is_due(row: RunRow) -> bool:
-            if self._heads.get(run_stream(row.id), NO_STREAM).closed:
-                return False
+        def is_known(row: RunRow) -> bool:
             if workflows is not None and row.workflow not in workflows:
                 return False
+            return row.owner == owner or (build not in row.refused and row.build not in shunned)
+
+        def is_due(row: RunRow) -> bool:
             mine = row.owner is None or row.owner == owner
             return row.owner in orphans or (mine and row.due_at is not None and row.due_at <= now)
 
-        rows = sorted(filter(is_due, self._rows.values()), key=lambda row: (row.due_at or 0, row.id))
-        return [self._with_token(row) for row in rows[:limit]]
+        def is_abreast(row: RunRow) -> bool:
+            wanted[row.slots] += 1
+            return wanted[row.slots] <= ABREAST
+
+        alive = [
+            row
+            for row in self._rows.values()
+            if not self._heads.get(run_stream(row.id), NO_STREAM).closed and is_known(row)
+        ]
+        waiting = sorted((row for row in alive if row.in_line and row.slots in wanted), key=_age)
+        found = {row.id: row for row in [*filter(is_due, alive), *filter(is_abreast, waiting)]}
+        return [self._with_token(row) for row in sorted(found.values(), key=turn)[:limit]]
+
+    async def lines(self) -> list[Line]:
+        """Return the lines in which runs wait for places."""
+        oldest: dict[tuple[Slot, ...], int] = {}
+        for row in self._rows.values():
+            if row.in_line:
+                oldest[row.slots] = min(row.created_at, oldest.get(row.slots, row.created_at))
+        return [line_of(slots, oldest[slots], self.lease.fill) for slots in oldest]
 
     async def mark(self, run: str, due_at: int | None) -> None:
         """Set when somebody should look at a run; unknown ids are ignored."""

@@ -24,8 +24,8 @@ class MemoryStore:
 
     def __init__(self, clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
-        self.log = MemoryLog()
         self.lease = MemoryLease(clock)
+        self.log = MemoryLog(self.lease)
         self.queue = MemoryQueue(clock)
         self.signal = MemorySignal()
 

@@ -12,13 +12,15 @@ from typing import Any
 
 from reprise.kernel.errors import AppendRefused, CodecError, StoreCorrupt, StoreError
 from reprise.stores.blobs import Blob
-from reprise.stores.conditions import NO_STREAM, admit, floor_of, streams_of
+from reprise.stores.conditions import NO_STREAM, admit, check_room, floor_of, streams_of
 from reprise.stores.log import ANY, Append, Group, Head
 from reprise.stores.sqlite.blob_rows import BlobRows
 from reprise.stores.sqlite.database import Connection
+from reprise.stores.sqlite.meta import Counters
 from reprise.stores.sqlite.rows import broken_row, check_row, checksum, is_sealed, missing_records, sealed
 from reprise.stores.sqlite.run_rows import RunRows
 from reprise.stores.sqlite.statements import Statements
+from reprise.stores.sqlite.terms import Places
 
 SQL = Statements("log.sql")
 
@@ -46,7 +48,7 @@ class _Stream:
 class Ledger:
     """The writer's view of the log; one transaction at a time."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, counters: Counters) -> None:
         self._connection = connection
         self._heads: dict[str, Head] = {}
         self._streams: dict[str, _Stream] = {}
@@ -57,7 +59,7 @@ class Ledger:
         self.epoch = 0
         self._flat: list[Any] = []
         self._changed: dict[str, None] = {}
-        self.runs = RunRows(connection)
+        self.runs = RunRows(connection, Places(connection, counters))
         self.blobs = BlobRows(connection)
         self.rows = 0
         """Records staged since ``begin``."""
@@ -113,6 +115,7 @@ class Ledger:
             if self._broken:
                 self._check_broken(append)
             changed = admit(append, self._heads, self._floor)
+            check_room(append, self.runs.places.others)
             self._collect(append)
         except (AppendRefused, StoreCorrupt) as error:
             append.error = error
@@ -125,6 +128,8 @@ class Ledger:
         for group in groups:
             if group.run is not None:
                 self.runs.apply(group.run)
+                if group.slots is not None:
+                    self.runs.seat(group.run.id, group.slots, group.token)
             if group.closes and group.stream.startswith("run/"):
                 self.runs.end(group.stream[4:])
 

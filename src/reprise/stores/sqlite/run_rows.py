@@ -8,12 +8,22 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from reprise.kernel.limit import Slot
 from reprise.kernel.tags import Tag, comparable
 from reprise.stores.log import RunChange
 from reprise.stores.runs import RunRow
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.rows import check_row, joined_words, sealed
 from reprise.stores.sqlite.statements import Statements
+from reprise.stores.sqlite.terms import (
+    NO_TERMS,
+    Places,
+    Terms,
+    changed_terms,
+    delete_terms,
+    read_terms,
+    write_terms,
+)
 
 SQL = Statements("runs.sql")
 
@@ -32,10 +42,11 @@ def tags_of(text: str) -> dict[str, Tag]:
 
 
 def to_run_row(row: tuple[Any, ...]) -> RunRow:
-    """Return the columns of ``runs`` and the stream's token as a value; raises ``StoreCorrupt``."""
-    *columns, token = row
-    check_row("runs", columns[ID], tuple(columns))
+    """Return the columns of ``runs``, those of its ``terms`` and the stream's token; raises ``StoreCorrupt``."""
+    columns, token = row[:_WIDTH], row[-1]
+    check_row("runs", columns[ID], columns)
     id, workflow, status, created, updated, parent, owner, due, build, tags, error, _, *life, _ = columns
+    terms = read_terms(row[_WIDTH:-1]) or NO_TERMS
     return RunRow(
         id,
         workflow,
@@ -50,16 +61,20 @@ def to_run_row(row: tuple[Any, ...]) -> RunRow:
         error,
         token or 0,
         *life,
+        slots=terms.slots,
+        in_line=terms.in_line,
+        refused=terms.refused,
     )
 
 
 class _Row:
     """A run's columns, without the checksum, and what of them is not in the file yet."""
 
-    __slots__ = ("columns", "new", "old_error", "old_tags", "whole")
+    __slots__ = ("columns", "new", "old_error", "old_tags", "terms", "whole")
 
-    def __init__(self, columns: list[Any], *, new: bool) -> None:
+    def __init__(self, columns: list[Any], terms: Terms | None, *, new: bool) -> None:
         self.columns = columns
+        self.terms = terms
         self.new = new
         self.whole = False
         """Whether columns changed that a plain update leaves alone."""
@@ -70,8 +85,9 @@ class _Row:
 class RunRows:
     """The writer's view of the run index."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, places: Places) -> None:
         self._connection = connection
+        self.places = places
         self._known: dict[str, _Row] = {}
         self._dirty: dict[str, _Row] = {}
 
@@ -87,15 +103,16 @@ class RunRows:
         wanted = [id for id in ids if id not in self._known]
         for text, first, last in SQL.many("rows", len(wanted)):
             for row in self._connection.execute(text, wanted[first:last]).fetchall():
-                check_row("runs", row[ID], row)
-                self._known[row[ID]] = _Row(list(row[:-1]), new=False)
+                columns = row[:_WIDTH]
+                check_row("runs", row[ID], columns)
+                self._known[row[ID]] = _Row(list(columns[:-1]), read_terms(row[_WIDTH:]), new=False)
 
     def apply(self, change: RunChange) -> None:
         """Fold a change into its run's row."""
         row = self._known.get(change.id)
         if row is None:
             columns = [change.id, "", "pending", change.at, 0, None, None, None, "", "{}", "", 0, 0, 0, ""]
-            row = self._known[change.id] = _Row(columns, new=True)
+            row = self._known[change.id] = _Row(columns, None, new=True)
         columns = row.columns
         columns[UPDATED_AT] = change.at
         if change.status is not UNSET:
@@ -128,6 +145,25 @@ class RunRows:
             columns[WARNING] = change.warning
             row.whole = True
         self._dirty[change.id] = row
+        if row.terms is not None or change.slots is not UNSET or change.refused is not UNSET:
+            self._apply_terms(row, change)
+
+    def _apply_terms(self, row: _Row, change: RunChange) -> None:
+        """Write what changes of a run's terms, at once: the next append may want the places that this one gives back."""
+        terms = changed_terms(row.terms, change, row.columns[OWNER], row.columns[CREATED_AT])
+        if terms is not None:
+            write_terms(self._connection, terms)
+            row.terms = terms
+        if change.owner is None and row.terms is not None:
+            self.places.give_back(row.terms.slots, change.id)
+
+    def seat(self, id: str, slots: tuple[Slot, ...], token: int) -> None:
+        """Let a run take places, or with none give back its own."""
+        row = self._known.get(id)
+        if slots:
+            self.places.take(slots, id, token)
+        elif row is not None and row.terms is not None:
+            self.places.give_back(row.terms.slots, id)
 
     def end(self, id: str) -> None:
         """Note that the run's stream is closed."""
@@ -135,6 +171,13 @@ class RunRows:
         if row is not None:
             row.columns[ENDED] = 1
             self._dirty[id] = row
+            self._forget_terms(row)
+
+    def _forget_terms(self, row: _Row) -> None:
+        if row.terms is not None:
+            self.places.give_back(row.terms.slots, row.terms.run)
+            delete_terms(self._connection, row.terms.run)
+            row.terms = None
 
     def mark(self, id: str, due_at: int | None) -> None:
         """Set when somebody should look at the run; unknown ids are ignored."""
@@ -149,6 +192,7 @@ class RunRows:
         self.load([id])
         row = self._known.pop(id, None)
         if row is not None:
+            self._forget_terms(row)
             self._delete(row)
             row.columns[ERROR] = ""
             self._index_error(row)

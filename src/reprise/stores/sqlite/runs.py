@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from reprise.kernel.query import EVERY, Query
-from reprise.stores.runs import RunFilter, RunRow, as_query, check_group
+from reprise.stores.runs import ABREAST, Line, RunFilter, RunRow, as_query, check_group, turn
 from reprise.stores.searching import Asking, Plan, Search
 from reprise.stores.sqlite.database import Connection
+from reprise.stores.sqlite.meta import KeeperClock, stored
 from reprise.stores.sqlite.readers import Readers
 from reprise.stores.sqlite.run_rows import SQL, to_run_row
 from reprise.stores.sqlite.statements import Statements
+from reprise.stores.sqlite.terms import find_lines, slots_text
 from reprise.stores.sqlite.writer import Transaction, Writer
 
 Result = TypeVar("Result")
@@ -22,9 +24,10 @@ Result = TypeVar("Result")
 class SQLiteRuns:
     """Find runs by index; written by appends, in their transactions."""
 
-    def __init__(self, writer: Writer, readers: Readers) -> None:
+    def __init__(self, writer: Writer, readers: Readers, clock: KeeperClock) -> None:
         self._writer = writer
         self._readers = readers
+        self._clock = clock
 
     async def find(
         self,
@@ -53,10 +56,18 @@ class SQLiteRuns:
         owner: str,
         dead: Sequence[str] = (),
         workflows: Sequence[str] | None = None,
+        build: str | None = None,
+        shunned: Sequence[str] = (),
+        lines: Sequence[Line] = (),
         limit: int = 100,
     ) -> list[RunRow]:
-        """Return runs that a worker may act on, oldest due first; see the port."""
-        return await self._readers.read(lambda c: _due(c, now, owner, dead, workflows, limit))
+        """Return runs that a worker may act on, oldest first; see the port."""
+        asker = _Asker(now, owner, workflows, build, shunned, limit)
+        return await self._readers.read(lambda c: _due(c, asker, dead, lines))
+
+    async def lines(self) -> list[Line]:
+        """Return the lines in which runs wait for places."""
+        return await self._readers.read(lambda c: find_lines(c, self._clock.read(stored(c, "clock"))))
 
     async def _answer(self, plan: Plan[Result]) -> Result:
         return await self._readers.read(lambda connection: _carry_out(connection, plan))
@@ -85,19 +96,48 @@ def _phrase(words: Sequence[str], prefix: bool) -> str:
 _SEARCH = Search(Statements("search.sql"), _phrase)
 
 
-def _due(
-    connection: Connection,
-    now: int,
-    owner: str,
-    dead: Sequence[str],
-    workflows: Sequence[str] | None,
-    limit: int,
-) -> list[RunRow]:
-    names = None if workflows is None else msgspec.json.encode(workflows).decode()
-    parameters: dict[str, Any] = {"now": now, "limit": limit, "owner": owner, "workflows": names}
-    found = connection.execute(f"{SQL['select']} {SQL['due']}", parameters).fetchall()
+class _Asker:
+    """Who asks what is due: conditions on rows, and their parameters."""
+
+    def __init__(
+        self,
+        now: int,
+        owner: str,
+        workflows: Sequence[str] | None,
+        build: str | None,
+        shunned: Sequence[str],
+        limit: int,
+    ) -> None:
+        self.owner = owner
+        self.limit = limit
+        self.parameters: dict[str, Any] = {"now": now, "limit": limit, "owner": owner, "abreast": ABREAST}
+        self._clauses: list[str] = []
+        if workflows is not None:
+            self._clauses.append(SQL["of_workflows"])
+            self.parameters["workflows"] = _json(workflows)
+        if build is not None or shunned:
+            self._clauses.append(SQL["of_builds"])
+            self.parameters |= {"me": owner, "build": build, "shunned": _json(shunned)}
+
+    def find(self, connection: Connection, *clauses: str, **parameters: Any) -> list[RunRow]:
+        """Return the rows that fulfil the clauses (select, conditions …, order) and the asker's own."""
+        *wanted, order = clauses
+        text = "\n".join([*(SQL[name] for name in wanted), *self._clauses, SQL[order]])
+        return [to_run_row(row) for row in connection.execute(text, self.parameters | parameters).fetchall()]
+
+
+def _due(connection: Connection, asker: _Asker, dead: Sequence[str], lines: Sequence[Line]) -> list[RunRow]:
+    found = asker.find(connection, "select", "due", "soonest")
     for worker in dict.fromkeys(dead):
-        orphans = f"{SQL['select']} {SQL['orphans']}"
-        found += connection.execute(orphans, parameters | {"owner": worker}).fetchall()
-    rows = {row[0]: to_run_row(row) for row in found}
-    return sorted(rows.values(), key=lambda row: (row.due_at or 0, row.id))[:limit]
+        found += asker.find(connection, "select", "orphans", "soonest", owner=worker)
+    in_line: list[RunRow] = []
+    for line in sorted(lines, key=lambda line: line.oldest):
+        if len(in_line) >= asker.limit:
+            break
+        in_line += asker.find(connection, "select_in_line", "abreast", slots=slots_text(line.slots))
+    found += in_line
+    return sorted({row.id: row for row in found}.values(), key=turn)[: asker.limit]
+
+
+def _json(values: Sequence[str]) -> str:
+    return msgspec.json.encode(values).decode()

@@ -77,7 +77,7 @@ class SQLiteStore:
         self._watch = Watch(self._open_reader, self.signal.tap_all)
         self.log = SQLiteLog(self._writer, self._readers)
         self.blobs = SQLiteBlobs(self._writer, self._readers)
-        self.runs = SQLiteRuns(self._writer, self._readers)
+        self.runs = SQLiteRuns(self._writer, self._readers, keeper_clock)
         self.lease = SQLiteLease(self._writer, self._readers, self.signal, keeper_clock)
         self.queue = SQLiteQueue(self._writer, self._readers, keeper_clock)
         _stores.add(self)

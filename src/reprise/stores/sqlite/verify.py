@@ -18,7 +18,7 @@ _PAGE = 1000
 _FEW = 20
 """Blobs read at once; each may be large."""
 
-_TABLES = {"streams": 1, "trims": 0, "runs": 0, "leases": 0, "tasks": 2}
+_TABLES = {"streams": 1, "trims": 0, "runs": 0, "terms": 0, "leases": 0, "tasks": 2}
 """Tables and the column by which a person knows a row."""
 
 
@@ -56,6 +56,8 @@ def _problems(connection: Connection) -> Iterator[str]:
         yield f"The index of errors names the run {run}, which has none."
     for (run,) in connection.execute(SQL["runs_without_error"]).fetchall():
         yield f"The error of the run {run} is not in the index of errors."
+    for (run,) in connection.execute(SQL["terms_without_run"]).fetchall():
+        yield f"There are terms for the run {run}, which has no row or has ended."
 
 
 def _check_records(connection: Connection) -> Iterator[str]:

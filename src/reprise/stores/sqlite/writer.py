@@ -43,8 +43,8 @@ class Transaction:
 
     def __init__(self, connection: Connection, clock: KeeperClock) -> None:
         self.connection = connection
-        self.ledger = Ledger(connection)
         self.counters = Counters(connection, clock)
+        self.ledger = Ledger(connection, self.counters)
 
 
 class Job(msgspec.Struct, gc=False):

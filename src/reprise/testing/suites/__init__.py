@@ -14,7 +14,11 @@ import pytest
 
 # ruff: noqa: E402 - asked for before the imports, else a failing test would not show the values it compared
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{suite}{model}" for suite in ("log", "lease", "queue") for model in ("", "_model")),
+    *(
+        f"{__name__}.{suite}{model}"
+        for suite in ("log", "lease", "limits", "queue")
+        for model in ("", "_model")
+    ),
     *(
         f"{__name__}.{suite}"
         for suite in ("blobs", "epoch", "log_concurrent", "runs", "search", "signal", "tail")
@@ -25,6 +29,7 @@ from reprise.testing.suites.blobs import BlobsSuite
 from reprise.testing.suites.epoch import EpochSuite
 from reprise.testing.suites.keeper import Keeper, KeeperSuite, until
 from reprise.testing.suites.lease import LeaseSuite
+from reprise.testing.suites.limits import LimitsSuite
 from reprise.testing.suites.log import LogSuite
 from reprise.testing.suites.log_concurrent import ConcurrentLogSuite
 from reprise.testing.suites.queue import QueueSuite
@@ -40,6 +45,7 @@ __all__ = [
     "Keeper",
     "KeeperSuite",
     "LeaseSuite",
+    "LimitsSuite",
     "LogSuite",
     "QueueSuite",
     "RunsSuite",

@@ -3,8 +3,9 @@
 -- name: rows
 WITH wanted (id) AS (VALUES /* rows: 1 */)
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
-    r.error, r.ended, r.since, r.generation, r.warning, r.crc
-FROM wanted w CROSS JOIN runs r ON r.id = w.id
+    r.error, r.ended, r.since, r.generation, r.warning, r.crc, m.run, m.slots, m.in_line, m.created_at, m.refused,
+    m.crc
+FROM wanted w CROSS JOIN runs r ON r.id = w.id LEFT JOIN terms m ON m.run = r.id
 
 -- name: insert
 INSERT INTO runs (id, workflow, status, created_at, updated_at, parent, owner, due_at, build, tags, error, ended, since,
@@ -43,16 +44,37 @@ INSERT INTO error_words (error_words, rowid, words) VALUES ('delete', ?, ?)
 -- name: select
 -- Followed by conditions, then an order. The token is that of the run's stream.
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
-    r.error, r.ended, r.since, r.generation, r.warning, r.crc, s.token
-FROM runs r LEFT JOIN streams s ON s.name = 'run/' || r.id
+    r.error, r.ended, r.since, r.generation, r.warning, r.crc, m.run, m.slots, m.in_line, m.created_at, m.refused,
+    m.crc, s.token
+FROM runs r LEFT JOIN streams s ON s.name = 'run/' || r.id LEFT JOIN terms m ON m.run = r.id
 WHERE 1
+
+-- name: select_in_line
+-- The same, walked by the line in which runs wait for places.
+SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
+    r.error, r.ended, r.since, r.generation, r.warning, r.crc, m.run, m.slots, m.in_line, m.created_at, m.refused,
+    m.crc, s.token
+FROM terms m CROSS JOIN runs r ON r.id = m.run LEFT JOIN streams s ON s.name = 'run/' || r.id
+WHERE m.in_line = 1 AND m.slots = :slots
 
 -- name: due
 AND r.ended = 0 AND r.due_at IS NOT NULL AND r.due_at <= :now AND (r.owner IS NULL OR r.owner = :owner)
-AND (:workflows IS NULL OR r.workflow IN (SELECT value FROM json_each(:workflows)))
-ORDER BY r.due_at, r.id LIMIT :limit
 
 -- name: orphans
 AND r.ended = 0 AND r.owner IS NOT NULL AND r.owner = :owner
-AND (:workflows IS NULL OR r.workflow IN (SELECT value FROM json_each(:workflows)))
+
+-- name: of_workflows
+AND r.workflow IN (SELECT value FROM json_each(:workflows))
+
+-- name: of_builds
+-- What the asker holds itself is its own business.
+AND (r.owner = :me OR (
+    r.build NOT IN (SELECT value FROM json_each(:shunned))
+    AND NOT EXISTS (SELECT 1 FROM json_each(m.refused) WHERE value = :build)
+))
+
+-- name: soonest
 ORDER BY r.due_at, r.id LIMIT :limit
+
+-- name: abreast
+ORDER BY m.created_at, m.run LIMIT :abreast

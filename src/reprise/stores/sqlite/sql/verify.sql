@@ -13,6 +13,9 @@ SELECT id, workflow, status, created_at, updated_at, parent, owner, due_at, buil
     generation, warning, crc
 FROM runs
 
+-- name: terms
+SELECT run, slots, in_line, created_at, refused, crc FROM terms
+
 -- name: leases
 SELECT name, holder, token, expires_at, shared, crc FROM leases
 
@@ -38,6 +41,8 @@ HAVING count(r.version) <> ifnull(max(r.version), 0) - ifnull(t.through, 0)
 -- name: tags_without_run
 SELECT DISTINCT t.run FROM run_tags t LEFT JOIN runs r ON r.id = t.run WHERE r.id IS NULL
 
+-- name: terms_without_run
+SELECT t.run FROM terms t LEFT JOIN runs r ON r.id = t.run WHERE r.id IS NULL OR r.ended
 -- name: blobs
 SELECT id, hash, data FROM blobs WHERE id > ? ORDER BY id LIMIT ?
 
