@@ -18,6 +18,7 @@ from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.ids import Ids
 from reprise.kernel.limit import EVERYWHERE, Limit, parse_limits
 from reprise.kernel.policy import seconds
+from reprise.kernel.tags import as_tags
 from reprise.runtime.builds import Accepts
 from reprise.runtime.client import Client, RunHandle
 from reprise.runtime.engine import Engine

@@ -12,6 +12,7 @@ from reprise.testing.suites import (
     EpochSuite,
     KeeperSuite,
     LeaseSuite,
+    LimitsSuite,
     LogSuite,
     QueueSuite,
     RunsSuite,
@@ -40,6 +41,9 @@ class TestLog(InPostgres, LogSuite, ConcurrentLogSuite): ...
 
 
 class TestRuns(InPostgres, RunsSuite): ...
+
+
+class TestLimits(InPostgres, LimitsSuite): ...
 
 
 class TestSearch(InPostgres, SearchSuite): ...

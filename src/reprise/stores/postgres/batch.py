@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from reprise.kernel.errors import AppendRefused
+from reprise.kernel.errors import AppendRefused, NoRoom
 from reprise.kernel.events import Event, run_stream
+from reprise.kernel.limit import Slot
 from reprise.stores.blobs import Blob
 from reprise.stores.conditions import NO_STREAM, admit, floor_of, streams_of
-from reprise.stores.log import Append, Head, RunChange
+from reprise.stores.log import Append, Group, Head, RunChange
 from reprise.stores.postgres.found_by import told
 from reprise.stores.postgres.rows import event_checksum
 
@@ -47,7 +49,13 @@ class Verdict(msgspec.Struct, gc=False):
 class Batch:
     """What is written, and what each append will be answered."""
 
-    def __init__(self, appends: Sequence[Append], heads: Mapping[str, Head]) -> None:
+    def __init__(
+        self,
+        appends: Sequence[Append],
+        heads: Mapping[str, Head],
+        crowded: Mapping[int, NoRoom] = MappingProxyType({}),
+    ) -> None:
+        """Judge; ``crowded`` are appends, by their numbers, that the server had no places for."""
         self.believed = {name: heads.get(name, NO_STREAM) for name in names_of(appends)}
         self._floor = floor_of(self.believed[EPOCH].version)
         self.changed: dict[str, Head] = {}
@@ -57,9 +65,15 @@ class Batch:
         self._markers: list[tuple[str, int, int, int]] = []
         self._runs: dict[str, dict[str, Any]] = {}
         self._blobs: list[tuple[Blob, str, int]] = []
+        self._places: list[dict[str, Any]] = []
+        self.has_takes = False
+        """Whether it takes places: then the server has the last word."""
         now = dict(self.believed)
         for append in appends:
-            self._judge(append, now)
+            if (error := crowded.get(len(self.verdicts))) is not None:
+                self.verdicts.append(Verdict(append, error))
+            else:
+                self._judge(append, now)
 
     def _judge(self, append: Append, now: dict[str, Head]) -> None:
         try:
@@ -77,21 +91,29 @@ class Batch:
                 self._blobs += [(blob, group.stream, end) for blob in group.blobs]
             reached[group.stream] = version + len(group.events)
             if group.run is not None:
-                self._change_run(group.run)
+                self._change_run(group.run, group.slots)
             if group.closes and group.stream.startswith(RUNS):
                 run = group.stream.removeprefix(RUNS)
                 self._runs.setdefault(run, {"id": run})["ended"] = True
         now.update(changed)
         self.changed.update(changed)
+        if takes := [place for group in append.groups if group.slots for place in _places(group)]:
+            self.has_takes = True
+            self._places.append({"append": len(self.verdicts), "takes": takes})
         versions = tuple([now[group.stream].version for group in append.groups])
         last = len(self._records) if len(self._records) > before else 0
         self.verdicts.append(Verdict(append, None, versions, last))
 
-    def _change_run(self, change: RunChange) -> None:
+    def _change_run(self, change: RunChange, slots: tuple[Slot, ...] | None) -> None:
         """Fold a change into what the batch says about its run."""
         known = self._runs.setdefault(change.id, {})
         known.setdefault("first_at", change.at)
         known.update(told(msgspec.to_builtins(change)), at=change.at)
+        if slots:
+            known.pop("gives_back", None)
+        elif slots is not None or change.owner is None:
+            known["gives_back"] = True
+            self._places.append({"back": change.id})
 
     def _place(self, stream: str, events: Sequence[Event], version: int, append: int) -> None:
         if not events:
@@ -141,6 +163,12 @@ class Batch:
             msgspec.json.encode(list(self._runs.values())).decode() if self._runs else "",
         )
 
+    def limited_arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of ``write_limited_batch``."""
+        nothing: tuple[list[Any], ...] = ([], [], [], [])
+        blobs = self.blobs() if self.has_blobs else nothing
+        return (*self.arguments(), msgspec.json.encode(self._places).decode(), *blobs)
+
     def markers(self) -> tuple[list[Any], ...]:
         """Return the arguments of ``find``: stream, version, append and number of the first record of each group."""
         return tuple(map(list, zip(*self._markers, strict=True)))
@@ -155,6 +183,17 @@ class Batch:
             append = verdict.append
             append.error, append.versions = verdict.error, verdict.versions
             append.position = base + verdict.last if verdict.last else 0
+
+
+def _places(group: Group) -> list[tuple[str, int, str, int, int]]:
+    assert group.run is not None, "places are a run's"
+    return [(group.run.id, group.token, slot.lease, slot.most, slot.period) for slot in group.slots or ()]
+
+
+def no_room(append: Append, lease: str) -> NoRoom:
+    """Return the error of an append for which the server had no place."""
+    slot = next(slot for group in append.groups for slot in group.slots or () if slot.lease == lease)
+    return NoRoom(f"The run of append {append.id} needs a place of {slot}; all are taken.")
 
 
 def names_of(appends: Sequence[Append]) -> set[str]:

@@ -7,18 +7,22 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from reprise.kernel.limit import Slot
 from reprise.kernel.query import EVERY, Query
 from reprise.kernel.tags import Tag
 from reprise.stores.postgres.connections import Pool
 from reprise.stores.postgres.driver import Connection, Row
 from reprise.stores.postgres.found_by import decode_tags, exact_number
 from reprise.stores.postgres.statements import numbered, statements
-from reprise.stores.runs import RunFilter, RunRow, as_query, check_group
+from reprise.stores.runs import ABREAST, Line, RunFilter, RunRow, as_query, check_group, line_of, turn
 from reprise.stores.searching import Asking, Plan, Search, Statement
 
 Result = TypeVar("Result")
 
 SQL = statements("runs.sql")
+
+_decode_slots = msgspec.json.Decoder(tuple[Slot, ...]).decode
+_decode_builds = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class PostgresRuns:
@@ -56,17 +60,49 @@ class PostgresRuns:
         owner: str,
         dead: Sequence[str] = (),
         workflows: Sequence[str] | None = None,
+        build: str | None = None,
+        shunned: Sequence[str] = (),
+        lines: Sequence[Line] = (),
         limit: int = 100,
     ) -> list[RunRow]:
-        """Return runs that a worker may act on, oldest due first; see the port."""
-        known = None if workflows is None else list(workflows)
-        values: dict[str, Any] = {"now": now, "owner": owner, "workflows": known, "limit": limit}
-        found = list(await self._fetch(f"{SQL['select']} {SQL['due']}", values))
+        """Return runs that a worker may act on, oldest first; see the port."""
+        values: dict[str, Any] = {"now": now, "owner": owner, "limit": limit}
+        clauses: list[str] = []
+        if workflows is not None:
+            clauses.append(SQL["of_workflows"])
+            values["workflows"] = list(workflows)
+        if build is not None or shunned:
+            clauses.append(SQL["of_builds"])
+            values |= {"build": build or "", "shunned": list(shunned)}
+        found = list(await self._fetch(_query("select", "due", clauses, "soonest"), values))
         if dead:
             values["dead"] = list(dead)
-            found += await self._fetch(f"{SQL['select']} {SQL['orphans']}", values)
+            found += await self._fetch(_query("select", "orphans", clauses, "longest_left"), values)
+        if lines:
+            values |= {
+                "abreast": ABREAST,
+                "lines": [msgspec.json.encode(line.slots).decode() for line in lines],
+            }
+            page = _query("select_in_line", "", clauses, "abreast")
+            found += await self._fetch(SQL["each_line"].replace("/* page */", page), values)
         rows = {row["id"]: _to_run(row) for row in found}
-        return sorted(rows.values(), key=lambda row: (row.due_at or 0, row.id))[:limit]
+        return sorted(rows.values(), key=turn)[:limit]
+
+    async def lines(self) -> list[Line]:
+        """Return the lines in which runs wait for places."""
+        waiting = [
+            (_decode_slots(row["slots"]), row["created_at"]) for row in await self._fetch(SQL["lines"], {})
+        ]
+        if not waiting:
+            return []
+        leases = list({slot.lease for slots, _ in waiting for slot in slots})
+        fills = {row["name"]: row for row in await self._fetch(SQL["fills"], {"leases": leases})}
+
+        def fill(lease: str) -> tuple[int, int]:
+            row = fills.get(lease)
+            return (0, 0) if row is None else (row["taken"], row["free_in"])
+
+        return [line_of(slots, oldest, fill) for slots, oldest in waiting]
 
     async def mark(self, run: str, due_at: int | None) -> None:
         """Set when somebody should look at a run; unknown ids are ignored."""
@@ -78,6 +114,10 @@ class PostgresRuns:
     async def _fetch(self, text: str, values: dict[str, Any]) -> Sequence[Row]:
         query, arguments = numbered(text, values)
         return await self._pool.run(lambda c: c.fetch(query, *arguments))
+
+
+def _query(select: str, condition: str, clauses: Sequence[str], order: str) -> str:
+    return "\n".join([SQL[select], *([SQL[condition]] if condition else []), *clauses, SQL[order]])
 
 
 async def _carry_out(connection: Connection, plan: Plan[Result]) -> Result:
@@ -119,4 +159,9 @@ _SEARCH = Search(_STATEMENTS, _phrase, _read_tag)
 def _to_run(row: Row) -> RunRow:
     fields: dict[str, Any] = {name: row[name] for name in RunRow.__struct_fields__}
     fields |= {"tags": decode_tags(row["tags"]), "token": row["token"] or 0}
+    fields |= {
+        "slots": _decode_slots(row["slots"] or "[]"),
+        "refused": _decode_builds(row["refused"] or "[]"),
+    }
+    fields["in_line"] = bool(row["in_line"])
     return RunRow(**fields)

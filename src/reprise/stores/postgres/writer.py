@@ -16,10 +16,10 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from reprise.kernel.errors import OutcomeUnknown, StoreError
+from reprise.kernel.errors import NoRoom, OutcomeUnknown, StoreError
 from reprise.stores.log import Append, Head, answer
 from reprise.stores.postgres import driver
-from reprise.stores.postgres.batch import EPOCH, Batch, names_of, new_streams
+from reprise.stores.postgres.batch import EPOCH, Batch, names_of, new_streams, no_room
 from reprise.stores.postgres.blobs import SQL as BLOBS
 from reprise.stores.postgres.connections import Attempts, Target, closed
 from reprise.stores.postgres.driver import Connection
@@ -182,15 +182,15 @@ class Writer:
             if base is not None:
                 self.counters["outcomes_found"] += 1
                 return batch, base
-        batch = Batch(commit.appends, self._heads)
-        commit.sent.append(batch)
-        if batch.has_blobs:
-            base = await connection.fetchval(BLOBS["write"], *batch.arguments(), *batch.blobs())
-        else:
-            base = await connection.fetchval(SQL["write"], *batch.arguments())
-        if base is None:
-            commit.sent.remove(batch)
-        return batch, base
+        while True:
+            batch = Batch(commit.appends, self._heads, commit.crowded)
+            commit.sent.append(batch)
+            before = len(commit.crowded)
+            base = await _send(connection, batch, commit.crowded)
+            if base is None:
+                commit.sent.remove(batch)
+            if len(commit.crowded) == before:
+                return batch, base
 
     def _finish(self, batch: Batch, base: int) -> None:
         self._remember(batch.changed)
@@ -230,6 +230,8 @@ class _Commit:
         self.appends = appends
         self.attempts = attempts
         self.sent: list[Batch] = []
+        self.crowded: dict[int, NoRoom] = {}
+        """Appends, by their numbers, for which there were no places."""
         self.collisions = 0
 
 
@@ -237,6 +239,22 @@ async def _read_heads(connection: Connection, names: set[str]) -> dict[str, Head
     """Return the heads of streams; those that do not exist are not in it."""
     rows = await connection.fetch(SQL["heads"], list(names))
     return {row["name"]: Head(row["version"], row["token"], row["closed"]) for row in rows}
+
+
+async def _send(connection: Connection, batch: Batch, crowded: dict[int, NoRoom]) -> int | None:
+    """Return the position before a batch's first record, None if nothing was written.
+
+    That is so when a head was another, and when appends had no places: these are added to ``crowded``.
+    """
+    if batch.has_takes:
+        (row,) = await connection.fetch(SQL["write_limited"], *batch.limited_arguments())
+        refused: list[int] = row["refused"]
+        for number, lease in zip(refused, row["lacking"], strict=True):
+            crowded[number] = no_room(batch.verdicts[number].append, lease)
+        return row["base"]
+    if batch.has_blobs:
+        return await connection.fetchval(BLOBS["write"], *batch.arguments(), *batch.blobs())
+    return await connection.fetchval(SQL["write"], *batch.arguments())
 
 
 async def _find(connection: Connection, batch: Batch, heads: Mapping[str, Head]) -> int | None:
