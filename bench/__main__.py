@@ -1,4 +1,4 @@
-"""Run benches by name, all but `peers` without one; exit 1 when a floor was not kept."""
+"""Run benches by name, all but `peers` and `search` without one; exit 1 when a floor was not kept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 ASKED_FOR = {"peers"}
 """Benches that need more than the tests' environment: run only by name."""
+LONG = {"search"}
+"""Benches that take minutes: run only by name, and once by the tests."""
 
 
 def names() -> list[str]:
@@ -20,7 +22,7 @@ def main(arguments: list[str]) -> int:
     """Run the benches that are named; return the exit code."""
     once = "--once" in arguments
     wanted = [name for name in arguments if name != "--once"] or [
-        name for name in names() if name not in ASKED_FOR
+        name for name in names() if name not in ASKED_FOR | LONG
     ]
     if unknown := set(wanted) - set(names()):
         print(f"no bench named {', '.join(sorted(unknown))}; there are {', '.join(names())}", file=sys.stderr)

@@ -1,17 +1,10 @@
-"""A million runs that look like real ones: the rows of an index, written in bulk past the keeper's own way."""
+"""A million runs that look like real ones, for benches of the index of runs."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
 from collections.abc import Iterator
-from itertools import islice
-from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
-
-from reprise.stores.sqlite import database
-from reprise.stores.sqlite.rows import joined_words, sealed
 
 DAY = 86_400_000_000
 NOW = 1_790_000_000_000_000
@@ -105,68 +98,3 @@ def _run(dice: Random, n: int, count: int, id: str, at: int, parent: str | None)
     )
     owner, due = (f"w{n % 4}", at + DAY) if status == "waiting" else (None, None)
     return Run(id, workflow, status, at, parent, owner, due, tags, error)
-
-
-def fill_sqlite(path: Path, count: int) -> None:
-    """Write runs into a new file of the newest schema."""
-    connection = database.connect(f"file:{path}?mode=rwc")
-    database.upgrade(connection, path)
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA cache_size = -500000")
-    connection.execute("BEGIN")
-    wanted = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name LIKE 'run%'"
-    indexes = connection.execute(wanted).fetchall()
-    for name, _ in indexes:
-        connection.execute(f"DROP INDEX {name}")
-    made = runs(count)
-    number = 0
-    while batch := list(islice(made, 20_000)):
-        _insert(connection, batch, number)
-        number += len(batch)
-    for _, sql in indexes:
-        connection.execute(sql)
-    connection.execute("COMMIT")
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.close()
-
-
-def _insert(connection: Any, batch: list[Run], number: int) -> None:
-    put: Any = connection.executemany
-    rows = [
-        sealed((r.id, r.workflow, r.status, r.created_at, r.created_at + 60_000_000, r.parent, r.owner, r.due_at, "v7",
-                json.dumps(r.tags, separators=(",", ":"), sort_keys=True), r.error, int(r.status != "waiting"), 0, 0, ""))
-        for r in batch
-    ]  # fmt: skip
-    put(
-        "INSERT INTO runs (id, workflow, status, created_at, updated_at, parent, owner, due_at, build, tags, error, ended,"
-        " since, generation, warning, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        rows,
-    )
-    put(
-        "INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?)",
-        [sealed((number + at + 1, f"run/{r.id}", 0, 1, 0)) for at, r in enumerate(batch)],
-    )
-    put(
-        "INSERT INTO run_tags (run, name, value, created_at) VALUES (?, ?, ?, ?)",
-        [(r.id, name, {True: "true", False: "false"}.get(value, value) if isinstance(value, bool) else value, r.created_at)
-         for r in batch for name, value in r.tags.items()],
-    )  # fmt: skip
-    for r in batch:
-        if r.error:
-            ((error,),) = connection.execute(
-                "INSERT INTO run_errors (run, created_at) VALUES (?, ?) RETURNING number",
-                (r.id, r.created_at),
-            ).fetchall()
-            connection.execute(
-                "INSERT INTO error_words (rowid, words) VALUES (?, ?)", (error, joined_words(r.error))
-            )
-
-
-def sqlite_sizes(path: Path) -> dict[str, int]:
-    """Return the bytes of each table and index."""
-    with sqlite3.connect(path) as connection:
-        rows = connection.execute(
-            "SELECT name, sum(pgsize) FROM dbstat GROUP BY name ORDER BY 2 DESC"
-        ).fetchall()
-    connection.close()
-    return dict(rows)

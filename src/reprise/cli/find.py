@@ -98,7 +98,7 @@ def ps(
 
     age, idle: 90s, 30m, 2h, 1d12h, 4w
 
-    error: a word, "a phrase", the beginning of one (conn*)
+    error: a word, "a phrase", the beginning of one (conn*), none; warning: *, none
 
     any other name, or tag.NAME: a tag; text, number, true, false, sur*, none
 

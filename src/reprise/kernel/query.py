@@ -31,6 +31,7 @@ COLUMNS: Mapping[str, str] = MappingProxyType(
         "updated": "updated_at",
         "due": "due_at",
         "error": "error",
+        "warning": "warning",
     }
 )
 """Field of a query -> attribute of a run's row."""
@@ -241,6 +242,11 @@ class Row(Protocol):
     @property
     def error(self) -> str:
         """Short text of why it failed."""
+        ...
+
+    @property
+    def warning(self) -> str:
+        """What somebody should know of it."""
         ...
 
 

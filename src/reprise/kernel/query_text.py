@@ -51,6 +51,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "age": "time since it was started: age<2h, age>1d12h (units s m h d w)",
         "idle": "time since it last changed",
         "error": 'words of its error: error:timeout, error:"connection reset", error:conn*, none',
+        "warning": "what somebody should know of it: warning:*, none",
     }
 )
 """Built-in fields and what they take; every other name is that of a tag."""
@@ -274,7 +275,7 @@ class Term:
     def _text(self, value: Given, *, none: bool = True) -> Query:
         field = self.name.text
         # A build is '' where there is none, the others are None.
-        absent = Is(field, "" if field in ("build", "error") else None)
+        absent = Is(field, "" if field in ("build", "error", "warning") else None)
         if not value.quoted and none and value.text == "none":
             return absent
         if not value.quoted and none and value.text == "*":
@@ -450,6 +451,7 @@ _READERS: Mapping[str, Callable[[Term], Query]] = MappingProxyType(
         "age": Term.age,
         "idle": Term.age,
         "error": Term.error,
+        "warning": Term.text_or_none,
     }
 )
 

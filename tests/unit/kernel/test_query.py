@@ -23,7 +23,7 @@ RUNS = [
            {"env": "prod", "amount": 99.5, "vip": True}),
     RunRow("survey-7", "survey", "waiting", NOW - HOUR, NOW - 60, None, "w1", NOW + HOUR // 2, "",
            {"env": "dev", "amount": "100", "status": "odd", "text": 'a, (b) "c"'}),
-    RunRow("x", "survey", "running", NOW - 1, NOW, None, "w2", None, "v2", {}, ""),
+    RunRow("x", "survey", "running", NOW - 1, NOW, None, "w2", None, "v2", {}, "", warning="long"),
 ]  # fmt: skip
 
 
@@ -95,6 +95,8 @@ RUNS = [
         ("error:none", "123"),
         ("error:*", "0"),
         ("error!=timeout", "123"),
+        ("warning:*", "3"),
+        ("warning:none", "012"),
         ("not status:failed", "123"),
         ("not (status:failed or env:dev)", "13"),
         ("not not env:prod", "01"),

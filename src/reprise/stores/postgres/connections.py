@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -65,10 +66,11 @@ def pauses() -> Iterator[float]:
 
 
 class Pool:
-    """At most ``size`` connections, the last used first."""
+    """At most ``size`` connections, the last used first; ``settings`` of the server are for these alone."""
 
-    def __init__(self, target: Target, size: int) -> None:
+    def __init__(self, target: Target, size: int, settings: Mapping[str, str] = MappingProxyType({})) -> None:
         self._target = target
+        self._settings = settings
         self._room = asyncio.Semaphore(size)
         self._idle: list[Connection] = []
         self.closed = False
@@ -93,7 +95,7 @@ class Pool:
         async with self._room:
             if self.closed:
                 raise closed(self._target)
-            connection = self._idle.pop() if self._idle else await self._target.connect()
+            connection = self._idle.pop() if self._idle else await self._target.connect(**self._settings)
             try:
                 yield connection
             except BaseException:

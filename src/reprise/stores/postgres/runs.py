@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,12 +26,28 @@ SQL = statements("runs.sql")
 _decode_slots = msgspec.json.Decoder(tuple[Slot, ...]).decode
 _decode_builds = msgspec.json.Decoder(tuple[str, ...]).decode
 
+STEERED = MappingProxyType(
+    {
+        "join_collapse_limit": "1",
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "enable_sort": "off",
+        "enable_material": "off",
+        "max_parallel_workers_per_gather": "0",
+        "jit": "off",
+        "plan_cache_mode": "force_custom_plan",
+    }
+)
+"""Settings that keep the server's planner to what is written: the source first, by an index and in its order."""
+
 
 class PostgresRuns:
     """Find runs by index."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, walks: Pool) -> None:
         self._pool = pool
+        self._walks = walks
 
     async def find(
         self,
@@ -41,17 +59,17 @@ class PostgresRuns:
     ) -> list[RunRow]:
         """Return runs ordered by (created_at, id); ``before`` is the id after which the next page starts."""
         query = as_query(where)
-        rows = await self._answer(lambda: _SEARCH.page(query, limit, before, newest_first=newest_first))
+        rows = await self._answer(_SEARCH.page(query, limit, before, newest_first=newest_first))
         return [_to_run(dict(zip(RunRow.__struct_fields__, row, strict=True))) for row in rows]
 
     async def count(self, where: RunFilter | Query = EVERY, *, by: str = "status") -> dict[str, int]:
         """Count runs by a field or a tag; see the port."""
         query, group = as_query(where), check_group(by)
-        return await self._answer(lambda: _SEARCH.count(query, group))
+        return await self._answer(_SEARCH.count(query, group))
 
     async def tags(self) -> list[str]:
         """Return the names of all tags that runs have, in order."""
-        return await self._answer(_SEARCH.tags)
+        return await self._answer(_SEARCH.tags())
 
     async def due(
         self,
@@ -108,8 +126,13 @@ class PostgresRuns:
         """Set when somebody should look at a run; unknown ids are ignored."""
         await self._pool.run(lambda c: c.execute(SQL["mark"], run, due_at))
 
-    async def _answer(self, make_plan: Callable[[], Plan[Result]]) -> Result:
-        return await self._pool.run(lambda connection: _carry_out(connection, make_plan()))
+    async def _answer(self, plan: Plan[Result]) -> Result:
+        """Carry out a plan; what must go as it is written goes over connections on which the planner is steered."""
+        asking = Asking(plan)
+        while (statement := asking.wants()) is not None:
+            pool = self._walks if statement.is_walk else self._pool
+            asking.tell(await pool.run(partial(_rows, statement)))
+        return asking.result
 
     async def _fetch(self, text: str, values: dict[str, Any]) -> Sequence[Row]:
         query, arguments = numbered(text, values)
@@ -120,21 +143,7 @@ def _query(select: str, condition: str, clauses: Sequence[str], order: str) -> s
     return "\n".join([SQL[select], *([SQL[condition]] if condition else []), *clauses, SQL[order]])
 
 
-async def _carry_out(connection: Connection, plan: Plan[Result]) -> Result:
-    """Execute a plan; statements that must go as they are written share a transaction in which the planner is steered."""
-    asking = Asking(plan)
-    while (statement := asking.wants()) is not None:
-        if not statement.is_walk:
-            asking.tell(await _rows(connection, statement))
-            continue
-        async with connection.transaction():
-            await connection.execute(_STATEMENTS["steer"])
-            while (statement := asking.wants()) is not None and statement.is_walk:
-                asking.tell(await _rows(connection, statement))
-    return asking.result
-
-
-async def _rows(connection: Connection, statement: Statement) -> list[tuple[Any, ...]]:
+async def _rows(statement: Statement, connection: Connection) -> list[tuple[Any, ...]]:
     values = {
         name: exact_number(value) if isinstance(value, float) else value
         for name, value in statement.values.items()
@@ -152,8 +161,7 @@ def _read_tag(value: str | None) -> Tag | None:
     return None if value is None else msgspec.json.decode(value)
 
 
-_STATEMENTS = statements("search.sql")
-_SEARCH = Search(_STATEMENTS, _phrase, _read_tag)
+_SEARCH = Search(statements("search.sql"), _phrase, _read_tag)
 
 
 def _to_run(row: Row) -> RunRow:

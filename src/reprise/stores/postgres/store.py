@@ -13,7 +13,7 @@ from reprise.stores.postgres.connections import Pool, Target
 from reprise.stores.postgres.lease import PostgresLease
 from reprise.stores.postgres.log import PostgresLog
 from reprise.stores.postgres.queue import PostgresQueue
-from reprise.stores.postgres.runs import PostgresRuns
+from reprise.stores.postgres.runs import STEERED, PostgresRuns
 from reprise.stores.postgres.schema import schema_of, upgrade
 from reprise.stores.postgres.signal import PostgresSignal
 from reprise.stores.postgres.taps import Taps
@@ -24,6 +24,8 @@ DEFAULT_SCHEMA = "reprise"
 
 CONNECTIONS = 4
 """Connections for reads, leases and queues; one more writes the log, and one listens and taps."""
+WALKS = 2
+"""Connections for pages of the index of runs, made when the first is asked for."""
 
 
 class PostgresStore:
@@ -47,12 +49,13 @@ class PostgresStore:
             raise ConfigurationError(f"patience={patience} must be positive.", hint="Give it in seconds.")
         self._target = Target(dsn, schema, _public_url(dsn, schema), patience)
         self._pool = Pool(self._target, CONNECTIONS)
+        self._walks = Pool(self._target, WALKS, STEERED)
         listeners = Listeners()
         self._taps = Taps(self._target, listeners.tap)
         self._writer = Writer(self._target)
-        self._pool.closed = True
+        self._pool.closed = self._walks.closed = True
         self.log = PostgresLog(self._pool, self._writer)
-        self.runs = PostgresRuns(self._pool)
+        self.runs = PostgresRuns(self._pool, self._walks)
         self.blobs = PostgresBlobs(self._pool)
         self.lease = PostgresLease(self._pool, self._taps)
         self.queue = PostgresQueue(self._pool)
@@ -94,11 +97,11 @@ class PostgresStore:
         """
         if not self._pool.closed:
             return
-        self._pool.closed = False
+        self._pool.closed = self._walks.closed = False
         try:
             await self._pool.run(lambda connection: upgrade(connection, self._target.schema))
         except BaseException:
-            await self._pool.close()
+            await self._close_pools()
             raise
         await self._taps.start()
         self._writer.remember_epoch(await self.log.head(EPOCH))
@@ -110,7 +113,11 @@ class PostgresStore:
         await self.lease.settle()
         self.signal.flush()
         await self._taps.close()
+        await self._close_pools()
+
+    async def _close_pools(self) -> None:
         await self._pool.close()
+        await self._walks.close()
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters: appends, commits, records, refused, bytes, batches judged again, connections lost."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from reprise.kernel.machine import RunStatus
@@ -160,17 +161,9 @@ class Search:
 
     def _begin_where_all_begin(self, asked: Asked, candidates: Sequence[Source]) -> Plan[None]:
         """Let the page begin where each of the conditions has begun to be met."""
-        for source in candidates:
-            if not source.has_time:
-                continue
-            first: list[int] = []
-            for member in source.members:
-                writer = self._writer()
-                text = self._sql[asked.way("first")].replace("/* source */", writer.member(member))
-                first += [
-                    at for (at,) in (yield Statement(text, writer.values, is_walk=True)) if at is not None
-                ]
-            asked.begin(first)
+        timed = [source for source in candidates if source.has_time]
+        for moments in (yield from self._of_each_member(timed, asked.way("first"))):
+            asked.begin([at for at in moments if at is not None])
 
     def _fetch(
         self, asked: Asked, source: Source, *, horizon: int | None = None, first: int = 0
@@ -212,19 +205,30 @@ class Search:
 
     def _rarest(self, candidates: Sequence[Source], most: int) -> Plan[tuple[int, Source]]:
         """Return the source with the fewest entries, counted up to ``most``; of equal ones rather an ordered one."""
-        sized: list[tuple[int, bool, int]] = []
-        for place, source in enumerate(candidates):
-            size = most if source.is_vast else 0
-            for member in source.members:
-                if size < most:
-                    writer = self._writer()
-                    text = self._sql["size"].replace("/* source */", writer.member(member))
-                    values = writer.values | {"most": most - size}
-                    ((entries,),) = yield Statement(text, values, is_walk=True)
-                    size += entries
-            sized.append((size, not source.ordered, place))
+        counted = [source for source in candidates if not source.is_vast] or [*candidates]
+        entries = yield from self._of_each_member(counted, "size", most=most)
+        sized = [
+            (min(sum(of_members), most), not source.ordered, place)
+            for place, (source, of_members) in enumerate(zip(counted, entries, strict=True))
+        ]
         size, _, place = min(sized)
-        return size, candidates[place]
+        return size, counted[place]
+
+    def _of_each_member(
+        self, candidates: Sequence[Source], fragment: str, **values: Any
+    ) -> Plan[list[list[Any]]]:
+        """Ask one thing of each member of each source, in one statement."""
+        if not candidates:
+            return []
+        writer = self._writer()
+        asked = [
+            writer.fill(fragment, **values).replace("/* source */", writer.member(member))
+            for source in candidates
+            for member in source.members
+        ]
+        ((*answers,),) = yield Statement(f"SELECT {', '.join(asked)}", writer.values, is_walk=True)
+        left = iter(answers)
+        return [list(islice(left, len(source.members))) for source in candidates]
 
     # ---------------------------------------------------------------- counts
 

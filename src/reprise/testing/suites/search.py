@@ -96,6 +96,7 @@ def population() -> Iterator[RunChange]:
             "due_at": dice.choice((None, 5, 40)),
             "error": dice.choice(ERRORS),
             "tags": _tags(dice),
+            "warning": dice.choice(("", "long")),
         }
         kept = dice.sample(sorted(fields), dice.randrange(1, len(fields)))
         yield RunChange(id, at=dice.randrange(30, 60), **{name: fields[name] for name in kept})
@@ -131,7 +132,7 @@ conditions = st.one_of(
     ),
     st.builds(Compare, st.sampled_from(["created", "updated", "due"]), _ops, _moments),
     st.builds(Is, st.just("due"), st.sampled_from([None, 5, 40])),
-    st.builds(Is, st.just("error"), st.just("")),
+    st.builds(Is, st.sampled_from(["error", "warning"]), st.just("")),
     st.builds(Is, _tags_of, st.one_of(st.none(), _value)),
     st.builds(Starts, _tags_of, _text),
     st.builds(Compare, _tags_of, _ops, _value),

@@ -1,17 +1,6 @@
 -- Fragments out of which reprise.stores.searching puts statements together. `:name` stands for a value.
--- Sources give (created_at, run). How to go was decided by counting; `steer` keeps the server's planner to it.
-
--- name: steer
--- For the rest of the transaction: what is written first is walked first, by an index and in its order.
-SET LOCAL join_collapse_limit = 1;
-SET LOCAL enable_seqscan = off;
-SET LOCAL enable_hashjoin = off;
-SET LOCAL enable_mergejoin = off;
-SET LOCAL enable_sort = off;
-SET LOCAL enable_material = off;
-SET LOCAL max_parallel_workers_per_gather = 0;
-SET LOCAL jit = off;
-SET LOCAL plan_cache_mode = force_custom_plan
+-- Sources give (created_at, run). How to go was decided by counting, and the
+-- connections on which pages are asked for keep the planner to it (STEERED in runs.py).
 
 -- name: page
 -- First which runs, then what there is to say of them: what is sorted on the way is small.
@@ -39,7 +28,7 @@ ORDER BY /* order */ LIMIT :first
 SELECT /* group */, count(*) FROM (/* source */) c JOIN runs r ON r.id = c.run WHERE /* conditions */ GROUP BY 1
 
 -- name: size
-SELECT count(*) FROM (SELECT 1 FROM (/* source */) AS c LIMIT :most) AS entries
+(SELECT count(*) FROM (SELECT 1 FROM (/* source */) AS c LIMIT :most) AS entries)
 
 -- name: total
 SELECT count(*) FROM (/* source */) AS c
@@ -85,10 +74,10 @@ SELECT c.created_at FROM (SELECT created_at, id AS run FROM runs) c
 WHERE /* bounds */ ORDER BY /* order */ LIMIT 1 OFFSET :skip
 
 -- name: first_newest
-SELECT max(c.created_at) FROM (/* source */) c
+(SELECT max(c.created_at) FROM (/* source */) c)
 
 -- name: first_oldest
-SELECT min(c.created_at) FROM (/* source */) c
+(SELECT min(c.created_at) FROM (/* source */) c)
 
 
 -- ---------------------------------------------------------------- sources

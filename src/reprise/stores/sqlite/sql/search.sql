@@ -28,7 +28,7 @@ ORDER BY /* order */ LIMIT :first
 SELECT /* group */, count(*) FROM (/* source */) c CROSS JOIN runs r ON r.id = c.run WHERE /* conditions */ GROUP BY 1
 
 -- name: size
-SELECT count(*) FROM (SELECT 1 FROM (/* source */) LIMIT :most)
+(SELECT count(*) FROM (SELECT 1 FROM (/* source */) LIMIT :most))
 
 -- name: total
 SELECT count(*) FROM (/* source */)
@@ -74,10 +74,10 @@ SELECT c.created_at FROM (SELECT created_at, id AS run FROM runs INDEXED BY runs
 WHERE /* bounds */ ORDER BY /* order */ LIMIT 1 OFFSET :skip
 
 -- name: first_newest
-SELECT max(c.created_at) FROM (/* source */) c
+(SELECT max(c.created_at) FROM (/* source */) c)
 
 -- name: first_oldest
-SELECT min(c.created_at) FROM (/* source */) c
+(SELECT min(c.created_at) FROM (/* source */) c)
 
 
 -- ---------------------------------------------------------------- sources
