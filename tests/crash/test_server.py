@@ -100,6 +100,22 @@ def kill_backend(round, place, dice, counts):
     os.kill(victim.pid, signal.SIGKILL)
 
 
+def test_a_killed_worker_is_succeeded_long_before_its_lease_ends(nursery, tmp_path, place, counts, request):
+    """Its connection ends with it; the lease would last longer than the test has patience."""
+    round = Round(nursery, tmp_path, SEED, place)
+    for _ in range(2):
+        round.start_worker(lease=3600)
+    run = round.start_run("slow_fan", 40)
+    round.wait_until_began(20)
+    victim = round.executing()
+    nursery.kill(victim)
+    round.workers.remove(victim)
+    round.wait_for_end(run)
+    verdict = round.judge()
+    assert not verdict.faults, again(request, SEED)
+    assert verdict.counts["take-overs"] == 1
+
+
 def test_control_without_fencing_a_paused_owner_records_twice(nursery, tmp_path, place, counts):
     round = Round(nursery, tmp_path, SEED, place)
     for _ in range(2):

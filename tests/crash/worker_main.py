@@ -101,7 +101,7 @@ def _told(done: Callable[[Append], None] | None, said: Ledger) -> Callable[[Appe
     return told
 
 
-def _admit_anything(append: Append, heads: dict[str, Head]) -> dict[str, Head]:
+def _admit_anything(append: Append, heads: dict[str, Head], floor: int) -> dict[str, Head]:
     """Stand in for ``admit`` as it would be without fencing: whoever writes is taken for the owner."""
     groups = [
         group
@@ -109,7 +109,7 @@ def _admit_anything(append: Append, heads: dict[str, Head]) -> dict[str, Head]:
         else msgspec.structs.replace(group, token=heads.get(group.stream, Head()).token, expected=ANY)
         for group in append.groups
     ]
-    return conditions.admit(msgspec.structs.replace(append, groups=tuple(groups)), heads)
+    return conditions.admit(msgspec.structs.replace(append, groups=tuple(groups)), heads, floor)
 
 
 def main(options: dict[str, Any]) -> None:

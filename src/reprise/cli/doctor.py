@@ -25,7 +25,6 @@ from reprise.kernel.clock import MICROSECONDS, SystemClock
 from reprise.kernel.errors import ConfigurationError, RepriseError
 from reprise.kernel.machine import ExitCode, RunStatus
 from reprise.kernel.settings import masked
-from reprise.runtime.presence import Presence
 from reprise.runtime.worker import LIVE
 from reprise.stores.packing.store import Verifying
 from reprise.stores.runs import RunFilter
@@ -256,9 +255,8 @@ async def _clock(store: Store) -> AsyncIterator[Finding]:
 
 async def _workers(store: Store, where: str) -> AsyncIterator[Finding]:
     owners = await store.runs.count(RunFilter(status=LIVE), by="owner")
-    presence = Presence(store.presence)
-    files = [] if store.presence is None else [path.stem for path in store.presence.glob("*.lock")]
-    dead = {worker for worker in (*owners, *files) if worker and presence.died(worker)}
+    seen = await store.presence.seen()
+    dead = await store.presence.died({*owners, *seen} - {""})
     for worker in set(owners) - dead - {""}:
         if not await store.lease.holder(f"worker/{worker}"):
             dead.add(worker)
@@ -267,7 +265,7 @@ async def _workers(store: Store, where: str) -> AsyncIterator[Finding]:
         repair = f"reprise worker FILE.py{where}   (or: reprise resume ID{where})"
         yield Finding("workers", "warn", f"{held} unfinished runs belong to {len(dead)} dead workers", repair)
     else:
-        alive = len({*owners, *files} - dead - {""})
+        alive = len({*owners, *seen} - dead - {""})
         left = f"; {len(dead)} lock files left by dead ones, harmless" if dead else ""
         yield Finding("workers", "ok", f"{alive} alive{left}")
 

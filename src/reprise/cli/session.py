@@ -17,7 +17,6 @@ from reprise.kernel.errors import StoreUnreachable
 from reprise.kernel.settings import StoreSettings, masked
 from reprise.runtime.client import Client
 from reprise.runtime.payloads import Payloads
-from reprise.runtime.presence import Presence
 from reprise.stores import open_store
 from reprise.stores.store import Store
 
@@ -114,8 +113,8 @@ async def door(config: Config, *, create: bool = False) -> AsyncGenerator[Door]:
 
 
 async def is_alive(store: Store, worker: str | None) -> bool:
-    """Tell whether a worker is still there: it holds its file on this machine, and its lease."""
-    if not worker or Presence(store.presence).died(worker):
+    """Tell whether a worker is still there: it is seen, as far as the keeper can see, and holds its lease."""
+    if not worker or await store.presence.died([worker]):
         return False
     return bool(await store.lease.holder(f"worker/{worker}"))
 

@@ -20,7 +20,6 @@ from reprise.runtime.builds import Accepts, Builds
 from reprise.runtime.client import is_of
 from reprise.runtime.engine import Engine
 from reprise.runtime.parking import park
-from reprise.runtime.presence import Presence
 from reprise.runtime.takeover import point_out
 from reprise.stores.lease import Grant
 from reprise.stores.runs import Line, RunFilter, RunRow, find_row
@@ -70,7 +69,7 @@ class Worker:
         self._only = only
         self._builds = Builds(engine.build, accepts)
         self._ids = Ids(clock.now)
-        self._presence = Presence(store.presence)
+        self._presence = store.presence
         self._grant: Grant | None = None
         self._tapped = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -97,7 +96,7 @@ class Worker:
         self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._look())]
 
     async def _become(self, name: str) -> None:
-        self._presence.enter(name)
+        await self._presence.enter(name)
         self._grant = await self._store.lease.take(f"worker/{name}", name, self._ttl)
         self._engine.worker = name
 
@@ -117,7 +116,8 @@ class Worker:
         if self._grant is not None:
             with suppress(StoreError):
                 await self._store.lease.drop([self._grant])
-        self._presence.leave(self._engine.worker)
+        with suppress(StoreError):
+            await self._presence.leave(self._engine.worker)
         self._store.signal.wake(["runs"])
         self.drained.set()
 
@@ -135,7 +135,7 @@ class Worker:
     async def _lost(self) -> None:
         """Others may own our runs by now: leave them, and begin again under a new name."""
         self._engine.drop_all()
-        self._presence.leave(self._engine.worker)
+        await self._presence.leave(self._engine.worker)
         await self._become(self._ids.new())
         self._tapped.set()
 
@@ -202,11 +202,11 @@ class Worker:
         return taken
 
     async def _forget(self, dead: list[str]) -> None:
-        """Remove the lock files of the dead that own nothing more; those of the others still say that they died."""
+        """Forget the dead that own nothing more; what is left of the others still says that they died."""
         left = await self._store.runs.count(RunFilter(status=LIVE), by="owner")
         for worker in dead:
             if worker not in left:
-                self._presence.forget(worker)
+                await self._presence.forget(worker)
 
     async def _due(self, dead: list[str], limit: int) -> list[RunRow]:
         """Return the runs to act on; at the first look also those that were stranded before this worker came."""
@@ -326,13 +326,9 @@ class Worker:
         if not self._claims:
             return []
         owners = await self._store.runs.count(RunFilter(status=LIVE), by="owner")
-        dead: list[str] = []
-        for owner in owners:
-            if owner in ("", self.id):
-                continue
-            if self._presence.died(owner) or not await self._store.lease.holder(f"worker/{owner}"):
-                dead.append(owner)
-        return dead
+        others = [owner for owner in owners if owner not in ("", self.id)]
+        died, lease = await self._presence.died(others), self._store.lease
+        return [owner for owner in others if owner in died or not await lease.holder(f"worker/{owner}")]
 
     async def _park_idle(self) -> None:
         before = self._clock.monotonic() - self._idle

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from reprise.stores.blobs import Blobs
 from reprise.stores.lease import Lease
 from reprise.stores.log import Log
+from reprise.stores.presence import Presence
 from reprise.stores.queue import Queue
 from reprise.stores.runs import Runs
 from reprise.stores.signal import Signal
@@ -61,8 +61,8 @@ class Store(Protocol):
         ...
 
     @property
-    def presence(self) -> Path | None:
-        """Folder in which workers of one machine hold their lock files; None where there are no other processes."""
+    def presence(self) -> Presence:
+        """Return who is there of the workers."""
         ...
 
     async def schema(self) -> Schema:

@@ -145,7 +145,7 @@ async def test_a_link_names_the_same_store(store: SQLiteStore, path: Path) -> No
     link.symlink_to(path)
     linked = SQLiteStore(link, synchronous="OFF")
     await linked.start()
-    assert (linked.url, linked.presence) == (store.url, store.presence)
+    assert (linked.url, linked.presence._folder) == (store.url, store.presence._folder)
     await linked.stop()
 
 

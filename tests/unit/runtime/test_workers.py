@@ -163,13 +163,17 @@ async def test_runs_of_a_worker_whose_lease_ended_are_taken_over():
     assert ran == ["one-1"]
 
 
+def presence_of(app):
+    return worker_of(app)._presence
+
+
 async def test_runs_of_a_process_that_died_here_are_taken_over_at_once(tmp_path):
     url = f"sqlite:///{tmp_path / 'runs.db'}?synchronous=OFF"
     async with opened(url) as first, opened(url, workflows=[waits]) as second:
         await first.start(waits, id="one")
         await idle_in(first, "one")
         kill(first)
-        held = worker_of(first)._presence._held
+        held = presence_of(first)._held
         os.close(held.pop(first.engine.worker))  # as the kernel does for a process that is gone
         await idle_in(second, "one")
         await second.client.signal("one", "go", "x")
@@ -184,12 +188,12 @@ async def test_who_cannot_take_the_run_of_a_dead_worker_leaves_the_sign_of_its_d
         await idle_in(first, "one")
         dead = first.engine.worker
         kill(first)
-        os.close(worker_of(first)._presence._held.pop(dead))
+        os.close(presence_of(first)._held.pop(dead))
         await worker_of(stranger).look()
-        assert worker_of(stranger)._presence.died(dead)
+        assert await presence_of(stranger).died([dead]) == {dead}
         stranger.registry.add(waits)
         await idle_in(stranger, "one")
-        await until(lambda: not worker_of(stranger)._presence.died(dead))
+        await until(lambda: not presence_of(stranger)._is_free(dead))
 
 
 async def test_a_worker_that_lost_its_lease_begins_again_under_a_new_name(monkeypatch):

@@ -6,6 +6,7 @@ from reprise.kernel.clock import Clock, SystemClock
 from reprise.stores.memory.blobs import MemoryBlobs
 from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.memory.log import MemoryLog
+from reprise.stores.memory.presence import MemoryPresence
 from reprise.stores.memory.queue import MemoryQueue
 from reprise.stores.memory.runs import MemoryRuns
 from reprise.stores.memory.signal import MemorySignal
@@ -28,6 +29,7 @@ class MemoryStore:
         self.log = MemoryLog(self.lease)
         self.queue = MemoryQueue(clock)
         self.signal = MemorySignal()
+        self.presence = MemoryPresence()
 
     @property
     def url(self) -> str:
@@ -43,11 +45,6 @@ class MemoryStore:
     def blobs(self) -> MemoryBlobs:
         """The blobs that the log's appends write."""
         return self.log.blobs
-
-    @property
-    def presence(self) -> None:
-        """None: there are no other processes."""
-        return None
 
     async def schema(self) -> Schema:
         """Return that there are no tables."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from reprise.kernel.errors import ConfigurationError, KeyMissing, StoreCorrupt
@@ -13,6 +12,7 @@ from reprise.stores.packing.bases import MEMORY, Bases
 from reprise.stores.packing.log import PackedLog
 from reprise.stores.packing.reading import BlobGone, Unpacker
 from reprise.stores.packing.writing import Keys
+from reprise.stores.presence import Presence
 from reprise.stores.queue import Queue
 from reprise.stores.runs import Runs
 from reprise.stores.signal import Signal
@@ -72,8 +72,8 @@ class PackedStore:
         return self.keeper.signal
 
     @property
-    def presence(self) -> Path | None:
-        """Folder in which workers of one machine hold their lock files."""
+    def presence(self) -> Presence:
+        """Who is there of the workers."""
         return self.keeper.presence
 
     @property

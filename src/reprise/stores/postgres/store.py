@@ -12,6 +12,7 @@ from reprise.stores.postgres.blobs import PostgresBlobs
 from reprise.stores.postgres.connections import Pool, Target
 from reprise.stores.postgres.lease import PostgresLease
 from reprise.stores.postgres.log import PostgresLog
+from reprise.stores.postgres.presence import PostgresPresence
 from reprise.stores.postgres.queue import PostgresQueue
 from reprise.stores.postgres.runs import STEERED, PostgresRuns
 from reprise.stores.postgres.schema import schema_of, upgrade
@@ -60,16 +61,12 @@ class PostgresStore:
         self.lease = PostgresLease(self._pool, self._taps)
         self.queue = PostgresQueue(self._pool)
         self.signal = PostgresSignal(self._taps, listeners)
+        self.presence = PostgresPresence(self._pool, self._taps)
 
     @property
     def url(self) -> str:
         """The URL, without a password."""
         return self._target.url
-
-    @property
-    def presence(self) -> None:
-        """None: other processes may be on other machines."""
-        return None
 
     async def schema(self) -> Schema:
         """Return of what version the tables are, without changing anything; also before ``start``."""

@@ -44,6 +44,11 @@ class Taps:
         self._listening = asyncio.Event()
         self._stirred = asyncio.Event()
         self._connection: Connection | None = None
+        self._turn = asyncio.Lock()
+        """A connection does one thing at a time."""
+        self._present: dict[str, None] = {}
+        self.connected_at: float | None = None
+        """Since when (by the loop's time) the line has been up; None while it is not."""
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -74,6 +79,29 @@ class Taps:
             self._names.update(dict.fromkeys(names))
             self._stirred.set()
 
+    async def hold(self, worker: str) -> None:
+        """Hold the lock of a worker on this connection and on every one that follows it."""
+        if worker not in self._present:
+            self._present[worker] = None
+            await self._on_line(SQL["hold"], [worker])
+
+    async def let_go(self, worker: str) -> None:
+        """Hold it no longer."""
+        if worker in self._present:
+            del self._present[worker]
+            await self._on_line(SQL["let_go"], worker)
+
+    async def _on_line(self, statement: str, *arguments: Any) -> None:
+        """Say something if the line is up; on a new one everything that holds is said anyway."""
+        connection = self._connection
+        if connection is None or not self._listening.is_set():
+            return
+        async with self._turn:
+            try:
+                await connection.execute(statement, *arguments)
+            except Exception:  # noqa: BLE001  whatever it was, the next connection begins anew
+                connection.terminate()
+
     async def close(self) -> None:
         """Send what is to be sent, and stop listening."""
         task, self._task = self._task, None
@@ -98,11 +126,16 @@ class Taps:
         connection = await self._target.connect()
         try:
             await connection.add_listener(self._channel, self._heard)
+            held: list[str] = []
+            while new := [worker for worker in self._present if worker not in held]:
+                await connection.execute(SQL["hold"], new)
+                held += new
         except BaseException:
             connection.terminate()
             raise
         connection.add_termination_listener(self._lost)
         self._connection = connection
+        self.connected_at = asyncio.get_running_loop().time()
         self._listening.set()
 
     async def _keep(self) -> None:
@@ -120,6 +153,7 @@ class Taps:
             with suppress(Exception):
                 await self._serve(self._connection)
             self._connection.terminate()
+            self.connected_at = None
             self._listening.clear()
 
     async def _serve(self, connection: Connection) -> None:
@@ -133,12 +167,14 @@ class Taps:
     async def _speak(self, connection: Connection) -> None:
         names, self._names = self._names, {}
         try:
-            await connection.execute(SQL["tap"], self._channel, payloads(list(names)))
+            async with self._turn:
+                await connection.execute(SQL["tap"], self._channel, payloads(list(names)))
         except BaseException:
             self._names = {**names, **self._names}
             raise
 
     def _lost(self, _connection: Any) -> None:
+        self.connected_at = None
         self._listening.clear()
         self._stirred.set()
 

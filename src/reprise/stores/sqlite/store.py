@@ -18,6 +18,7 @@ from reprise.stores.sqlite.database import Connect, Connection
 from reprise.stores.sqlite.leases import SQLiteLease
 from reprise.stores.sqlite.log import SQLiteLog
 from reprise.stores.sqlite.meta import KeeperClock
+from reprise.stores.sqlite.presence import SQLitePresence
 from reprise.stores.sqlite.queue import SQLiteQueue
 from reprise.stores.sqlite.readers import Readers
 from reprise.stores.sqlite.runs import SQLiteRuns
@@ -80,6 +81,7 @@ class SQLiteStore:
         self.runs = SQLiteRuns(self._writer, self._readers, keeper_clock)
         self.lease = SQLiteLease(self._writer, self._readers, self.signal, keeper_clock)
         self.queue = SQLiteQueue(self._writer, self._readers, keeper_clock)
+        self.presence = SQLitePresence(_beside(self.path, ".workers"))
         _stores.add(self)
 
     @property
@@ -87,11 +89,6 @@ class SQLiteStore:
         """The URL of the file."""
         options = "" if self._synchronous == "FULL" else f"?synchronous={self._synchronous}"
         return f"sqlite:///{quote(str(self.path))}{options}"
-
-    @property
-    def presence(self) -> Path:
-        """Folder in which the workers of this machine hold their lock files."""
-        return _beside(self.path, ".workers")
 
     @property
     def epoch(self) -> int:
@@ -216,7 +213,7 @@ class SQLiteStore:
             database.check_file_system(self.path)
         database.create_file(self.path)
         wake = _beside(self.path, ".wake")
-        for folder in (wake, self.presence):
+        for folder in (wake, _beside(self.path, ".workers")):
             folder.mkdir(mode=0o700, exist_ok=True)
         turnstile = Turnstile(wake)
         try:
