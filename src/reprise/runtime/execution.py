@@ -31,15 +31,7 @@ from reprise.kernel.failures import decode_error
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
-from reprise.runtime.ending import (
-    disagreement,
-    end,
-    ends_elsewhere,
-    failed,
-    outcome_of,
-    stuck,
-    unreached,
-)
+from reprise.runtime.ending import disagreement, end, ends_elsewhere, failed, outcome_of, stuck, unreached
 from reprise.runtime.generation import LONG, NEVER, ContinueAs, begin_next, news_of, scope_of, wish_in
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
 from reprise.runtime.history import History
