@@ -545,6 +545,14 @@ class MovingScenes(KeeperSuite):
         assert done.is_complete
         assert await picture(target) == await picture(store)
 
+    async def test_a_worker_that_only_waits_for_work_counts_too(self, store, target):
+        await town(store)
+        await store.presence.enter("idle")
+        seen = "idle" in await store.presence.seen()
+        assert ("idle" in (await copy_store(store, target, clock=CLOCK)).workers) is seen
+        await store.presence.leave("idle")
+        assert (await copy_store(store, target, clock=CLOCK)).is_complete
+
     @pytest.mark.parametrize(
         ("plant", "told"),
         [

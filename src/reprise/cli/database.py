@@ -186,7 +186,7 @@ def copy(
 
     With --follow workers go on meanwhile; stop them, then press Ctrl-C (or send SIGTERM): the rest is copied, both are
     compared, and unfinished runs can go on in the new store. Exits with 1 when something differs, with 7 when
-    workers still execute runs of the old store.
+    workers still work with the old store.
 
     reprise db copy sqlite:///reprise.db postgresql://db/app --follow
     """
@@ -216,7 +216,7 @@ async def _copy(screen: Screen, source: str, target: str, follow: bool, output: 
         )
     if done.workers:
         raise RunConflict(
-            f"{len(done.workers)} workers still execute runs of {masked(source)}; the new store does not live yet.",
+            f"Workers still work with {masked(source)} ({len(done.workers)}); the new store does not live yet.",
             hint="Stop them, and copy once more.",
         )
 

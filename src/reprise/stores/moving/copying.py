@@ -44,7 +44,7 @@ class Copied(msgspec.Struct, frozen=True):
     unfinished: int
     """Runs that have not ended and can go on in the target from now on."""
     workers: tuple[str, ...]
-    """Workers that still execute runs of the source; while there are any, unfinished runs stay asleep in the target."""
+    """Workers that still work with the source; while there are any, unfinished runs stay asleep in the target."""
     differences: tuple[str, ...]
     """What is not the same, in words; empty = verified."""
     epoch: int
@@ -69,8 +69,8 @@ async def copy_store(
     What is in the target already is left out, so an interrupted copy is continued by the next, and a copy of a copied
     store brings it up to date. With ``follow`` it goes on copying what is written meanwhile until that event is set.
     Then comes the cut-over: nobody must work with the source any more; unfinished runs come to life in the target, under
-    tokens of a new epoch. If a worker still executes runs of the source, they do not, and the result says so; stop it
-    and copy once more.
+    tokens of a new epoch. If a worker still works with the source, they do not, and the result says so; stop it and
+    copy once more.
 
     Payloads are copied as they are kept; sealed ones need the same keys in the target. Leases, and tasks that are done,
     stay behind. Positions are the target's own.
@@ -203,14 +203,13 @@ class _Copy:
         )
 
     async def _workers(self) -> tuple[str, ...]:
-        owners = await self._source.runs.count(RunFilter(status=_UNFINISHED), by="owner")
-        return tuple(
-            [
-                owner
-                for owner in sorted(owners)
-                if owner and await self._source.lease.holder(f"worker/{owner}")
-            ]
-        )
+        """Return who may still execute runs of the source: who is seen there, and owners whose lease goes on."""
+        source = self._source
+        seen = set(await source.presence.seen())
+        owners = set(await source.runs.count(RunFilter(status=_UNFINISHED), by="owner")) - {""}
+        dead = await source.presence.died(seen | owners)
+        held = [owner for owner in owners - seen - dead if await source.lease.holder(f"worker/{owner}")]
+        return tuple(sorted((seen - dead).union(held)))
 
     async def _copy_all_rows(self) -> None:
         """Write rows until there is none to write: then all have been compared."""
