@@ -1,9 +1,14 @@
 """``reprise ps``, ``show``, ``events``, ``logs``: what was run can be looked at."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from tests.story.conftest import Shell
+
+from reprise.cli import why
 
 FLOW = """
 import asyncio, logging
@@ -171,3 +176,57 @@ def test_help_teaches(shell):
             f"reprise {name}" in text.stdout.partition("╭")[0].partition("Usage")[2][20:],
         ) == (0, True)
     assert shell.inside("--version").stdout == shell("version").stdout
+
+
+LIMITED = """
+from pathlib import Path
+import time
+from reprise import Limit, step, workflow
+
+@step(timeout=None)
+def held(n: int) -> int:
+    while not Path("gate").exists():
+        time.sleep(0.01)
+    return n
+
+@workflow(limits=[Limit(1, per="tenant"), Limit(rate=(2, 3600), name="hourly")])
+async def job(n: int) -> int:
+    return await held(n)
+"""
+
+
+def test_why_a_pending_run_does_not_begin_is_said(shell):
+    (shell.folder / "jobs.py").write_text(LIMITED)
+    program = (
+        "import asyncio; from jobs import job; from reprise import Reprise\n"
+        "async def main():\n"
+        "  async with Reprise('sqlite:///.reprise/reprise.db', worker=False) as app:\n"
+        "    for n, tenant in enumerate(['a', 'a', 'b', 'c']):\n"
+        "      await app.start(job, n, id=f'{tenant}-{n}', tags={'tenant': tenant})\n"
+        "asyncio.run(main())\n"
+    )
+    (shell.folder / "start.py").write_text(program)
+    (shell.folder / ".reprise").mkdir(exist_ok=True)
+    subprocess.run([sys.executable, "start.py"], cwd=shell.folder, env=shell.environment, check=True)
+    row = json.loads(shell.inside("ps", "id:a-1", "-o", "json").stdout)[0]
+    assert (row["waits"], row["in_line"]) == ("", True), "nobody is late yet"
+    worker = shell.start("worker", "jobs.py", "--build", "v1", "--accepts", "v0")
+    worker.wait_for("took b-2")
+    notes = {row["id"]: row["waits"] for row in json.loads(shell.inside("ps", "-o", "json").stdout)}
+    assert notes["a-0"] == notes["b-2"] == ""
+    assert "waits for a place of job.tenant=a: 1 of 1 are taken" in notes["a-1"]
+    assert "waits for the rate of hourly: 2 began in 1h" in notes["c-3"]
+    shown = shell.inside("show", "a-1").stdout
+    assert "not yet  waits for a place of job.tenant=a" in shown
+    assert "limits   job.tenant=a (1 at once), hourly (2 in 3600 s)" in shown
+    (shell.folder / "gate").touch()
+    worker.wait_for("completed a-0")
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+
+
+def test_that_no_worker_takes_a_run_is_said(shell, monkeypatch):
+    monkeypatch.setattr(why, "OVERDUE", 0)
+    (shell.folder / "jobs.py").write_text(LIMITED)
+    assert shell("run", "flow.py:squares", "--detach", "--id", "alone").returncode == 0
+    assert "no worker has taken it for" in shell.inside("show", "alone").stdout

@@ -33,10 +33,12 @@ Part = Table | Sequence[Text]
 
 
 def card(
-    row: RunRow, tree: Tree, children: Sequence[RunRow], *, alive: bool, steps: bool, now: int
+    row: RunRow, tree: Tree, children: Sequence[RunRow], waits: str, *, alive: bool, steps: bool, now: int
 ) -> Iterator[Part]:
-    """Yield the parts of the page: head, input, outcome, steps, children, signals."""
+    """Yield the parts of the page: head, what it waits for, input, outcome, steps, children, signals."""
     yield _head(row, tree, alive, now)
+    if waits:
+        yield [Text.assemble(("  not yet  ", "dim"), (line(waits), "yellow"))]
     if tree.started is not None:
         yield _value("input", _call(bytes(tree.started.input)))
     yield from _outcome(row, tree)
@@ -74,6 +76,8 @@ def _head(row: RunRow, tree: Tree, alive: bool, now: int) -> list[Text]:
         facts.append(("parent", line(row.parent)))
     if row.build:
         facts.append(("build", line(row.build)))
+    if row.slots:
+        facts.append(("limits", line(", ".join(map(str, row.slots)))))
     if file := row.tags.get(FILE_TAG):
         facts.append(("file", line(str(file))))
     if tags := [f"{name}={group_name(row.tags[name])}" for name in sorted(row.tags) if not is_ours(name)]:

@@ -8,7 +8,9 @@ import msgspec
 
 from reprise.cli.moments import iso
 from reprise.cli.tree import Step, Tree
+from reprise.cli.why import Lines, why_not
 from reprise.kernel import events
+from reprise.kernel.clock import SystemClock
 from reprise.kernel.events import ErrorValue, Kind, LogLine, Record, Started
 from reprise.kernel.failures import brief
 from reprise.runtime.branch import name_in
@@ -40,8 +42,8 @@ def kind_name(kind: int) -> str:
     return _NAMES.get(kind) or f"kind_{kind}"
 
 
-def run_fact(row: RunRow) -> dict[str, Any]:
-    """Return a row of the index for programs."""
+def run_fact(row: RunRow, lines: Lines) -> dict[str, Any]:
+    """Return a row of the index for programs; ``lines`` as of :func:`reprise.cli.why.lines_of`."""
     return {
         "id": row.id,
         "workflow": row.workflow,
@@ -56,6 +58,10 @@ def run_fact(row: RunRow) -> dict[str, Any]:
         "error": row.error,
         "warning": row.warning,
         "generation": row.generation,
+        "limits": [str(slot) for slot in row.slots],
+        "in_line": row.in_line,
+        "refused": row.refused,
+        "waits": why_not(row, lines, SystemClock().now()),
     }
 
 
@@ -74,10 +80,10 @@ def step_fact(step: Step) -> dict[str, Any]:
     }
 
 
-def show_fact(row: RunRow, tree: Tree) -> dict[str, Any]:
+def show_fact(row: RunRow, tree: Tree, lines: Lines) -> dict[str, Any]:
     """Return all that is known of a run, for programs."""
     finished, started = tree.finished, tree.started
-    return run_fact(row) | {
+    return run_fact(row, lines) | {
         "input": started.input if started is not None else None,
         "result": finished.value if finished is not None and finished.status == "completed" else None,
         "failure": finished.error if finished is not None else None,

@@ -16,6 +16,7 @@ from reprise.cli.moments import ago, duration
 from reprise.cli.output import Format, Screen, line, table
 from reprise.cli.paint import status as painted
 from reprise.cli.session import Output, StoreUrl, door, is_alive, screen_of
+from reprise.cli.why import Lines, lines_of, why_not
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import nearest, unknown_option
 from reprise.kernel.machine import RUN
@@ -128,11 +129,12 @@ async def _ps(screen: Screen, config: Config, page: Page, output: Format) -> Non
             return
         rows = await store.runs.find(page.query, limit=page.limit, before=page.before)
         gone = {owner for owner in {row.owner for row in rows} if owner and not await is_alive(store, owner)}
+        lines = await lines_of(store, rows)
         hint = await _hint(store, page, rows)
     if output is not Format.TABLE:
-        screen.data(output, [run_fact(row) for row in rows])
+        screen.data(output, [run_fact(row, lines) for row in rows])
         return
-    screen.table(_runs(rows, gone, page.tags))
+    screen.table(_runs(rows, gone, page.tags, lines))
     if hint:
         screen.hint(hint)
 
@@ -167,13 +169,13 @@ def _show_counts(screen: Screen, counts: dict[str, int], by: str, output: Format
     screen.table(made)
 
 
-def _runs(rows: list[RunRow], gone: set[str], tags: list[str]) -> Table:
+def _runs(rows: list[RunRow], gone: set[str], tags: list[str], lines: Lines) -> Table:
     made = table("id", "workflow", "status", "started", "took", *tags, "note", right=("took",), fold="note")
     now = SystemClock().now()
     for row in rows:
         over = row.status in RUN.final
         due = f"due {ago(row.due_at, now)}" if row.due_at and row.due_at > now else ""
-        note = row.error or row.warning or due
+        note = why_not(row, lines, now) or row.error or row.warning or due
         if row.owner in gone and not over:
             note = "its worker is gone"
         if row.generation:

@@ -25,6 +25,7 @@ from reprise.cli.moments import clock_time, duration
 from reprise.cli.output import Format, Screen, line
 from reprise.cli.session import Output, RunId, StoreUrl, door, is_alive, screen_of
 from reprise.cli.tree import Tree
+from reprise.cli.why import lines_of, why_not
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.events import LogLine, Record, progress_stream, run_stream
 from reprise.runtime.branch import name_in
@@ -57,14 +58,16 @@ async def _show(
         tree = await read_tree(store, row)
         children = await store.runs.find(RunFilter(parent=row.id), limit=1000, newest_first=False)
         alive = await is_alive(store, row.owner)
+        lines = await lines_of(store, [row, *children])
     if output is not Format.TABLE:
-        fact = show_fact(row, tree) | {
-            "children": [run_fact(child) for child in children],
+        fact = show_fact(row, tree, lines) | {
+            "children": [run_fact(child, lines) for child in children],
             "owner_alive": alive,
         }
         screen.json(msgspec.json.encode(fact)) if output is Format.JSON else screen.row(fact)
         return
-    for part in card(row, tree, children, alive=alive, steps=steps, now=SystemClock().now()):
+    now = SystemClock().now()
+    for part in card(row, tree, children, why_not(row, lines, now), alive=alive, steps=steps, now=now):
         if isinstance(part, Table):
             screen.table(part)
         else:

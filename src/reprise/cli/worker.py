@@ -38,8 +38,15 @@ def worker(
     ] = None,
     build: Annotated[
         str | None,
+        typer.Option("--build", metavar="NAME", help="Name of this version of the code.", show_default=False),
+    ] = None,
+    accepts: Annotated[
+        list[str] | None,
         typer.Option(
-            "--build", metavar="NAME", help="Name of the code version, shown with runs.", show_default=False
+            "--accepts",
+            metavar="BUILD",
+            help="Take runs of this build too, and of no others but our own; may be repeated. Default: of all.",
+            show_default=False,
         ),
     ] = None,
     store: StoreUrl = None,
@@ -52,7 +59,7 @@ def worker(
       reprise worker flow.py
       reprise worker shop.orders shop.mail --concurrency 20 --build "$(git rev-parse --short HEAD)"
     """
-    config = read_config(store, {"concurrency": concurrency, "build": build})
+    config = read_config(store, {"concurrency": concurrency, "build": build, "accepts": accepts or None})
     raise typer.Exit(asyncio.run(_work(screen_of(context), config, targets)))
 
 
@@ -73,6 +80,7 @@ async def _work(screen: Screen, config: Config, targets: Sequence[str]) -> int:
         keep_generations=settings.keep_generations,
         grace=settings.grace,
         build=settings.build,
+        accepts=settings.accepts,
         observers=[observe],
         clock=clock,
         redact=config.redact,

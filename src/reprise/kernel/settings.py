@@ -94,7 +94,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     grace: Seconds = 10.0
     """How long running steps may take to end when the worker stops."""
     build: str = ""
-    """Name of the code version, shown with runs."""
+    """Name of this version of the code; runs remember which had them last, and which could not replay them."""
+    accepts: list[str] | None = None
+    """Builds whose runs a worker takes besides those of its own; None = of all."""
 
 
 class PayloadSettings(msgspec.Struct, frozen=True, kw_only=True):

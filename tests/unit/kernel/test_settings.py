@@ -19,6 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "worker.keep_generations": 10,
     "worker.grace": 10,
     "worker.build": "",
+    "worker.accepts": None,
     "payloads.limit": 67_108_864,
     "payloads.keys": {},
     "payloads.key": "",
