@@ -22,6 +22,8 @@ from typing import Any
 import apsw
 import msgspec
 
+from reprise.stores.sqlite.database import FUNCTIONS
+
 SECTOR = 512
 STYLES = ("nothing", "everything", "in order", "any writes", "torn", "garbage")
 """What becomes of the writes that no sync covered."""
@@ -151,6 +153,8 @@ class Connection:
     def __init__(self, uri: str, vfs: str) -> None:
         access = apsw.SQLITE_OPEN_READONLY if uri.endswith("mode=ro") else apsw.SQLITE_OPEN_READWRITE
         self._connection = apsw.Connection(uri, flags=access | apsw.SQLITE_OPEN_URI, vfs=vfs)
+        for name, function in FUNCTIONS.items():
+            self._connection.create_scalar_function(name, function, deterministic=True)
 
     @property
     def in_transaction(self) -> bool:

@@ -46,7 +46,8 @@ def pause_an_owner(nursery, folder, *, fenced):
     for _ in range(2):
         round.start_worker(fenced=fenced)
     run = round.start_run("slow_fan", 20)
-    round.wait_until_began(20)
+    # Counted from nothing: the first may have begun before we look.
+    round.wait_until(lambda: round.began() >= 20, "all 20 steps to begin")
     paused = round.executing()
     round.pause(paused)
     said = [ledger.Reader(path) for path in folder.glob(f"*-{paused}.said.jsonl")]

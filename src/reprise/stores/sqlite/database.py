@@ -68,6 +68,11 @@ class Connection(Protocol):
         ...
 
 
+FUNCTIONS: dict[str, Callable[..., Any]] = {"seal": lambda *row: checksum(row), "words": joined_words}
+"""What migrations call: ``seal(…)``, the checksum of a row's columns, and ``words(text)``, the words of an error. Whoever
+brings a ``connect`` of his own adds them.
+"""
+
 Connect = Callable[[str], Connection]
 """Open a connection to an SQLite URI, in autocommit, usable from any thread."""
 
@@ -75,13 +80,13 @@ Connect = Callable[[str], Connection]
 def connect(uri: str) -> Connection:
     """Open a connection with Python's own ``sqlite3``.
 
-    Migrations have ``seal(…)``, the checksum of a row's columns, and ``words(text)``, the words of an error.
+    It has the functions of :data:`FUNCTIONS`.
     """
     connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
     )
-    connection.create_function("seal", -1, lambda *row: checksum(row), deterministic=True)
-    connection.create_function("words", 1, joined_words, deterministic=True)
+    for name, function in FUNCTIONS.items():
+        connection.create_function(name, -1, function, deterministic=True)
     return connection
 
 
