@@ -104,6 +104,14 @@ async def test_a_tap_during_an_outage_is_sent_after_it(wire, wired, store):
     await heard.next()
 
 
+async def test_a_tap_that_was_on_its_way_when_the_line_broke_is_sent_again(wire, wired, store):
+    heard = Heard(store, "needle")
+    wire.cut_at, wire.when = (lambda data: b"needle" in data), "before"
+    wired.signal.wake(["needle"])
+    await heard.next()
+    assert wire.cut.is_set()
+
+
 async def test_a_silent_line_is_tried_now_and_then(wire, wired, monkeypatch):
     """A server that vanished says nothing; so a line that nobody used for a while is used."""
     monkeypatch.setattr(taps, "BEAT", 0.01)
