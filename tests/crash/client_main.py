@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ class Client:
                 self._promised.write(Finished(run, finished.status, bytes(finished.value)))
                 return
             self._promised.write(Helped(run, finished.status))
-            await self._app.client.resume(run)
+            with suppress(RunEnded):  # one that was killed before had told it already
+                await self._app.client.resume(run)
             await asyncio.sleep(0.05)
 
     async def _end_or_rest(self, run: str) -> ended.Finished:

@@ -122,6 +122,19 @@ async def test_a_silent_line_is_tried_now_and_then(wire, wired, monkeypatch):
     assert await heard.next() == "x"
 
 
+async def test_what_a_line_heard_last_is_told_after_its_end(store, monkeypatch):
+    """The driver calls back on the loop's next turn; by then the connection may know nothing of itself."""
+    loop, broken = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: broken.append(context))
+    heard = Heard(store, "x")
+    line = store._taps._connection
+    [callback] = line._listeners[f"reprise {store._target.schema}"]
+    line.terminate()
+    loop.call_soon(callback.cb, line, 0, "", '["x"]')
+    await heard.next()
+    assert broken == []
+
+
 async def test_what_is_not_ours_is_ignored(keeper, store):
     heard = Heard(store, "x")
     for garbage in ("", "hello", "[1]", "123", '{"x": 1}', '["x"]'):

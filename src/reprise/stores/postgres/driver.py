@@ -58,6 +58,10 @@ class Connection(Protocol):
         """Call back when the connection has ended."""
         ...
 
+    def get_server_pid(self) -> int:
+        """Return the number of the server's process that serves it."""
+        ...
+
     def is_closed(self) -> bool:
         """Return whether it has ended."""
         ...

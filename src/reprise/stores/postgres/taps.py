@@ -125,7 +125,11 @@ class Taps:
     async def _connect(self) -> None:
         connection = await self._target.connect()
         try:
-            await connection.add_listener(self._channel, self._heard)
+            # Asked for now: one that has ended does not know it any more, and what it heard last is still to come.
+            me = connection.get_server_pid()
+            await connection.add_listener(
+                self._channel, lambda _, sender, __, payload: self._heard(payload, sender == me)
+            )
             held: list[str] = []
             while new := [worker for worker in self._present if worker not in held]:
                 await connection.execute(SQL["hold"], new)
@@ -183,15 +187,15 @@ class Taps:
             event.set()
         self._receive((EVERYTHING,))
 
-    def _heard(self, connection: Any, process: int, _channel: str, payload: str) -> None:
+    def _heard(self, payload: str, is_ours: bool) -> None:
         try:
             what = _decode(payload)
         except msgspec.DecodeError:
-            return  # not ours
+            return  # it means nothing to us
         if isinstance(what, int):
             if what in self._tickets:
                 self._tickets[what].set()
-        elif process != connection.get_server_pid():  # who wakes taps its own process itself, at once
+        elif not is_ours:  # who wakes taps its own process itself, at once
             self._receive(what)
 
 
