@@ -66,6 +66,7 @@ class Reprise:
         only: id of a run: take nothing over but this one and its children.
         concurrency: steps executing at once.
         max_loaded: runs in memory at once; waiting ones beyond it are let go and come back when due.
+        max_loaded_bytes: about how much memory they may take.
         keep_generations: how many earlier generations of a run that continues keep their history; None = all.
         middleware: what surrounds every attempt of a step, outermost first.
         variables: context variables that enter bodies, by the name under which they are recorded.
@@ -93,6 +94,7 @@ class Reprise:
         only: str = "",
         concurrency: int = 100,
         max_loaded: int = 1000,
+        max_loaded_bytes: int = 256 << 20,
         keep_generations: int | None = 10,
         middleware: Sequence[Middleware] = (),
         variables: Mapping[str, ContextVar[Any]] | None = None,
@@ -125,6 +127,7 @@ class Reprise:
             "variables": variables,
             "build": build,
             "max_loaded": max_loaded,
+            "max_loaded_bytes": max_loaded_bytes,
             "keep_generations": keep_generations,
             "payloads": payloads,
         }

@@ -77,6 +77,7 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
         only=plan.id,
         concurrency=worker.concurrency,
         max_loaded=worker.max_loaded,
+        max_loaded_bytes=worker.max_loaded_bytes,
         keep_generations=worker.keep_generations,
         grace=worker.grace,
         build=worker.build,

@@ -77,6 +77,7 @@ async def _work(screen: Screen, config: Config, targets: Sequence[str]) -> int:
         workflows=workflows,
         concurrency=settings.concurrency,
         max_loaded=settings.max_loaded,
+        max_loaded_bytes=settings.max_loaded_bytes,
         keep_generations=settings.keep_generations,
         grace=settings.grace,
         build=settings.build,

@@ -89,6 +89,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Steps executing at once."""
     max_loaded: Count = 1000
     """Runs in memory at once."""
+    max_loaded_bytes: Count = 256 << 20
+    """About how much memory they may take."""
     keep_generations: Annotated[int, Meta(ge=0)] | None = 10
     """Earlier generations of a run that continues whose history is kept; None = all."""
     grace: Seconds = 10.0

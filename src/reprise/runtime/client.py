@@ -45,8 +45,8 @@ from reprise.stores.store import Store
 
 T = TypeVar("T")
 
-LOOK_AGAIN = 1.0
-"""Seconds after which a waiter looks again although nobody tapped it."""
+LOOK_AGAIN, LOOK_SELDOM = 1.0, 5.0
+"""Seconds after which a waiter looks again although nobody tapped it: at first, and when it has waited for long."""
 RESTING = frozenset({RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION, RunStatus.PAUSED})
 """States without an end in which waiting any longer is pointless without somebody's doing."""
 
@@ -193,6 +193,7 @@ class Client:
             RunNotFound: there is no such run.
         """
         until = None if timeout is None else self._clock.monotonic() + timeout
+        pause = LOOK_AGAIN
         tapped = asyncio.Event()
         unlisten = self._store.signal.listen(run_stream(run), lambda _: tapped.set())
         try:
@@ -204,12 +205,13 @@ class Client:
                 row = await self.row(run)
                 if settled and row.status in RESTING:
                     return Finished(row.status, error=encode_error(RunCancelled(row.error)))
-                left = LOOK_AGAIN if until is None else min(LOOK_AGAIN, until - self._clock.monotonic())
+                left = pause if until is None else min(pause, until - self._clock.monotonic())
                 if left <= 0:
                     raise ResultTimeout(
                         f"Run {run} is still {row.status} after {timeout} s.", hint="It goes on; wait again."
                     )
                 await _tapped_within(tapped, left)
+                pause = min(1.5 * pause, LOOK_SELDOM)  # thousands may wait, and each look is a read
         finally:
             unlisten()
 

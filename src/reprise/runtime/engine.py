@@ -7,7 +7,7 @@ and lets waiting runs go from memory. Which runs to take is the worker's busines
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any
@@ -45,7 +45,8 @@ from reprise.runtime.execution import Execution
 from reprise.runtime.generation import continued_history, is_to_trim, trim
 from reprise.runtime.history import DEADLINE, History
 from reprise.runtime.host import Job, Observer
-from reprise.runtime.parking import give_back, park
+from reprise.runtime.loaded import Loaded
+from reprise.runtime.parking import give_back, show_resting
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.places import Places
 from reprise.runtime.pool import Pool
@@ -76,6 +77,7 @@ class Engine:
         middleware: Sequence[Any] = (),
         variables: Mapping[str, ContextVar[Any]] | None = None,
         max_loaded: int = 1000,
+        max_loaded_bytes: int = 256 << 20,
         keep_generations: int | None = 10,
         payloads: Payloads | None = None,
     ) -> None:
@@ -93,9 +95,9 @@ class Engine:
         )
         self.post = Post(self)
         self.side = Side(store, clock, self.outer, self.numbers.new, payloads)
-        self.executions: dict[str, Execution] = {}
+        self.loaded = Loaded(self, max_loaded, max_loaded_bytes)
+        self.executions = self.loaded.runs
         self.observers: list[Observer] = []
-        self.max_loaded = max_loaded
         self.keep_generations = keep_generations
         self.on_parked: Callable[[int | None], None] = lambda due_at: None
         self.variables = dict(variables or {})
@@ -104,7 +106,6 @@ class Engine:
         self._scheduled = False
         self._waiters: dict[str, list[asyncio.Future[Finished | None]]] = {}
         self.starting: set[str] = set()
-        self._idle: dict[str, Execution] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._unlisten: Callable[[], None] | None = None
@@ -164,7 +165,7 @@ class Engine:
             append = execution.take(self.numbers.new())
             if append is not None:
                 appends.append(append)
-                self._idle.pop(execution.id, None)
+                self.loaded.goes_on(execution)
         if appends:
             self.store.log.submit(appends)
 
@@ -227,14 +228,13 @@ class Engine:
 
     def quiet(self, execution: Execution) -> None:
         """Remember that the run only waits: it may be let go."""
-        self._idle.pop(execution.id, None)
-        self._idle[execution.id] = execution
         execution.idle_since = self.clock.monotonic()
         if execution.slots and execution.seated:
             self.places.give_back(execution)
-        if len(self.executions) > self.max_loaded:
-            oldest = next(iter(self._idle.values()))
-            self.spawn(park(self, [oldest]))
+        self.loaded.rests(execution)
+        if execution.suspect and not execution.rests:
+            # Should its worker die now, it was not this run's doing.
+            self.spawn(show_resting(self, [execution]))
 
     def unseated(self, execution: Execution) -> None:
         """Take the places that the run needs, or let it stand in line for them."""
@@ -307,11 +307,12 @@ class Engine:
         """Tell whether a run is on its way into memory."""
         return run in self.starting
 
-    def spawn(self, coroutine: Any) -> None:
+    def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Do something in the background; what goes wrong with it is told to the loop's handler."""
         task = self.outer.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._reap)
+        return task
 
     def _reap(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -346,6 +347,7 @@ class Engine:
             RunConflict: the id belongs to a run of another workflow or input.
             PayloadTooLarge: the input or a signal is; nothing was written.
         """
+        await self.loaded.until_room_to_start()
         if owned and slots:
             self.expected.add(id)
         owned = owned and not slots
@@ -453,15 +455,14 @@ class Engine:
 
     def forget(self, execution: Execution) -> None:
         """Have an execution in memory no longer."""
-        self.executions.pop(execution.id, None)
-        self._idle.pop(execution.id, None)
+        self.loaded.left(execution)
         timer = self._deadlines.pop(execution.id, None)
         if timer is not None:
             timer.cancel()
 
     def idle(self) -> list[Execution]:
         """Return the runs that only wait, longest first."""
-        return list(self._idle.values())
+        return list(self.loaded.idle.values())
 
     async def stop(self, grace: float = 10.0) -> None:
         """Let running steps end and be recorded, give the runs back to others, and stop."""
@@ -489,7 +490,7 @@ class Engine:
         return {
             **self.counters,
             "loaded": len(self.executions),
-            "waiting": len(self._idle),
+            "waiting": len(self.loaded.idle),
             "steps": self.pool.executed,
             "retries": self.pool.retried,
         }

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -34,7 +34,7 @@ from reprise.runtime.branch import BRANCH, RUN, Branch
 from reprise.runtime.ending import disagreement, end, ends_elsewhere, failed, outcome_of, stuck, unreached
 from reprise.runtime.generation import LONG, NEVER, ContinueAs, begin_next, news_of, scope_of, wish_in
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
-from reprise.runtime.history import History
+from reprise.runtime.history import NOTHING, History
 from reprise.runtime.host import Host, Job
 from reprise.runtime.loop import SLICE, RunLoop
 from reprise.runtime.mailbox import Mailboxes
@@ -104,13 +104,13 @@ class Execution:
         self.to_start: dict[str, Job] = {}
         self.to_stop: list[Job] = []
         self.armed: dict[str, asyncio.TimerHandle] = {}
-        self.explicit: set[str] = set()
-        self.pending: deque[Event | Record] = deque()
+        self.explicit: dict[str, None] = {}
+        self.pending: deque[Event | Record] = NOTHING
         self.out: list[Event] = []
         self.extra: list[Group] = []
         self.change: RunChange | None = None
         self.after: list[Callable[[bool], None]] = []
-        self.acks: deque[tuple[Callable[[bool], None], ...]] = deque()
+        self.acks: list[tuple[Callable[[bool], None], ...]] = []
         """One entry for each append on its way: whom to tell whether it was written."""
         self.holding = False
         self.settled: asyncio.Future[None] | None = None
@@ -177,7 +177,7 @@ class Execution:
         if key in self.waiting or (step.key and key in self.explicit):
             self.loop.forbid(f"Two calls under the one key {key!r}", hint="Give each call a key of its own.")
         if step.key:
-            self.explicit.add(key)
+            self.explicit[key] = None
         context = copy_context()
         future = StepFuture.make(
             self.loop, key, step, self.loop.number(), self._ask, step.on_cancel == "wait"
@@ -231,7 +231,7 @@ class Execution:
             self.in_flight.pop(job.key, None) is None and self.child_jobs.pop(job.key, None) is None
         ):
             return
-        self.recorded.add(job.key)
+        self.recorded[job.key] = None
         self.record(kind, job.key, data, job.print, took)
 
     def spawn(self, note: Event, opening: Group, settled: Callable[[bool], None]) -> None:
@@ -280,7 +280,7 @@ class Execution:
         error, events = append.error, append.groups[0].events
         if self.host.observers and error is None:
             self.host.observe(self.id, events)
-        for settled in self.acks.popleft():
+        for settled in self.acks.pop(0):
             settled(error is None)
         if self.done:
             return
@@ -288,7 +288,10 @@ class Execution:
             self.lose(error)
             return
         if not self.finishing:
-            self.pending.extend(events)
+            if self.pending is NOTHING:
+                self.pending = deque(events)
+            else:
+                self.pending.extend(events)
             self.pump()
         elif events and events[-1].kind == Kind.RUN_FINISHED:
             self._over()
@@ -401,7 +404,7 @@ class Execution:
         future = self.waiting.pop(key, None)
         if self.to_start:
             self.to_start.pop(key, None)
-        self.recorded.discard(key)
+        self.recorded.pop(key, None)
         if future is None:
             raise unreached(self, "step", key)
         if future.done():
@@ -420,7 +423,7 @@ class Execution:
         loop = self.loop
         handle = loop.timers.pop(key, None)
         loop.to_arm.pop(key, None)
-        self.recorded.discard(key)
+        self.recorded.pop(key, None)
         if handle is None:
             raise unreached(self, "timer", key)
         if not handle.dead:
@@ -459,14 +462,14 @@ class Execution:
             job.asked = True
             self.host.stop_job(job)
         elif key in self.waiting and key not in self.recorded:
-            self.recorded.add(key)
+            self.recorded[key] = None
             self.record(Kind.STEP_CANCELLED, key, print=job.print)
 
     def _fire(self, handle: TimerHandle) -> None:
         self.armed.pop(handle.key, None)
         if handle.dead or self.done:
             return
-        self.recorded.add(handle.key)
+        self.recorded[handle.key] = None
         self.record(Kind.TIMER_FIRED, handle.key, b"%d" % round(handle.due * MICROSECONDS))
 
     @property
@@ -486,6 +489,7 @@ class Execution:
         elif not self.armed and not self.mail.waiting and not self.child_jobs:
             self.fail(stuck(self))
         else:
+            self.history = self.pending = NOTHING
             self.host.quiet(self)
 
     # ---------------------------------------------------------------- the end
@@ -523,8 +527,7 @@ class Execution:
 
     def _finish(self, finished: Finished) -> None:
         """Append the end. What of the run still executes is abandoned; its results would be refused."""
-        self.history.clear()
-        self.pending.clear()
+        self.history = self.pending = NOTHING
         self._disarm()
         finished = self.host.payloads.end(finished)
         self.alter(**end(self, finished))
@@ -535,8 +538,6 @@ class Execution:
     def _over(self) -> None:
         self.done = True
         self._forget()
-        self.wish = None
-        del self.main  # the traceback of its exception may hold us, as that of the wish does
 
     def _disarm(self) -> None:
         for armed in self.armed.values():
@@ -576,7 +577,8 @@ class Execution:
 
     def _unwind(self) -> None:
         self._disarm()
-        unwind(self.loop, [self.main, *self.loop.tasks], self.context)
+        if not self.loop.is_closed():
+            unwind(self.loop, [self.main, *self.loop.tasks], self.context)
         self._forget()
 
     def _forget(self) -> None:
@@ -592,3 +594,7 @@ class Execution:
         self.mail.clear()
         self.loop.forget()
         self.context.run(RUN.set, None)
+        self.wish = None
+        self.main = cast(
+            "RunTask", None
+        )  # its children's contexts hold us, as does its exception's traceback

@@ -70,6 +70,8 @@ class TimerHandle(Handle):
 class RunTask(asyncio.Task[Any]):
     """A task of a body. Its number must be set before ``__init__``, which hashes it."""
 
+    __slots__ = ("context", "number")
+
     number: int
     context: Context
 
@@ -97,15 +99,17 @@ class StepFuture(asyncio.Future[Any]):
     plain asyncio does with a task; without, the body goes on at once and the late record is ignored.
     """
 
+    __slots__ = ("_name", "ask", "asked", "key", "message", "number", "step", "waits")
+
     number: int
     key: str
     step: Recorded[..., Any]
     ask: Callable[[str], None]
     asked: bool
     waits: bool
-    message: Any = None
+    message: Any
     """What the cancellation said; anyio knows its own cancellations by it."""
-    _name: str | None = None
+    _name: str | None
 
     @classmethod
     def make(
@@ -126,6 +130,7 @@ class StepFuture(asyncio.Future[Any]):
         future.ask = ask
         future.asked = False
         future.waits = waits
+        future.message = future._name = None
         return future
 
     def __hash__(self) -> int:

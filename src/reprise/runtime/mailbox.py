@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict, deque
+from collections import deque
 
 import msgspec
 
@@ -16,40 +16,51 @@ class Mailboxes:
 
     def __init__(self, loop: RunLoop) -> None:
         self._loop = loop
-        self._values: defaultdict[str, deque[Event | Record]] = defaultdict(deque)
-        self._waiters: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
+        self._values: dict[str, deque[Event | Record]] = {}
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self.waiting = 0
         """How many waits are under way."""
 
     def put(self, name: str, received: Event | Record) -> None:
         """Buffer a signal and wake the one that has waited longest."""
-        self._values[name].append(received)
+        values = self._values.get(name)
+        if values is None:
+            values = self._values[name] = deque()
+        values.append(received)
         self._wake(name)
 
     def _wake(self, name: str) -> None:
-        waiters = self._waiters[name]
-        while waiters:
-            waiter = waiters.popleft()
+        for waiter in self._waiters.get(name, ()):
             if not waiter.done():
                 waiter.set_result(None)
                 return
 
     async def take(self, name: str) -> bytes:
         """Return the oldest value of that name, waiting for one if there is none."""
-        values = self._values[name]
-        while not values:
-            waiter = self._loop.create_future()
-            self._waiters[name].append(waiter)
-            self.waiting += 1
-            try:
-                await waiter
-            except BaseException:
-                if waiter.done() and not waiter.cancelled() and values:
-                    self._wake(name)
-                raise
-            finally:
-                self.waiting -= 1
-        return bytes(msgspec.json.decode(values.popleft().data, type=Signal).value)
+        while (values := self._values.get(name)) is None:
+            await self._put(name)
+        received = values.popleft()
+        if not values:
+            del self._values[name]
+        return bytes(msgspec.json.decode(received.data, type=Signal).value)
+
+    async def _put(self, name: str) -> None:
+        """Wait until a value of that name was put."""
+        waiter = self._loop.create_future()
+        waiters = self._waiters.setdefault(name, [])
+        waiters.append(waiter)
+        self.waiting += 1
+        try:
+            await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled() and name in self._values:
+                self._wake(name)
+            raise
+        finally:
+            self.waiting -= 1
+            waiters.remove(waiter)
+            if not waiters:
+                self._waiters.pop(name, None)
 
     def awaited(self) -> list[str]:
         """Return the names that are waited for."""

@@ -49,6 +49,22 @@ async def park(engine: Engine, executions: Iterable[Execution], *, in_line: bool
     return left
 
 
+async def show_resting(engine: Engine, executions: Iterable[Execution]) -> None:
+    """Show runs in memory as waiting; they are still ours."""
+    shown: list[tuple[Execution, Append]] = []
+    for execution in executions:
+        execution.rests = True
+        change = RunChange(execution.id, execution.resting(RunStatus.WAITING), at=engine.now())
+        group = Group(execution.stream, (), token=execution.token, run=change)
+        shown.append((execution, Append(engine.numbers.new(), (group,))))
+    if not shown:
+        return
+    await written(engine.store.log, [append for _, append in shown])
+    for execution, append in shown:
+        if isinstance(append.error, AppendRefused):
+            execution.lose(append.error)  # another worker owns it
+
+
 class Leaving:
     """A run on its way out of memory."""
 

@@ -71,18 +71,21 @@ async def take_over(engine: Engine, row: RunRow) -> Execution | None:
 
 async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Execution | None:
     log, stream = engine.store.log, run_stream(row.id)
-    head = await log.head(stream)
-    if head.closed or not head.version or head.token != row.token:
-        return None  # it has ended, or another worker took it since the row was read
     try:
-        history = read_history(row.id, await log.read(stream, row.since))
+        if not (records := await log.read(stream, row.since)):
+            return None  # it was dropped
+        history = read_history(row.id, records)
+        if history.finished is not None:
+            return None
+        # Should another worker have taken it since the row was read, the token is not right, and nothing is written.
+        head = Head(history.version, row.token)
         history.warned = bool(row.warning)
         history.tags = row.tags
         poisoned = history.owned >= POISON
         consumed = history.continued.inbox if history.continued is not None else 0
         mail = await log.read(inbox_stream(row.id), consumed) if poisoned or history.paused else []
     except StoreCorrupt as error:
-        await _needs_attention(engine, row, head, str(error))
+        await _needs_attention(engine, row, await log.head(stream), str(error))
         return None
     except KeyMissing as error:
         await _unreadable(engine, row, head, str(error))

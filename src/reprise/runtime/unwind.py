@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio import events
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from typing import Any
 
@@ -21,7 +21,7 @@ GRAVEYARD: list[Coroutine[Any, Any, Any]] = []
 """Coroutines that catch everything in a loop and so cannot be closed; kept, and counted, rather than collected."""
 
 
-def unwind(loop: RunLoop, tasks: Iterable[RunTask], context: Context) -> None:
+def unwind(loop: RunLoop, tasks: Sequence[RunTask], context: Context) -> None:
     """Close the coroutines of ``tasks`` (innermost last started first) and the loop's async generators."""
     loop.refuse()
     outer = events._get_running_loop()
@@ -32,7 +32,7 @@ def unwind(loop: RunLoop, tasks: Iterable[RunTask], context: Context) -> None:
         asyncio.tasks._leave_task(outer, current)
     events._set_running_loop(loop)
     try:
-        for task in reversed(list(tasks)):
+        for task in reversed(tasks):
             if not task.done():
                 _close_task(loop, task)
             elif not task.cancelled():
@@ -44,6 +44,9 @@ def unwind(loop: RunLoop, tasks: Iterable[RunTask], context: Context) -> None:
         sys.set_asyncgen_hooks(*hooks)
         if outer is not None and current is not None:
             asyncio.tasks._enter_task(outer, current)
+    loop.refusals = REFUSALS
+    for task in tasks:
+        _loosen(task)
     loop.lost_generators.clear()
     loop.ready.clear()
     loop.timers.clear()
@@ -62,6 +65,18 @@ def _close_task(loop: RunLoop, task: RunTask) -> None:
             GRAVEYARD.append(coro)  # type: ignore[arg-type]
     finally:
         asyncio.tasks._leave_task(loop, task)
+
+
+def _loosen(task: RunTask) -> None:
+    """Let a task that will never end, and what it waits for, know each other no longer.
+
+    They would hold each other in memory, and with them the whole body, until the cycle collector comes by: with ten
+    thousand bodies that is late.
+    """
+    waits_for = task._fut_waiter  # type: ignore[attr-defined]
+    if waits_for is not None:
+        asyncio.Future.cancel(waits_for)
+    asyncio.Future.cancel(task)
 
 
 def _closed(context: Context, close: Callable[[], None]) -> bool:

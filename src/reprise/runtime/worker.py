@@ -19,7 +19,7 @@ from reprise.kernel.machine import RunStatus
 from reprise.runtime.builds import Accepts, Builds
 from reprise.runtime.client import is_of
 from reprise.runtime.engine import Engine
-from reprise.runtime.parking import park
+from reprise.runtime.parking import park, show_resting
 from reprise.runtime.takeover import point_out
 from reprise.stores.lease import Grant
 from reprise.stores.runs import Line, RunFilter, RunRow, find_row
@@ -29,7 +29,9 @@ LEASE = 15.0
 """Seconds after which a worker that does not renew is taken for dead."""
 LOOK = 1.0
 """Seconds between two looks into the index when nothing taps the worker."""
-IDLE = 5.0
+RESTS = 1.0
+"""Seconds after which a run that only waits is shown as waiting."""
+IDLE = 60.0
 """Seconds that a run may wait in memory before it is let go."""
 STRANGER = 5.0
 """Seconds that a run of a workflow not known here waits for another worker before it is shown as stranded."""
@@ -174,36 +176,44 @@ class Worker:
         """Look once: take due runs, bring mail, let long waits go; True when there is more to take."""
         await self._park_idle()
         await self._retry()
-        room = self._engine.max_loaded - len(self._engine.executions)
-        if room <= 0:
-            await park(self._engine, self._engine.idle()[:BATCH])
-            room = max(1, self._engine.max_loaded - len(self._engine.executions))
-        limit = min(room, BATCH)
         dead = await self._dead()
-        rows = await self._due(dead, limit)
+        due = await self._due(dead, BATCH)
         await self._point_out_strangers(dead)
+        rows = due[: await self._engine.loaded.make_room(len(due))]
         taken = await self._take(rows)
         if dead and not self._only:
             await self._forget(dead)
-        return taken > 0 and len(rows) == limit
+        return taken > 0 and (len(due) == BATCH or len(rows) < len(due))
 
-    async def _take(self, rows: list[RunRow]) -> int:
-        """Act on runs; return how many were taken. Of a line that is full by then the others need not be tried."""
-        taken = 0
-        full: set[tuple[Slot, ...]] = set()
+    async def _take(self, rows: Sequence[RunRow]) -> int:
+        """Act on runs side by side, so that what they write shares commits; return how many were taken."""
+        lines: dict[tuple[Slot, ...], list[RunRow]] = {}
         for row in rows:
-            if not (row.in_line and row.slots in full):
-                try:
-                    taken += await self._try(row)
-                except NoRoom:
-                    full.add(row.slots)
-        if full:
+            if row.in_line:
+                lines.setdefault(row.slots, []).append(row)
+        alone = [self._take_in_turn([row]) for row in rows if not row.in_line]
+        taken = 0
+        for outcome in await asyncio.gather(
+            *alone, *map(self._take_in_turn, lines.values()), return_exceptions=True
+        ):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            taken += outcome
+        return taken
+
+    async def _take_in_turn(self, rows: Sequence[RunRow]) -> int:
+        """Act on runs of one line one after the other; when it is full by then the others need not be tried."""
+        taken = 0
+        try:
+            for row in rows:
+                taken += await self._try(row)
+        except NoRoom:
             self._tapped.set()  # to see until when
         return taken
 
     async def _forget(self, dead: list[str]) -> None:
         """Forget the dead that own nothing more; what is left of the others still says that they died."""
-        left = await self._store.runs.count(RunFilter(status=LIVE), by="owner")
+        left = await self._store.runs.owners()
         for worker in dead:
             if worker not in left:
                 await self._presence.forget(worker)
@@ -325,15 +335,15 @@ class Worker:
         """Return workers that own runs and are no more."""
         if not self._claims:
             return []
-        owners = await self._store.runs.count(RunFilter(status=LIVE), by="owner")
-        others = [owner for owner in owners if owner not in ("", self.id)]
+        others = [owner for owner in await self._store.runs.owners() if owner != self.id]
         died, lease = await self._presence.died(others), self._store.lease
         return [owner for owner in others if owner in died or not await lease.holder(f"worker/{owner}")]
 
     async def _park_idle(self) -> None:
-        before = self._clock.monotonic() - self._idle
-        idle = takewhile(lambda execution: execution.idle_since <= before, self._engine.idle())
-        await park(self._engine, idle)
+        engine, now = self._engine, self._clock.monotonic()
+        await park(engine, takewhile(lambda one: one.idle_since <= now - self._idle, engine.idle()))
+        resting = takewhile(lambda one: one.idle_since <= now - RESTS, engine.idle())
+        await show_resting(engine, [one for one in resting if not one.rests])
 
     async def _retry(self) -> None:
         """Look again after runs whose store failed us: those we may own without having them, and unread mail."""

@@ -168,6 +168,7 @@ def outcome() -> tuple[asyncio.Future[Append], Callable[[Append], None]]:
     future: asyncio.Future[Append] = asyncio.get_running_loop().create_future()
 
     def done(append: Append) -> None:
+        append.done = None  # else it and its future would hold each other, and no collector sees an Append
         if future.done():
             return
         if append.error is not None:

@@ -172,6 +172,10 @@ class Runs(Protocol):
         """Return the names of all tags that runs have, in order."""
         ...
 
+    async def owners(self) -> list[str]:
+        """Return the workers that own runs, sorted; at a cost that follows from how many these are, not from the runs."""
+        ...
+
     async def due(
         self,
         now: int,

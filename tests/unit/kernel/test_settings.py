@@ -16,6 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "store.url": "sqlite:///.reprise/reprise.db",
     "worker.concurrency": 100,
     "worker.max_loaded": 1000,
+    "worker.max_loaded_bytes": 256 << 20,
     "worker.keep_generations": 10,
     "worker.grace": 10,
     "worker.build": "",

@@ -75,7 +75,7 @@ async def quiet_in(app, run: str, generation: int):
         return (
             execution is not None
             and execution.generation == generation
-            and run in app.engine._idle
+            and run in app.engine.loaded.idle
             and execution
         )
 
@@ -330,6 +330,7 @@ async def test_a_paused_later_generation_goes_on_where_it_was():
         await status_is(app, "one", "paused")
         await handle.signal("go", 2)
         await handle.resume()
+        await status_is(app, "one", "completed")
         assert await handle.result(5) == [1, 2]
 
 
@@ -480,7 +481,18 @@ async def test_somebody_is_told_once_that_a_history_is_long(monkeypatch):
 # ---------------------------------------------------------------- memory
 
 
-async def test_a_run_that_ended_is_gone_without_the_collector():
+async def test_a_run_that_left_memory_is_gone_without_the_collector():
+    @workflow
+    async def waits_for_much() -> None:
+        async def wait() -> None:
+            async with asyncio.timeout(60):
+                await asyncio.gather(wait_for_signal("a"), wait_for_signal("b"))
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wait())
+            group.create_task(asyncio.sleep(60))
+            await asyncio.wait([asyncio.create_task(wait()), asyncio.create_task(asyncio.Event().wait())])
+
     @workflow
     async def flow(n: int = 0) -> int:
         async with asyncio.timeout(60):
@@ -503,9 +515,12 @@ async def test_a_run_that_ended_is_gone_without_the_collector():
                 handle = await app.start(body, *([0] if body is counts else []))
                 gone.append(weakref.ref(app.engine.executions[handle.id]))
                 await handle.finished(5)
-            await park(app.engine, [await quiet_in(app, (await app.start(collects, 1)).id, 0)])
+            parked = await quiet_in(app, (await app.start(waits_for_much)).id, 0)
+            gone.append(weakref.ref(parked))
+            assert await park(app.engine, [parked])
+            del parked
             await asyncio.sleep(0)
-            assert [ref() for ref in gone] == [None] * 3
+            assert [ref() for ref in gone] == [None] * 4
         finally:
             gc.enable()
 

@@ -21,6 +21,7 @@ from tests.unit.runtime.scenes import (
 
 import reprise.runtime.worker
 from reprise import (
+    BodyError,
     Evicted,
     Kind,
     OutcomeUnknown,
@@ -76,7 +77,7 @@ async def idle_in(app: Reprise, run: str):
             (e := app.engine.executions.get(run)) is not None
             and e.live
             and e.idle
-            and run in app.engine._idle
+            and run in app.engine.loaded.idle
             and e
         )
     )
@@ -184,6 +185,7 @@ async def test_runs_of_a_process_that_died_here_are_taken_over_at_once(tmp_path)
 async def test_who_cannot_take_the_run_of_a_dead_worker_leaves_the_sign_of_its_death(tmp_path):
     url = f"sqlite:///{tmp_path / 'runs.db'}?synchronous=OFF"
     async with opened(url) as first, opened(url) as stranger:
+        worker_of(stranger)._strangers_at = float("inf")
         await first.start(waits, id="one")
         await idle_in(first, "one")
         dead = first.engine.worker
@@ -537,6 +539,27 @@ async def test_a_pause_in_trouble_leaves_no_run_behind():
         await handle.resume()
         await handle.signal("go", "x")
         await status_is(app, "one", "completed")
+
+
+async def test_a_body_that_breaks_the_rules_in_trouble_fails_when_that_is_over():
+    @workflow
+    async def naughty() -> None:
+        await one()
+        await asyncio.open_connection("127.0.0.1", 1)
+
+    store = MemoryStore()
+    trouble = Trouble(store, StoreFull)
+    async with opened(store, observers=[lambda run, events: setattr(trouble, "on", is_step(events))]) as app:
+        handle = await app.start(naughty, id="one")
+        await until(lambda: trouble.met)
+        trouble.on = False
+        with pytest.raises(BodyError, match="@step"):
+            await handle.result(5)
+    assert ran == ["one-1"]
+
+
+def is_step(events) -> bool:
+    return any(event.kind == Kind.STEP_COMPLETED for event in events)
 
 
 async def test_closing_in_trouble_closes():

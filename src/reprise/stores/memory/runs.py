@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import islice
+from operator import itemgetter
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -34,6 +37,12 @@ class MemoryRuns:
         self.lease = lease
         self._heads = heads
         self._rows: dict[str, RunRow] = {}
+        self._owned: dict[str, dict[str, None]] = {}
+        """Ids by owner."""
+        self._due: list[tuple[int, str]] = []
+        """When runs are due, and their ids, in order."""
+        self._lines: dict[tuple[Slot, ...], list[tuple[int, str]]] = {}
+        """When runs that wait for places were made, and their ids, in order."""
 
     def apply(self, change: RunChange) -> None:
         """Write what an append says about a run."""
@@ -43,13 +52,39 @@ class MemoryRuns:
                 return  # mail to a run that was dropped meanwhile
             row = RunRow(change.id, "", "pending", created_at=change.at, updated_at=change.at)
         fields = {name: value for name in _CHANGEABLE if (value := getattr(change, name)) is not UNSET}
-        after = self._rows[change.id] = replace(row, updated_at=change.at, **fields)
-        if not after.slots:
+        self._set(replace(row, updated_at=change.at, **fields))
+        row = self._rows[change.id]
+        if not row.slots:
             return
         if change.owner is None:
             self.seat(change.id, (), 0)
-        elif after.in_line and after.owner is not None:
-            self._rows[change.id] = replace(after, in_line=False)
+        elif row.in_line and row.owner is not None:
+            self._set(replace(row, in_line=False))
+
+    def _set(self, row: RunRow) -> None:
+        self._unlist(self._rows.get(row.id))
+        self._rows[row.id] = row
+        if row.owner is not None:
+            self._owned.setdefault(row.owner, {})[row.id] = None
+        if row.due_at is not None:
+            insort(self._due, (row.due_at, row.id))
+        if row.in_line:
+            insort(self._lines.setdefault(row.slots, []), _age(row))
+
+    def _unlist(self, row: RunRow | None) -> None:
+        if row is None:
+            return
+        if row.owner is not None:
+            del self._owned[row.owner][row.id]
+            if not self._owned[row.owner]:
+                del self._owned[row.owner]
+        if row.due_at is not None:
+            del self._due[bisect_left(self._due, (row.due_at, row.id))]
+        if row.in_line:
+            line = self._lines[row.slots]
+            del line[bisect_left(line, _age(row))]
+            if not line:
+                del self._lines[row.slots]
 
     def seat(self, run: str, slots: Sequence[Slot], token: int) -> None:
         """Let a run have places; with none it gives back those that do not end by themselves."""
@@ -66,12 +101,12 @@ class MemoryRuns:
         row = self._rows.get(run)
         if row is not None and (row.slots or row.refused):
             self.seat(run, (), 0)
-            self._rows[run] = replace(row, slots=(), in_line=False, refused=())
+            self._set(replace(row, slots=(), in_line=False, refused=()))
 
     def forget(self, run: str) -> None:
         """Remove a run's row, if there is one."""
         self.seat(run, (), 0)
-        self._rows.pop(run, None)
+        self._unlist(self._rows.pop(run, None))
 
     async def find(
         self,
@@ -101,6 +136,10 @@ class MemoryRuns:
         """Return the names of all tags that runs have, in order."""
         return sorted({name for row in self._rows.values() for name in row.tags})
 
+    async def owners(self) -> list[str]:
+        """Return the workers that own runs, sorted."""
+        return sorted(self._owned)
+
     async def due(
         self,
         now: int,
@@ -114,44 +153,34 @@ class MemoryRuns:
         limit: int = 100,
     ) -> list[RunRow]:
         """Return runs that a worker may act on, oldest first; see the port."""
-        orphans = frozenset(dead)
-        wanted = {line.slots: 0 for line in lines}
+        known = None if workflows is None else frozenset(workflows)
 
-        def is_known(row: RunRow) -> bool:
-            if workflows is not None and row.workflow not in workflows:
+        def may_go_on(row: RunRow) -> bool:
+            if self._heads.get(run_stream(row.id), NO_STREAM).closed:
+                return False
+            if known is not None and row.workflow not in known:
                 return False
             return row.owner == owner or (build not in row.refused and row.build not in shunned)
 
-        def is_due(row: RunRow) -> bool:
-            mine = row.owner is None or row.owner == owner
-            return row.owner in orphans or (mine and row.due_at is not None and row.due_at <= now)
-
-        def is_abreast(row: RunRow) -> bool:
-            wanted[row.slots] += 1
-            return wanted[row.slots] <= ABREAST
-
-        alive = [
-            row
-            for row in self._rows.values()
-            if not self._heads.get(run_stream(row.id), NO_STREAM).closed and is_known(row)
-        ]
-        waiting = sorted((row for row in alive if row.in_line and row.slots in wanted), key=_age)
-        found = {row.id: row for row in [*filter(is_due, alive), *filter(is_abreast, waiting)]}
+        rows = self._rows
+        left = [rows[id] for worker in dead for id in self._owned.get(worker, ())]
+        passed = self._due[: bisect_right(self._due, now, key=itemgetter(0))]
+        due = [row for _, id in passed if (row := rows[id]).owner in (None, owner)]
+        found = {row.id: row for row in filter(may_go_on, [*left, *due])}
+        for line in lines:
+            waiting = filter(may_go_on, (rows[id] for _, id in self._lines.get(line.slots, ())))
+            found |= {row.id: row for row in islice(waiting, ABREAST)}
         return [self._with_token(row) for row in sorted(found.values(), key=turn)[:limit]]
 
     async def lines(self) -> list[Line]:
         """Return the lines in which runs wait for places."""
-        oldest: dict[tuple[Slot, ...], int] = {}
-        for row in self._rows.values():
-            if row.in_line:
-                oldest[row.slots] = min(row.created_at, oldest.get(row.slots, row.created_at))
-        return [line_of(slots, oldest[slots], self.lease.fill) for slots in oldest]
+        return [line_of(slots, line[0][0], self.lease.fill) for slots, line in self._lines.items()]
 
     async def mark(self, run: str, due_at: int | None) -> None:
         """Set when somebody should look at a run; unknown ids are ignored."""
         row = self._rows.get(run)
         if row is not None:
-            self._rows[run] = replace(row, due_at=due_at)
+            self._set(replace(row, due_at=due_at))
 
     def _matching(self, query: Query) -> list[RunRow]:
         matches = matcher(query)

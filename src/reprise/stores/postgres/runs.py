@@ -71,6 +71,10 @@ class PostgresRuns:
         """Return the names of all tags that runs have, in order."""
         return await self._answer(_SEARCH.tags())
 
+    async def owners(self) -> list[str]:
+        """Return the workers that own runs, sorted."""
+        return [row["name"] for row in await self._fetch(SQL["owners"], {})]
+
     async def due(
         self,
         now: int,

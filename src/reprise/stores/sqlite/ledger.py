@@ -25,7 +25,7 @@ from reprise.stores.sqlite.terms import Places
 SQL = Statements("log.sql")
 
 RECORD_WIDTH = 11
-KNOWN_STREAMS = 100_000
+KNOWN_STREAMS = 20_000
 """Heads kept in memory; beyond it all are forgotten and read again."""
 RECORDS_PER_DROP = 1000
 """Records that one job deletes or trims, so that nobody waits long for a turn."""

@@ -30,7 +30,7 @@ SQL = Statements("runs.sql")
 (ID, WORKFLOW, STATUS, CREATED_AT, UPDATED_AT, PARENT, OWNER, DUE_AT, BUILD, TAGS, ERROR, ENDED) = range(12)
 (SINCE, GENERATION, WARNING) = range(12, 15)
 _WIDTH = 16
-_KNOWN_RUNS = 50_000
+_KNOWN_RUNS = 10_000
 
 _tags_to_text = msgspec.json.Encoder(order="deterministic").encode
 _text_to_tags = msgspec.json.Decoder(dict[str, Tag]).decode

@@ -49,6 +49,10 @@ class SQLiteRuns:
         """Return the names of all tags that runs have, in order."""
         return await self._answer(_SEARCH.tags())
 
+    async def owners(self) -> list[str]:
+        """Return the workers that own runs, sorted."""
+        return await self._readers.read(lambda c: [name for (name,) in c.execute(SQL["owners"]).fetchall()])
+
     async def due(
         self,
         now: int,

@@ -123,8 +123,7 @@ class Writer:
     def _run(self) -> None:
         try:
             while self._gather():
-                batch = self._commit()
-                self._tell(batch)
+                self._tell(self._commit())  # no name for it: it would keep the last batch in memory
         finally:
             self._transaction.connection.close()
 

@@ -207,6 +207,20 @@ class RunsSuite(KeeperSuite):
         assert set(await self.due(store, 9, workflows=["known"], dead=["gone"])) == {"known", "left"}
         assert await self.due(store, 9, workflows=[]) == []
 
+    async def test_owners_are_those_that_own_a_run_now(self, store: Store) -> None:
+        """Each once, whatever the number of its runs."""
+        assert await store.runs.owners() == []
+        for number, owner in enumerate(["w2", "w1", "w2", None, "w3"]):
+            await start(store, f"run-{number}", owner=owner)
+        assert await store.runs.owners() == ["w1", "w2", "w3"]
+        await change(store, "run-1", owner=None)
+        await change(store, "run-4", owner="w2")
+        await change(store, "run-0", status="completed", owner=None)
+        assert await store.runs.owners() == ["w2"]
+        await store.log.drop("run/run-2")
+        await store.log.drop("run/run-4")
+        assert await store.runs.owners() == []
+
     async def test_an_ended_run_is_never_due(self, store: Store) -> None:
         """Whatever its row still says."""
         await start(store, "a", due_at=1, owner="w2")

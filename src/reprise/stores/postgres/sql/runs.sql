@@ -14,6 +14,16 @@ FROM terms m JOIN runs r ON r.id = m.run WHERE m.in_line AND m.line = md5((wante
 SELECT page.* FROM unnest(:lines::text[]) AS wanted (slots) CROSS JOIN LATERAL (/* page */) AS page
 ORDER BY page.created_at, page.id LIMIT :limit
 
+-- name: owners
+-- From each owner a jump to the next, by the index of owned runs.
+WITH RECURSIVE owners (name) AS (
+    (SELECT owner FROM runs WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.owner FROM runs r WHERE r.owner > o.name ORDER BY r.owner LIMIT 1)
+    FROM owners o WHERE o.name IS NOT NULL
+)
+SELECT name FROM owners WHERE name IS NOT NULL
+
 -- name: due
 AND NOT r.ended AND r.due_at <= :now AND (r.owner IS NULL OR r.owner = :owner)
 

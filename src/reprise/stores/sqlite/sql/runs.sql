@@ -57,6 +57,15 @@ SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner
 FROM terms m CROSS JOIN runs r ON r.id = m.run LEFT JOIN streams s ON s.name = 'run/' || r.id
 WHERE m.in_line = 1 AND m.slots = :slots
 
+-- name: owners
+-- From each owner a jump to the next, by the index of owned runs.
+WITH RECURSIVE owners (name) AS (
+    SELECT min(owner) FROM runs WHERE owner IS NOT NULL
+    UNION ALL
+    SELECT (SELECT min(r.owner) FROM runs r WHERE r.owner > o.name) FROM owners o WHERE o.name IS NOT NULL
+)
+SELECT name FROM owners WHERE name IS NOT NULL
+
 -- name: due
 AND r.ended = 0 AND r.due_at IS NOT NULL AND r.due_at <= :now AND (r.owner IS NULL OR r.owner = :owner)
 
