@@ -33,6 +33,14 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     pid: int
 
 
+class Crowd(msgspec.Struct, frozen=True, tag="crowd"):
+    """So many executed at once when one more began."""
+
+    group: str
+    number: int
+    pid: int
+
+
 class Durable(msgspec.Struct, frozen=True, tag="durable"):
     """The log acknowledged an event of a run's history."""
 
@@ -88,7 +96,7 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
     counts: dict[str, int]
 
 
-Line = Began | Ended | Durable | Refused | Started | Sent | Finished | Helped | Counted
+Line = Began | Ended | Crowd | Durable | Refused | Started | Sent | Finished | Helped | Counted
 
 _decode = msgspec.json.Decoder(Line).decode
 _encode = msgspec.json.Encoder().encode
