@@ -407,6 +407,7 @@ async def test_a_paused_run_in_line_leaves_it_and_comes_back():
         await app.handle("a").result(5)
         assert await holders(app, "one_at_once") == []
         await app.client.resume("b")
+        await row_when(app, "b", lambda row: row.status != "paused")
         assert await app.handle("b").result(5) == "b"
 
 
