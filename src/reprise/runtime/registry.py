@@ -9,7 +9,7 @@ from typing import Any
 from reprise.kernel.errors import ConfigurationError, UnknownWorkflow
 from reprise.kernel.limit import EVERYWHERE, Limit, Slot
 from reprise.runtime.workflow import Workflow
-from reprise.stores.runs import Line
+from reprise.stores.runs import ABREAST, Line
 
 
 class Registry:
@@ -75,10 +75,10 @@ class Registry:
         """Return those of the places that are still needed, each as :meth:`now` says."""
         return tuple(slot for slot in map(self.now, slots) if slot is not None)
 
-    def is_open(self, line: Line) -> bool:
-        """Tell whether there is room for the first in a line."""
+    def room(self, line: Line) -> int:
+        """Return for how many of those in a line there is room; more than ``ABREAST`` are not counted."""
         wanted = zip(map(self.now, line.slots), line.taken, strict=True)
-        return all(slot is None or taken < slot.most for slot, taken in wanted)
+        return max(0, min([ABREAST, *(slot.most - taken for slot, taken in wanted if slot is not None)]))
 
     def get(self, name: str) -> Workflow[..., Any] | None:
         """Return the workflow of that name, None if there is none here."""

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from itertools import takewhile
 
+from msgspec.structs import replace
+
 from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.kernel.errors import AppendRefused, NoRoom, StoreError
 from reprise.kernel.ids import Ids
-from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.builds import Accepts, Builds
 from reprise.runtime.client import is_of
@@ -187,29 +188,13 @@ class Worker:
 
     async def _take(self, rows: Sequence[RunRow]) -> int:
         """Act on runs side by side, so that what they write shares commits; return how many were taken."""
-        lines: dict[tuple[Slot, ...], list[RunRow]] = {}
-        for row in rows:
-            if row.in_line:
-                lines.setdefault(row.slots, []).append(row)
-        alone = [self._take_in_turn([row]) for row in rows if not row.in_line]
-        taken = 0
-        for outcome in await asyncio.gather(
-            *alone, *map(self._take_in_turn, lines.values()), return_exceptions=True
-        ):
-            if isinstance(outcome, BaseException):
+        outcomes = await asyncio.gather(*map(self._try, rows), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, NoRoom):
                 raise outcome
-            taken += outcome
-        return taken
-
-    async def _take_in_turn(self, rows: Sequence[RunRow]) -> int:
-        """Act on runs of one line one after the other; when it is full by then the others need not be tried."""
-        taken = 0
-        try:
-            for row in rows:
-                taken += await self._try(row)
-        except NoRoom:
-            self._tapped.set()  # to see until when
-        return taken
+        if any(isinstance(outcome, NoRoom) for outcome in outcomes):
+            self._tapped.set()  # others were faster: see whether there is room still
+        return sum(outcome is True for outcome in outcomes)
 
     async def _forget(self, dead: list[str]) -> None:
         """Forget the dead that own nothing more; what is left of the others still says that they died."""
@@ -260,13 +245,14 @@ class Worker:
         ]
 
     async def _open_lines(self) -> list[Line]:
-        """Return the lines in which there is room, and look again when there will be in others."""
+        """Return the lines in which there is room, and look again when places end by themselves."""
         found: list[Line] = []
         for line in await self._store.runs.lines():
-            if self._engine.registry.is_open(line):
-                found.append(line)
-            elif soonest := min((free_in for free_in in line.free_in if free_in), default=0):
-                self._look_at(self._clock.now() + soonest)
+            if room := self._engine.registry.room(line):
+                found.append(replace(line, asked=room))
+            timed = zip(line.slots, line.free_in, strict=True)
+            if ends := [free_in or slot.period for slot, free_in in timed if slot.period]:
+                self._look_at(self._clock.now() + min(ends))
         return found
 
     async def _point_out_strangers(self, dead: list[str]) -> None:

@@ -16,8 +16,8 @@ from reprise.kernel.limit import Slot
 from reprise.kernel.query import EVERY, TAG, Compare, Is, Query, Starts, all_of, any_of
 from reprise.kernel.tags import Tag, comparable
 
-ABREAST = 25
-"""Runs of one line that are looked at together."""
+ABREAST = 100
+"""Runs of one line that are looked at together at most."""
 
 
 class RunRow(msgspec.Struct, frozen=True):
@@ -59,6 +59,8 @@ class Line(msgspec.Struct, frozen=True):
     """Microseconds until the next place of each lane ends by itself; 0 where none does."""
     oldest: int = 0
     """When the first of them was created."""
+    asked: int = ABREAST
+    """How many of them an asker wants; see :meth:`Runs.due`."""
 
 
 def turn(row: RunRow) -> tuple[int, str]:
@@ -194,7 +196,7 @@ class Runs(Protocol):
 
         - due (``due_at`` <= now) and owned by nobody, or by ``owner`` itself (mail for a run it holds), or
         - owned by one of ``dead``, or
-        - in one of ``lines``: of each the oldest, at most ``ABREAST``, so that no line hides another.
+        - in one of ``lines``: of each the oldest, as many as are ``asked`` for, so that no line hides another.
 
         ``workflows`` leaves out the others, so that runs which nobody here knows do not hide those that are known.
         So does ``build`` with the runs that this build could not replay, and ``shunned`` with those that one of these

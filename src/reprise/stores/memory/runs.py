@@ -18,7 +18,6 @@ from reprise.stores.conditions import NO_STREAM
 from reprise.stores.log import Head, RunChange
 from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.runs import (
-    ABREAST,
     Line,
     RunFilter,
     RunRow,
@@ -169,7 +168,7 @@ class MemoryRuns:
         found = {row.id: row for row in filter(may_go_on, [*left, *due])}
         for line in lines:
             waiting = filter(may_go_on, (rows[id] for _, id in self._lines.get(line.slots, ())))
-            found |= {row.id: row for row in islice(waiting, ABREAST)}
+            found |= {row.id: row for row in islice(waiting, line.asked)}
         return [self._with_token(row) for row in sorted(found.values(), key=turn)[:limit]]
 
     async def lines(self) -> list[Line]:

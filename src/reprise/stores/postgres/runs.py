@@ -16,7 +16,7 @@ from reprise.stores.postgres.connections import Pool
 from reprise.stores.postgres.driver import Connection, Row
 from reprise.stores.postgres.found_by import decode_tags, exact_number
 from reprise.stores.postgres.statements import numbered, statements
-from reprise.stores.runs import ABREAST, Line, RunFilter, RunRow, as_query, check_group, line_of, turn
+from reprise.stores.runs import Line, RunFilter, RunRow, as_query, check_group, line_of, turn
 from reprise.stores.searching import Asking, Plan, Search, Statement
 
 Result = TypeVar("Result")
@@ -102,7 +102,7 @@ class PostgresRuns:
             found += await self._fetch(_query("select", "orphans", clauses, "longest_left"), values)
         if lines:
             values |= {
-                "abreast": ABREAST,
+                "asked": [line.asked for line in lines],
                 "lines": [msgspec.json.encode(line.slots).decode() for line in lines],
             }
             page = _query("select_in_line", "", clauses, "abreast")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from reprise.kernel.query import EVERY, Query
-from reprise.stores.runs import ABREAST, Line, RunFilter, RunRow, as_query, check_group, turn
+from reprise.stores.runs import Line, RunFilter, RunRow, as_query, check_group, turn
 from reprise.stores.searching import Asking, Plan, Search
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.meta import KeeperClock, stored
@@ -114,7 +114,7 @@ class _Asker:
     ) -> None:
         self.owner = owner
         self.limit = limit
-        self.parameters: dict[str, Any] = {"now": now, "limit": limit, "owner": owner, "abreast": ABREAST}
+        self.parameters: dict[str, Any] = {"now": now, "limit": limit, "owner": owner}
         self._clauses: list[str] = []
         if workflows is not None:
             self._clauses.append(SQL["of_workflows"])
@@ -138,7 +138,8 @@ def _due(connection: Connection, asker: _Asker, dead: Sequence[str], lines: Sequ
     for line in sorted(lines, key=lambda line: line.oldest):
         if len(in_line) >= asker.limit:
             break
-        in_line += asker.find(connection, "select_in_line", "abreast", slots=slots_text(line.slots))
+        text = slots_text(line.slots)
+        in_line += asker.find(connection, "select_in_line", "abreast", slots=text, asked=line.asked)
     found += in_line
     return sorted({row.id: row for row in found}.values(), key=turn)[: asker.limit]
 

@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from reprise.kernel.errors import NoRoom, StaleToken
 from reprise.kernel.events import run_stream
 from reprise.kernel.limit import Slot
 from reprise.stores.log import Append, Group, RunChange, enlist
-from reprise.stores.runs import ABREAST, RunFilter
+from reprise.stores.runs import RunFilter
 from reprise.stores.store import Store
 from reprise.testing.suites.keeper import IDS, Keeper, KeeperSuite, fact, put, soon
 from reprise.testing.suites.limits_model import LimitsMachine
@@ -21,6 +22,8 @@ from reprise.testing.suites.limits_model import LimitsMachine
 FLOW = Slot("flow", "", 2)
 TENANT = Slot("tenant", "acme", 1)
 SECOND = 1_000_000
+ABREAST = 25
+"""Runs of one line that are asked for."""
 
 
 def rate(keeper: Keeper, most: int = 2) -> Slot:
@@ -251,12 +254,14 @@ class LimitsSuite(KeeperSuite):
         other = Slot("tenant", "other", 1)
         await line_up(store, "b", other, at=90)
         await line_up(store, "free", at=1, slots=(), due_at=95)
-        lines = {line.slots: line for line in await store.runs.lines()}
+        lines = {line.slots: replace(line, asked=ABREAST) for line in await store.runs.lines()}
         assert await self.due(store, 99) == ["free"]
         assert await self.due(store, 99, lines=[lines[other,]]) == ["b", "free"]
         everybody = await self.due(store, 99, lines=list(lines.values()))
         assert everybody == [*(f"a{n:02}" for n in range(ABREAST)), "b", "free"]
         assert await self.due(store, 99, lines=list(lines.values()), limit=3) == ["a00", "a01", "a02"]
+        one_each = [replace(line, asked=1) for line in lines.values()]
+        assert await self.due(store, 99, lines=one_each) == ["a00", "b", "free"]
 
     async def due(self, store: Store, now: int, **how: Any) -> list[str]:
         """Return the ids that ``due`` gives."""

@@ -11,7 +11,7 @@ SELECT r.*, m.slots, m.in_line, m.refused, (SELECT s.token FROM streams s WHERE 
 FROM terms m JOIN runs r ON r.id = m.run WHERE m.in_line AND m.line = md5((wanted.slots::jsonb)::text)
 
 -- name: each_line
-SELECT page.* FROM unnest(:lines::text[]) AS wanted (slots) CROSS JOIN LATERAL (/* page */) AS page
+SELECT page.* FROM unnest(:lines::text[], :asked::bigint[]) AS wanted (slots, asked) CROSS JOIN LATERAL (/* page */) AS page
 ORDER BY page.created_at, page.id LIMIT :limit
 
 -- name: owners
@@ -44,7 +44,7 @@ ORDER BY r.due_at, r.id LIMIT :limit
 ORDER BY coalesce(r.due_at, 0), r.id LIMIT :limit
 
 -- name: abreast
-ORDER BY m.created_at, m.run LIMIT :abreast
+ORDER BY m.created_at, m.run LIMIT wanted.asked
 
 -- name: lines
 -- One step of the index for each line, however many runs wait in it.

@@ -86,4 +86,4 @@ AND (r.owner = :me OR (
 ORDER BY r.due_at, r.id LIMIT :limit
 
 -- name: abreast
-ORDER BY m.created_at, m.run LIMIT :abreast
+ORDER BY m.created_at, m.run LIMIT :asked
