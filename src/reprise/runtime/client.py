@@ -203,7 +203,7 @@ class Client:
                 if finished is not None:
                     return finished
                 row = await self.row(run)
-                if settled and row.status in RESTING:
+                if settled and rests(row):
                     return Finished(row.status, error=encode_error(RunCancelled(row.error)))
                 left = pause if until is None else min(pause, until - self._clock.monotonic())
                 if left <= 0:
@@ -243,6 +243,11 @@ class Client:
             if ended:
                 return
             await self._store.signal.wait(stream, LOOK_AGAIN)
+
+
+def rests(row: RunRow) -> bool:
+    """Tell whether waiting is pointless: also not one that somebody has asked to go on, which is due until it is taken."""
+    return row.status in RESTING and (row.due_at is None or row.status == RunStatus.STRANDED)
 
 
 def is_of(row: RunRow, run: str) -> bool:

@@ -88,7 +88,7 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         await _needs_attention(engine, row, await log.head(stream), str(error))
         return None
     except KeyMissing as error:
-        await _unreadable(engine, row, head, str(error))
+        await _unreadable(engine, row, await log.head(stream), str(error))
         return None
     resumed = wishes(history, mail)
     if poisoned and not resumed:

@@ -73,10 +73,10 @@ def _loosen(task: RunTask) -> None:
     They would hold each other in memory, and with them the whole body, until the cycle collector comes by: with ten
     thousand bodies that is late.
     """
-    waits_for = task._fut_waiter  # type: ignore[attr-defined]
+    waits_for: Any = task._fut_waiter  # type: ignore[attr-defined]
     if waits_for is not None:
-        asyncio.Future.cancel(waits_for)
-    asyncio.Future.cancel(task)
+        asyncio.Future[Any].cancel(waits_for)
+    asyncio.Future[Any].cancel(task)
 
 
 def _closed(context: Context, close: Callable[[], None]) -> bool:
