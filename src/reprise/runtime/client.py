@@ -193,25 +193,27 @@ class Client:
             RunNotFound: there is no such run.
         """
         until = None if timeout is None else self._clock.monotonic() + timeout
-        pause = LOOK_AGAIN
         tapped = asyncio.Event()
         unlisten = self._store.signal.listen(run_stream(run), lambda _: tapped.set())
+        pause, row = LOOK_AGAIN, None
         try:
             while True:
+                is_news = row is None or tapped.is_set() or pause >= LOOK_SELDOM
                 tapped.clear()
                 finished = await self.finished(run)
                 if finished is not None:
                     return finished
-                row = await self.row(run)
-                if settled and rests(row):
-                    return Finished(row.status, error=encode_error(RunCancelled(row.error)))
+                if is_news or row is None:
+                    before, row = row, await self.row(run)
+                    if settled and is_at_rest(row, before):
+                        return Finished(row.status, error=encode_error(RunCancelled(row.error)))
                 left = pause if until is None else min(pause, until - self._clock.monotonic())
                 if left <= 0:
                     raise ResultTimeout(
                         f"Run {run} is still {row.status} after {timeout} s.", hint="It goes on; wait again."
                     )
                 await _tapped_within(tapped, left)
-                pause = min(1.5 * pause, LOOK_SELDOM)  # thousands may wait, and each look is a read
+                pause = min(2 * pause, LOOK_SELDOM)  # thousands may wait, and each look is a read
         finally:
             unlisten()
 
@@ -245,16 +247,21 @@ class Client:
             await self._store.signal.wait(stream, LOOK_AGAIN)
 
 
-def rests(row: RunRow) -> bool:
-    """Tell whether waiting is pointless: also not one that somebody has asked to go on, which is due until it is taken."""
-    return row.status in RESTING and (row.due_at is None or row.status == RunStatus.STRANDED)
-
-
 def is_of(row: RunRow, run: str) -> bool:
     """Tell whether a row is ``run`` or one of its descendants, whose ids are their parent's and the key of the call."""
     if run in (row.id, row.parent):
         return True
     return row.parent is not None and row.parent.startswith((f"{run}:", f"{run}/"))
+
+
+def is_at_rest(row: RunRow, before: RunRow | None) -> bool:
+    """Tell whether a run rests until a person does something; ``before`` is its row at an earlier look.
+
+    One that is due has mail: somebody may have resumed it a moment ago. When it is still so at the next look, nobody
+    was there to do it.
+    """
+    asked = row.due_at is not None and row.status != RunStatus.STRANDED
+    return row.status in RESTING and not (asked and before is None)
 
 
 class RunHandle(Generic[T]):

@@ -151,6 +151,15 @@ def unreached(execution: Execution, what: str, key: str) -> NonDeterminismError:
     )
 
 
+def check_reached(execution: Execution) -> None:
+    """Raise ``NonDeterminismError`` when the history of a body that ended holds what this code never asked for."""
+    for record in execution.history:
+        is_timer = record.kind == Kind.TIMER_FIRED
+        known = execution.loop.timers if is_timer else execution.waiting
+        if record.kind <= Kind.TIMER_FIRED and record.key not in known:
+            raise unreached(execution, "timer" if is_timer else "step", record.key)
+
+
 def caller() -> str:
     """Return `` at file:line`` of the body's line that made the call."""
     frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]

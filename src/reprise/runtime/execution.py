@@ -31,7 +31,16 @@ from reprise.kernel.failures import decode_error
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
-from reprise.runtime.ending import disagreement, end, ends_elsewhere, failed, outcome_of, stuck, unreached
+from reprise.runtime.ending import (
+    check_reached,
+    disagreement,
+    end,
+    ends_elsewhere,
+    failed,
+    outcome_of,
+    stuck,
+    unreached,
+)
 from reprise.runtime.generation import LONG, NEVER, ContinueAs, begin_next, news_of, scope_of, wish_in
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
 from reprise.runtime.history import NOTHING, History
@@ -42,6 +51,8 @@ from reprise.runtime.step import Recorded
 from reprise.runtime.unwind import unwind
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange
+
+Body = Callable[[], Coroutine[Any, Any, Any]]
 
 _OWN_VARIABLES = 2
 """Context variables that the runtime itself puts into a body: the run and the branch. A step of a body that has more
@@ -69,7 +80,7 @@ class Execution:
         token: int,
         history: History,
         workflow: Workflow[..., Any],
-        body: Callable[[], Coroutine[Any, Any, Any]],
+        body: Body,
         variables: Callable[[], None] | None = None,
     ) -> None:
         self.host = host
@@ -88,10 +99,8 @@ class Execution:
         """Whether the index shows it as waiting."""
         self.length = 0
         """How many records were delivered."""
-        self.done = False
-        self.ending = False
-        self.finishing = False
-        self.marked = False
+        self.done = self.ending = self.finishing = False
+        self.marked = self.scheduled = self.holding = False
         self.failing: RepriseError | None = None
         self.wish: ContinueAs | None = None
         """What ended the body, if it was the wish to continue."""
@@ -112,9 +121,7 @@ class Execution:
         self.after: list[Callable[[bool], None]] = []
         self.acks: list[tuple[Callable[[bool], None], ...]] = []
         """One entry for each append on its way: whom to tell whether it was written."""
-        self.holding = False
         self.settled: asyncio.Future[None] | None = None
-        self.scheduled = False
         self.loop = RunLoop(host.outer, id, self.seed, self.fail)
         self.loop.keep_timers_if(self._timer_cancelled)
         self.loop.now = history.began / MICROSECONDS
@@ -152,9 +159,7 @@ class Execution:
         self.replaying = not history.fresh
         """Whether the body does what an owner before may have seen it do; for people, not for decisions."""
 
-    def _open_body(
-        self, body: Callable[[], Coroutine[Any, Any, Any]], variables: Callable[[], None] | None
-    ) -> None:
+    def _open_body(self, body: Body, variables: Callable[[], None] | None) -> None:
         """Make the main task, in a context that holds nothing but what is declared."""
         self.context = Context()
         self.context.run(BRANCH.set, Branch(""))
@@ -507,22 +512,14 @@ class Execution:
         self.loop.close_generators(self.context)
 
     def _at_end(self) -> bool:
-        """Tell whether nothing of the body is left to wait for.
-
-        Raises:
-            NonDeterminismError: the history holds what this code never asked for.
-        """
-        loop = self.loop
-        if loop.tasks or any(not future.done() for future in self.waiting.values()):
+        """Tell whether nothing of the body is left to wait for; raises what :func:`check_reached` does."""
+        if self.loop.tasks or any(not future.done() for future in self.waiting.values()):
             return False
         if self.wish is not None and (
             self.holding or self.history or self.pending or self.out or self.acks or not self.live
         ):
             return False  # a pause comes first; and what came for this generation is known, so that it is not lost
-        for record in self.history:
-            known = loop.timers if record.kind == Kind.TIMER_FIRED else self.waiting
-            if record.kind <= Kind.TIMER_FIRED and record.key not in known:
-                raise unreached(self, "timer" if record.kind == Kind.TIMER_FIRED else "step", record.key)
+        check_reached(self)
         return True
 
     def _finish(self, finished: Finished) -> None:

@@ -12,7 +12,7 @@ import sys
 from asyncio import events
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
-from typing import Any
+from typing import Any, cast
 
 from reprise.runtime.handles import RunTask
 from reprise.runtime.loop import REFUSALS, RunLoop
@@ -73,7 +73,7 @@ def _loosen(task: RunTask) -> None:
     They would hold each other in memory, and with them the whole body, until the cycle collector comes by: with ten
     thousand bodies that is late.
     """
-    waits_for: Any = task._fut_waiter  # type: ignore[attr-defined]
+    waits_for = cast("asyncio.Future[Any] | None", task._fut_waiter)  # type: ignore[attr-defined]
     if waits_for is not None:
         asyncio.Future[Any].cancel(waits_for)
     asyncio.Future[Any].cancel(task)

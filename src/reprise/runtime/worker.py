@@ -180,11 +180,13 @@ class Worker:
         dead = await self._dead()
         due = await self._due(dead, BATCH)
         await self._point_out_strangers(dead)
-        rows = due[: await self._engine.loaded.make_room(len(due))]
-        taken = await self._take(rows)
+        here = [row for row in due if row.id in self._engine.executions]
+        others = [row for row in due if row.id not in self._engine.executions]
+        rows = others[: await self._engine.loaded.make_room(len(others))]
+        taken = await self._take([*here, *rows])
         if dead and not self._only:
             await self._forget(dead)
-        return taken > 0 and (len(due) == BATCH or len(rows) < len(due))
+        return taken > 0 and (len(due) == BATCH or len(rows) < len(others))
 
     async def _take(self, rows: Sequence[RunRow]) -> int:
         """Act on runs side by side, so that what they write shares commits; return how many were taken."""

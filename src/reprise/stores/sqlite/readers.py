@@ -4,68 +4,115 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from reprise.kernel.errors import RepriseError, StoreClosed
 from reprise.stores.sqlite import faults
 from reprise.stores.sqlite.database import Connection
 
 Result = TypeVar("Result")
+Work = Callable[[Connection], Any]
+Answer = tuple[asyncio.Future[Any], Any, Exception | None]
 
 
 class Readers:
-    """A few threads, each with a read-only connection that it opens at its first read."""
+    """A few threads, each with a read-only connection that it opens at its first read.
+
+    Answers are gathered while the loop is busy, and fetched by it in one turn: with thousands of reads under way, waking
+    the loop for each would cost more than the reads.
+    """
 
     def __init__(self, path: Path, open_connection: Callable[[], Connection], threads: int) -> None:
         self._path = path
         self._open = open_connection
-        self._threads = threads
-        self._pool: ThreadPoolExecutor | None = None
+        self._most = threads
+        self._threads: list[threading.Thread] = []
+        self._queue: SimpleQueue[tuple[Work, asyncio.Future[Any]] | None] | None = None
+        self._answers: deque[Answer] = deque()
+        self._told = False
 
     def start(self) -> None:
-        """Accept reads."""
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="reprise-reader")
-        self._local = threading.local()
-        self._connections: list[Connection] = []
+        """Accept reads, on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._queue = SimpleQueue()
+        self._threads = []
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
         """Return what ``work`` makes of a connection; raises a ``StoreError`` where SQLite fails.
 
         A caller that is cancelled goes at once; its read ends in the background.
         """
-        if self._pool is None:
+        queue = self._queue
+        if queue is None:
             raise StoreClosed(
                 f"The store {self._path} is closed.", hint="Call start() first, in this process."
             )
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._work, work)
+        waiter: asyncio.Future[Result] = self._loop.create_future()
+        queue.put((work, waiter))
+        if len(self._threads) < self._most and (not self._threads or queue.qsize()):
+            thread = threading.Thread(target=self._serve, args=(queue,), name="reprise-reader", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return await waiter
 
     def close(self) -> Callable[[], None]:
-        """Refuse further reads; return what waits for those that run and then closes the connections."""
-        pool, self._pool = self._pool, None
+        """Refuse further reads; return what waits for those that were asked for and then closes the connections."""
+        queue, self._queue = self._queue, None
+        threads = self._threads
 
         def join() -> None:
-            if pool is not None:
-                pool.shutdown()
-            for connection in self._connections:
-                connection.close()
+            for _ in threads:
+                assert queue is not None
+                queue.put(None)
+            for thread in threads:
+                thread.join()
 
         return join
 
     def abandon(self) -> None:
         """Refuse further reads and leave everything as it is, as a forked child must."""
-        self._pool = None
+        self._queue = None
 
-    def _work(self, work: Callable[[Connection], Result]) -> Result:
+    def _serve(self, queue: SimpleQueue[tuple[Work, asyncio.Future[Any]] | None]) -> None:
+        connection: Connection | None = None
+        while (item := queue.get()) is not None:
+            work, waiter = item
+            result, error = None, None
+            try:
+                if connection is None:
+                    connection = self._open()
+                result = work(connection)
+            except RepriseError as own:
+                error = own
+            except Exception as other:  # noqa: BLE001  translated, and raised where it was asked for
+                error = faults.translate(other, self._path)
+                error.__cause__ = other
+            self._answers.append((waiter, result, error))
+            del item, work, waiter, result, error  # or the last of them would stay in memory
+            if not self._told:
+                self._told = True
+                self._tell()
+        if connection is not None:
+            connection.close()
+
+    def _tell(self) -> None:
         try:
-            connection: Connection | None = getattr(self._local, "connection", None)
-            if connection is None:
-                connection = self._local.connection = self._open()
-                self._connections.append(connection)
-            return work(connection)
-        except RepriseError:
-            raise
-        except Exception as error:
-            raise faults.translate(error, self._path) from error
+            self._loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:
+            pass  # the loop has ended; nobody is left to tell
+
+    def _answer(self) -> None:
+        self._told = False  # first, so that whoever answers from now on tells again
+        answers = self._answers
+        while answers:
+            waiter, result, error = answers.popleft()
+            if waiter.done():
+                continue  # whoever asked has gone
+            if error is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(result)
