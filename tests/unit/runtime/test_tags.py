@@ -9,6 +9,7 @@ from reprise import (
     BodyError,
     ConfigurationError,
     QueryError,
+    continue_as,
     current_run,
     set_tags,
     step,
@@ -208,3 +209,24 @@ async def test_a_query_that_cannot_be_read_is_refused():
             await app.find("status:faild")
         with pytest.raises(ConfigurationError, match="Runs cannot be counted by 'size'"):
             await app.count(by="size")
+
+
+async def test_tags_stay_when_the_run_goes_on_as_a_new_generation():
+    @workflow
+    async def goes_on(n: int) -> dict:
+        set_tags({f"t{n}": n}, last=n)
+        if n < 2:
+            continue_as(n + 1)
+        await wait_for_signal("go")
+        return current_run().tags
+
+    store = Shared()
+    async with opened(store) as app:
+        await app.start(goes_on, 0, id="one", tags={"team": "red"})
+        await until(app.engine.idle)
+        whole = {"team": "red", "t0": 0, "t1": 1, "t2": 2, "last": 2}
+        assert await tags_of(store, "one") == whole
+    async with opened(store, workflows=[goes_on]) as app:
+        await app.client.signal("one", "go")
+        assert await app.handle("one").result(5) == whole
+        assert await app.count("last:2 t0:0") == {"completed": 1}

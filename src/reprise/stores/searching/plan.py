@@ -32,7 +32,7 @@ WINDOW = 2_000
 """Runs in the order of age that are looked at when no condition is rare."""
 MANY = 50_000
 """Entries up to which the indexes are compared in length after that."""
-FIRST = 20_000
+FIRST = 5_000
 """Entries of an index that is not in the order of age whose runs are looked at before those of all its entries."""
 BULK = 200_000
 """Entries of an index up to which runs are counted by it, if it is in the order of age, as runs mostly lie; beyond it,
@@ -114,7 +114,7 @@ class Search:
         if candidates:
             size, source = yield from self._rarest(candidates, BULK)
             whole = next((one for one in candidates if len(one.covers) == len(parts)), None)
-            if size >= FIRST and whole is not None and by == "status":
+            if size >= FEW and whole is not None and by == "status":
                 return (yield from self._count_the_others(query, whole))
             if size >= (BULK if source.ordered else BULK // 2):
                 source = None
@@ -135,12 +135,14 @@ class Search:
         rows, horizon = yield from self._in_window(asked)
         if rows is not None:
             return rows
+        size, rarest = yield from self._rarest(candidates, MANY)
+        if rarest.ordered and size < MANY:
+            return (yield from self._fetch(asked, rarest))
         yield from self._begin_where_all_begin(asked, candidates)
         if asked.is_beyond(horizon):
             rows, _ = yield from self._in_window(asked)
             if rows is not None:
                 return rows
-        size, rarest = yield from self._rarest(candidates, MANY)
         if not rarest.ordered and not asked.is_met_by(rarest) and size > FIRST:
             rows = yield from self._fetch(asked, rarest, first=FIRST)
             if len(rows) == asked.limit:
@@ -248,21 +250,21 @@ class Search:
     def _counts(self, parts: Sequence[Query], source: Source | None, by: str) -> Iterable[Statement]:
         """Return the statements whose sum is the count."""
         if source is None:
-            writer = self._writer(candidates=False)
+            writer = Writer(self._sql, self._phrase, candidates=False, counts=True)
             text = f"{writer.group(by)}, count(*) FROM runs r WHERE {writer.conditions(parts)}"
             return [Statement(f"SELECT {text} GROUP BY 1", writer.values)]
         left = [part for at, part in enumerate(parts) if at not in source.covers]
         statements: list[Statement] = []
         for member in source.members:
-            writer = self._writer()
+            writer = Writer(self._sql, self._phrase, counts=True)
             text = self._sql["count"].replace("/* group */", writer.group(by))
             text = text.replace("/* source */", writer.member(member))
             text = text.replace("/* conditions */", writer.conditions(left))
             statements.append(Statement(text, writer.values))
         return statements
 
-    def _writer(self, *, candidates: bool = True) -> Writer:
-        return Writer(self._sql, self._phrase, candidates=candidates)
+    def _writer(self) -> Writer:
+        return Writer(self._sql, self._phrase)
 
     def _ordered(self, text: str, asked: Asked, writer: Writer, **values: Any) -> Statement:
         return Statement(text.replace("/* order */", asked.order), writer.values | values, is_walk=True)

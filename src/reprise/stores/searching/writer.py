@@ -16,11 +16,16 @@ Phrase: TypeAlias = Callable[[Sequence[str], bool], str]
 
 
 class Writer:
-    """One statement in the making."""
+    """One statement in the making.
 
-    def __init__(self, sql: Mapping[str, str], phrase: Phrase, candidates: bool = True) -> None:
-        self._sql, self._phrase = sql, phrase
-        # What the candidates say themselves need not be looked up in their rows.
+    ``candidates``: it walks some, and their columns need not be looked up in the rows of the runs. ``counts``: it reads
+    to the end; fragments that begin with ``counted_`` are taken where there are any.
+    """
+
+    def __init__(
+        self, sql: Mapping[str, str], phrase: Phrase, *, candidates: bool = True, counts: bool = False
+    ) -> None:
+        self._sql, self._phrase, self._counts = sql, phrase, counts
         self._columns = {"id": "c.run", "created": "c.created_at"} if candidates else {}
         self.values: dict[str, Any] = {}
 
@@ -28,7 +33,7 @@ class Writer:
         """Return a fragment whose parameters have names of their own."""
         number = len(self.values)
         self.values |= {f"{name}{number}": value for name, value in values.items()}
-        text = self._sql[fragment]
+        text = (self._counts and self._sql.get(f"counted_{fragment}")) or self._sql[fragment]
         if "/* run */" in text:
             text = text.replace("/* run */", self._columns.get("id", "r.id"))
             text = text.replace("/* created_at */", self._columns.get("created", "r.created_at"))

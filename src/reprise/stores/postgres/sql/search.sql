@@ -170,3 +170,28 @@ coalesce((SELECT t.text /* op */ :value FROM run_tags t WHERE t.run = /* run */ 
 
 -- name: tag_starts
 coalesce((SELECT t.text >= :low AND t.text < :high FROM run_tags t WHERE t.run = /* run */ AND t.name = :name), false)
+
+
+-- ---------------------------------------------------------------- the same where all is counted
+-- A count reads to the end, so the planner may make of these what it thinks best.
+
+-- name: counted_says
+EXISTS (SELECT FROM run_errors e WHERE e.run = /* run */ AND e.words @@ (:phrase::text)::tsquery)
+
+-- name: counted_tag_none
+NOT EXISTS (SELECT FROM run_tags t WHERE t.run = /* run */ AND t.name = :name)
+
+-- name: counted_tag_is_text
+EXISTS (SELECT FROM run_tags t WHERE t.run = /* run */ AND t.name = :name AND t.text = :value)
+
+-- name: counted_tag_is_number
+EXISTS (SELECT FROM run_tags t WHERE t.run = /* run */ AND t.name = :name AND t.number = :value)
+
+-- name: counted_tag_number
+EXISTS (SELECT FROM run_tags t WHERE t.run = /* run */ AND t.name = :name AND t.number /* op */ :value)
+
+-- name: counted_tag_text
+EXISTS (SELECT FROM run_tags t WHERE t.run = /* run */ AND t.name = :name AND t.text /* op */ :value)
+
+-- name: counted_tag_starts
+EXISTS (SELECT FROM run_tags t WHERE t.run = /* run */ AND t.name = :name AND t.text >= :low AND t.text < :high)

@@ -40,11 +40,19 @@ CREATE OR REPLACE FUNCTION untag_runs(ids text[]) RETURNS void LANGUAGE sql AS $
     DELETE FROM run_errors WHERE run = ANY(ids);
 $$;
 
--- Let runs be found by their tags and by the words of their errors, as an array of objects has them.
+-- Let runs be found by their tags and by the words of their errors, as an array of objects has them. Of a run that
+-- begins without tags, or ends without an error and had none, nothing is written.
 CREATE FUNCTION index_runs(changes jsonb) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    tagged text[] := (SELECT array_agg(c ->> 'id') FROM jsonb_array_elements(changes) AS c WHERE c ? 'values');
-    judged text[] := (SELECT array_agg(c ->> 'id') FROM jsonb_array_elements(changes) AS c WHERE c ? 'words');
+    tagged text[] := (
+        SELECT array_agg(c ->> 'id') FROM jsonb_array_elements(changes) AS c
+        WHERE c ? 'values' AND (c -> 'values' <> '[]' OR NOT c ? 'workflow')
+    );
+    judged text[] := (
+        SELECT array_agg(c ->> 'id') FROM jsonb_array_elements(changes) AS c
+        WHERE c ->> 'words' <> ''
+            OR c ? 'words' AND EXISTS (SELECT FROM run_errors e WHERE e.run = c ->> 'id')
+    );
 BEGIN
     IF tagged IS NOT NULL THEN
         DELETE FROM run_tags WHERE run = ANY(tagged);
