@@ -18,11 +18,13 @@ _EXPORTS: dict[str, str] = {
     "VirtualClock": "reprise.kernel.clock",
     "AmbiguousId": "reprise.kernel.errors",
     "AppendRefused": "reprise.kernel.errors",
+    "ArchiveCorrupt": "reprise.kernel.errors",
     "BodyError": "reprise.kernel.errors",
     "BusyBodyError": "reprise.kernel.errors",
     "ClaimLost": "reprise.kernel.errors",
     "CodecError": "reprise.kernel.errors",
     "ConfigurationError": "reprise.kernel.errors",
+    "CopyDiffers": "reprise.kernel.errors",
     "DeadlineExceeded": "reprise.kernel.errors",
     "Evicted": "reprise.kernel.errors",
     "InvalidTransition": "reprise.kernel.errors",
@@ -107,6 +109,13 @@ _EXPORTS: dict[str, str] = {
     "Workflow": "reprise.runtime.workflow",
     "workflow": "reprise.runtime.workflow",
     "open_store": "reprise.stores",
+    "verify_archive": "reprise.stores.archive.reading",
+    "back_up_store": "reprise.stores.moving.backing_up",
+    "restore_store": "reprise.stores.moving.backing_up",
+    "copy_store": "reprise.stores.moving.copying",
+    "export_runs": "reprise.stores.moving.exporting",
+    "import_runs": "reprise.stores.moving.importing",
+    "prune": "reprise.stores.moving.pruning",
     "KeyRing": "reprise.stores.packing.keys",
     "RunRow": "reprise.stores.runs",
     "tail": "reprise.stores.tail",
@@ -127,11 +136,13 @@ if TYPE_CHECKING:
     from reprise.kernel.errors import (
         AmbiguousId as AmbiguousId,
         AppendRefused as AppendRefused,
+        ArchiveCorrupt as ArchiveCorrupt,
         BodyError as BodyError,
         BusyBodyError as BusyBodyError,
         ClaimLost as ClaimLost,
         CodecError as CodecError,
         ConfigurationError as ConfigurationError,
+        CopyDiffers as CopyDiffers,
         DeadlineExceeded as DeadlineExceeded,
         Evicted as Evicted,
         InvalidTransition as InvalidTransition,
@@ -219,6 +230,15 @@ if TYPE_CHECKING:
     from reprise.runtime.step import Step as Step, step as step
     from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
     from reprise.stores import open_store as open_store
+    from reprise.stores.archive.reading import verify_archive as verify_archive
+    from reprise.stores.moving.backing_up import (
+        back_up_store as back_up_store,
+        restore_store as restore_store,
+    )
+    from reprise.stores.moving.copying import copy_store as copy_store
+    from reprise.stores.moving.exporting import export_runs as export_runs
+    from reprise.stores.moving.importing import import_runs as import_runs
+    from reprise.stores.moving.pruning import prune as prune
     from reprise.stores.packing.keys import KeyRing as KeyRing
     from reprise.stores.runs import RunRow as RunRow
     from reprise.stores.tail import tail as tail

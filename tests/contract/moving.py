@@ -16,7 +16,16 @@ from reprise.stores.archive import verify_archive
 from reprise.stores.conditions import floor_of
 from reprise.stores.log import Append, Group, RunChange, answer, enlist
 from reprise.stores.memory import MemoryStore
-from reprise.stores.moving import copy_store, export_runs, export_store, import_runs, prune, pruning, restore
+from reprise.stores.moving import (
+    copy_store,
+    export_runs,
+    export_store,
+    import_runs,
+    importing,
+    prune,
+    pruning,
+    restore_store,
+)
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunFilter
 from reprise.testing.suites import KeeperSuite
@@ -205,7 +214,8 @@ class MovingScenes(KeeperSuite):
         assert {id for id in after[1] if id not in before[1]} == {"same", "same:0.c", "same:1.c"}
         assert {s: r for s, r in after[0].items() if "same" not in s} == before[0]
 
-    async def test_an_interrupted_import_is_ended_by_the_next(self, store, target, tmp_path):
+    async def test_an_interrupted_import_is_ended_by_the_next(self, store, tmp_path, monkeypatch):
+        monkeypatch.setattr(importing, "ROWS", 1)
         await town(store)
         path = tmp_path / "a.jsonl"
         await export_runs(store, path)
@@ -286,7 +296,7 @@ class MovingScenes(KeeperSuite):
         path = tmp_path / "a.jsonl.gz"
         done = await export_store(store, path)
         assert done.tasks == 3
-        restored = await restore(target, path, clock=CLOCK)
+        restored = await restore_store(target, path, clock=CLOCK)
         assert restored.epoch == target.epoch > epoch
         assert restored.runs == 8
         there, here = await picture(store), await picture(target)
@@ -303,10 +313,10 @@ class MovingScenes(KeeperSuite):
         await export_store(store, tmp_path / "all.jsonl")
         await export_runs(store, tmp_path / "some.jsonl")
         with pytest.raises(ConfigurationError, match="is no backup"):
-            await restore(target, tmp_path / "some.jsonl")
+            await restore_store(target, tmp_path / "some.jsonl")
         before = await picture(store)
         with pytest.raises(ConfigurationError, match="holds data"):
-            await restore(store, tmp_path / "all.jsonl")
+            await restore_store(store, tmp_path / "all.jsonl")
         assert await picture(store) == before
 
     async def test_an_archive_of_all_is_one_moment_of_a_store_in_use(self, store, tmp_path):
@@ -325,7 +335,7 @@ class MovingScenes(KeeperSuite):
         stop.set()
         await writer
         fresh = MemoryStore(CLOCK)
-        await restore(fresh, tmp_path / "a.jsonl", clock=CLOCK)
+        await restore_store(fresh, tmp_path / "a.jsonl", clock=CLOCK)
         here = await order_of(fresh)
         assert here
         assert here == (await order_of(store))[: len(here)]

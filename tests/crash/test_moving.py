@@ -221,7 +221,7 @@ async def _restored_beside_a_paused_worker(nursery, tmp_path, monkeypatch, *, ep
     first = nursery.spawn("mover", tmp_path, store=url, does="work", name="first")
     await exists(tmp_path / "first.came")
     nursery.kill(first)
-    await moving.back_up(store, tmp_path / "backup.db")
+    await moving.back_up_store(store, tmp_path / "backup.db")
     known = await store.log.head("run/r")
     before = nursery.spawn("mover", tmp_path, store=url, does="work", name="before")
     await exists(tmp_path / "before.came")
@@ -230,7 +230,7 @@ async def _restored_beside_a_paused_worker(nursery, tmp_path, monkeypatch, *, ep
     if not epochs:
         monkeypatch.setattr(SQLiteStore, "begin_epoch", _no_epoch)
     again_ = SQLiteStore(tmp_path / "r.db", synchronous="OFF")
-    done = await moving.restore(again_, tmp_path / "backup.db", replace=True)
+    done = await moving.restore_store(again_, tmp_path / "backup.db", replace=True)
     await again_.stop()
     assert await store.log.head("run/r") == known
     nursery.spawn("mover", tmp_path, store=url, does="work", name="after")

@@ -18,7 +18,7 @@ from reprise.cli.session import DryRun, Output, StoreUrl, door, flag, prepare, s
 from reprise.cli.ticker import ticker
 from reprise.kernel.errors import CopyDiffers, RunConflict, SchemaTooNew
 from reprise.kernel.settings import masked
-from reprise.stores.moving import Copied, back_up, copy_store, restore as restore_store
+from reprise.stores.moving import Copied, back_up_store, copy_store, restore_store
 from reprise.stores.store import Schema, Store
 
 BackupFile = Annotated[
@@ -133,7 +133,7 @@ def backup(
 async def _backup(screen: Screen, config: Config, file: Path, output: Format) -> None:
     async with door(config) as (store, _):
         with ticker(screen) as report:
-            done = await back_up(store, file, report=report)
+            done = await back_up_store(store, file, report=report)
     if output is not Format.TABLE:
         screen.json(msgspec.json.encode(done))
         return

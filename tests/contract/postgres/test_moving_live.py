@@ -7,7 +7,7 @@ from tests.contract.moving import order_of, picture, records
 from tests.contract.old_schemas import WORKFLOWS, asks, parent
 
 from reprise import Reprise
-from reprise.stores.moving import back_up, copy_store, restore
+from reprise.stores.moving import back_up_store, copy_store, restore_store
 from reprise.stores.packing import packed
 from reprise.stores.runs import RunFilter
 from reprise.stores.sqlite import SQLiteStore
@@ -49,10 +49,10 @@ async def test_a_file_moves_to_postgresql_while_a_worker_writes(file, store, tmp
             assert await app.handle(f"r{n}", parent).result(timeout=30) == 3 * n + 2
         assert await app.run(asks, 1, id="new", signal=("number", 1)) == 3
         # Back into a file: the backup of any store is an archive, which any store takes.
-        made = await back_up(target, tmp_path / "b.jsonl.gz")
+        made = await back_up_store(target, tmp_path / "b.jsonl.gz")
         assert made.kind == "archive"
         back = packed(SQLiteStore(tmp_path / "b.db", synchronous="OFF"))
-        restored = await restore(back, tmp_path / "b.jsonl.gz")
+        restored = await restore_store(back, tmp_path / "b.jsonl.gz")
         assert restored.runs == 61
         assert await records(back) == await records(target)
         assert await back.verify() == []

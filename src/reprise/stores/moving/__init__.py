@@ -1,6 +1,6 @@
 """Moving house: runs leave a store for an archive, come back from one, or go to another store."""
 
-from reprise.stores.moving.backing_up import BackedUp, Restored, back_up, restore
+from reprise.stores.moving.backing_up import BackedUp, Restored, back_up_store, restore_store
 from reprise.stores.moving.copying import Copied, copy_store
 from reprise.stores.moving.exporting import Exported, export_runs, export_store
 from reprise.stores.moving.importing import Imported, import_runs
@@ -13,11 +13,11 @@ __all__ = [
     "Imported",
     "Pruned",
     "Restored",
-    "back_up",
+    "back_up_store",
     "copy_store",
     "export_runs",
     "export_store",
     "import_runs",
     "prune",
-    "restore",
+    "restore_store",
 ]

@@ -56,7 +56,7 @@ class Restored(msgspec.Struct, frozen=True):
     runs: int
 
 
-async def back_up(
+async def back_up_store(
     store: Store, path: Path, *, clock: Clock | None = None, report: Report = nobody
 ) -> BackedUp:
     """Write all that a store holds, as it is at one moment, to a file, while it is in use.
@@ -79,7 +79,7 @@ async def back_up(
     return BackedUp(str(path), await keeper.back_up(path, report), "file")
 
 
-async def restore(
+async def restore_store(
     store: Store, path: Path, *, replace: bool = False, clock: Clock | None = None, report: Report = nobody
 ) -> Restored:
     """Bring a store back to what it was when a backup was made; leaves it started.

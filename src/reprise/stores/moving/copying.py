@@ -94,7 +94,6 @@ class _Copy:
         # Payloads go as they are kept, packed and sealed: no key is needed, and nothing is packed anew.
         self._source, self._target = keeper_of(source), keeper_of(target)
         self._clock, self._report = clock, report
-        self._receiver = Receiver(self._target, clock, self._source.blobs)
         self._balance = Balance()
         self._pending = WholeAppends()
         self._position = 0
@@ -113,6 +112,7 @@ class _Copy:
     async def begin(self) -> None:
         """Look whether the target is empty."""
         self._is_ours = not await self._target.log.scan(0, 1)
+        self._receiver = Receiver(self._target, self._clock, self._source.blobs, is_empty=self._is_ours)
 
     # ---------------------------------------------------------------- records
 
@@ -227,7 +227,7 @@ class _Copy:
             if await row_of(self._source.runs, run) is not None:
                 self._differences.append(f"the run {run} has no row in the target")
             elif self._is_ours:
-                await self._target.log.drop(*streams_of_run(run))
+                await self._receiver.drop(*streams_of_run(run))
 
     async def _copy_rows(self, *, final: bool) -> list[str]:
         """Write the rows that are missing or not the same, of unfinished runs only in the end; return some of them."""
@@ -272,7 +272,7 @@ class _Copy:
         if await row_of(self._source.runs, run) is not None:
             return  # it is, by now
         if self._is_ours:
-            await self._target.log.drop(*streams_of_run(run))
+            await self._receiver.drop(*streams_of_run(run))
         else:
             self._differences.append(f"the run {run} is not in the source")
 

@@ -24,7 +24,7 @@ from reprise.stores.archive import (
 )
 from reprise.stores.archive.lines import FORMAT
 from reprise.stores.log import Head, Log
-from reprise.stores.moving.families import IS_FIRST, Wanted, family_of, row_of, walk_present
+from reprise.stores.moving.families import IS_FIRST, Wanted, families_of, rows_of, walk_present
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow, as_query
 from reprise.stores.store import Store
@@ -57,35 +57,29 @@ async def export_runs(
     Asked are runs that no other run started. Runs may go on meanwhile; each family is written as it was at one moment.
     Raises ``ConfigurationError`` when there is such a file.
     """
-    return await export_families(store, path, _roots(store, where), clock or SystemClock(), report)
-
-
-async def _roots(store: Store, where: Wanted) -> AsyncIterator[str]:
-    async for page in walk_present(store.runs, all_of(IS_FIRST, as_query(where))):
-        for row in page:
-            yield row.id
+    roots = walk_present(store.runs, all_of(IS_FIRST, as_query(where)))
+    return await export_families(store, path, roots, clock or SystemClock(), report)
 
 
 async def export_families(
-    store: Store, path: Path, roots: AsyncIterator[str], clock: Clock, report: Report = nobody
+    store: Store, path: Path, roots: AsyncIterator[Sequence[RunRow]], clock: Clock, report: Report = nobody
 ) -> Exported:
-    """Write families, each named by its first run, to an archive; none is made when there are none."""
+    """Write families, of which the first runs are given, to an archive; none is made when there are none."""
     with ArchiveWriter(path) as archive:
         archive.write([_opening(store, clock)])
-        async for root in roots:
-            await _write_family(store, archive, root)
+        async for some in roots:
+            # Rows are read after the moment: of a run that went on since, the row may say more than its records.
+            until = await store.log.end()
+            rows = await rows_of(store.runs, [root.id for root in some])
+            for family in await families_of(store.runs, list(rows.values())):
+                await _write_family(store, archive, family, until)
             report("runs", archive.counts["runs"], 0)
         return await _close(archive) if archive.counts["runs"] else Exported(0, 0, 0, 0)
 
 
-async def _write_family(store: Store, archive: ArchiveWriter, root: str) -> None:
+async def _write_family(store: Store, archive: ArchiveWriter, family: Sequence[RunRow], until: int) -> None:
     """Write a family as it was at one moment: all records up to a position, whatever came since."""
-    until = await store.log.end()
-    row = await row_of(store.runs, root)
-    if row is None:
-        return
-    family = await family_of(store.runs, row)
-    archive.write([FamilyLine(root=root)])
+    archive.write([FamilyLine(root=family[0].id)])
     versions: dict[str, int] = {}
     async for records in _in_order(store.log, [s for row in family for s in streams_of_run(row.id)], until):
         versions.update([(record.stream, record.version) for record in records])
@@ -105,7 +99,8 @@ def _end_of(row: RunRow, head: Head, version: int) -> Iterator[Line]:
 
 async def _in_order(log: Log, streams: Sequence[str], until: int) -> AsyncIterator[list[Record]]:
     """Yield the records of streams up to a position, in the order of the log, page by page."""
-    pages = [page for stream in streams if (page := await log.read(stream, 0, _PAGE))]
+    found = await asyncio.gather(*(log.read(stream, 0, _PAGE) for stream in streams))
+    pages = [page for page in found if page]
     places = [0] * len(pages)
     heap = [(page[0].position, number) for number, page in enumerate(pages)]
     heapify(heap)

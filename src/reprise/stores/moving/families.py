@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from reprise.kernel.machine import RUN
 from reprise.kernel.query import EVERY, Compare, Is, Query, all_of, any_of
 from reprise.stores.runs import RunFilter, RunRow, Runs, as_query
 
 PAGE = 200
-CHILD_MARKS = ":/"
-"""What stands between the id of a parent and the key of the child."""
+AT_ONCE = 100
+"""Runs that one query is about."""
 HAS_ENDED = any_of(*(Is("status", status) for status in sorted(RUN.final)))
 IS_FIRST = Is("parent", None)
 
@@ -62,16 +62,29 @@ async def row_of(runs: Runs, id: str) -> RunRow | None:
     return next(iter(await runs.find(Is("id", id), limit=1)), None)
 
 
-async def family_of(runs: Runs, root: RunRow) -> list[RunRow]:
-    """Return a run and its descendants, oldest first: parents before their children.
+async def rows_of(runs: Runs, ids: Sequence[str]) -> dict[str, RunRow]:
+    """Return the rows of runs by their ids; those that do not exist are not in it."""
+    found: dict[str, RunRow] = {}
+    for first in range(0, len(ids), AT_ONCE):
+        wanted = any_of(*(Is("id", id) for id in ids[first : first + AT_ONCE]))
+        found.update({row.id: row for row in await runs.find(wanted, limit=AT_ONCE)})
+    return found
 
-    The id of a child is its parent's with the place of the call behind it, and no other id has such a mark in it.
-    """
-    family = [root]
-    for mark in CHILD_MARKS:
-        async for descendants in walk(runs, RunFilter(prefix=root.id + mark)):
-            family += descendants
-    return sorted(family, key=lambda row: (row.created_at, len(row.id)))
+
+async def families_of(runs: Runs, roots: Sequence[RunRow]) -> list[list[RunRow]]:
+    """Return each run with its descendants, parents before their children."""
+    families = {root.id: [root] for root in roots}
+    root_of = {root.id: root.id for root in roots}
+    parents = list(families)
+    while parents:
+        some, parents = parents[:AT_ONCE], parents[AT_ONCE:]
+        async for children in walk(runs, any_of(*(Is("parent", id) for id in some))):
+            for child in children:
+                assert child.parent is not None
+                root_of[child.id] = root = root_of[child.parent]
+                families[root].append(child)
+                parents.append(child.id)
+    return list(families.values())
 
 
 async def ended_families(
@@ -84,6 +97,5 @@ async def ended_families(
     """
     before = Compare("updated", "<", ended_before) if ended_before else EVERY
     async for page in walk_present(runs, all_of(IS_FIRST, HAS_ENDED, before, as_query(where))):
-        for root in page:
-            family = await family_of(runs, root)
+        for family in await families_of(runs, page):
             yield family if all(member.status in RUN.final for member in family) else None

@@ -22,14 +22,17 @@ from reprise.stores.archive import (
     to_record,
 )
 from reprise.stores.log import Head
-from reprise.stores.moving.families import row_of
+from reprise.stores.moving.families import rows_of
 from reprise.stores.moving.receiving import Receiver, WholeAppends
 from reprise.stores.progress import Report, nobody
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
-_ROWS = 200
+ROWS = 200
+"""Runs that are written at once."""
+MOST_ROWS = 1000
+"""The same, of one family that has more."""
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -58,13 +61,14 @@ async def import_runs(
         ArchiveCorrupt: the archive is not what was once written; nothing of it was used.
         SchemaTooNew: it was written by a newer Reprise.
     """
-    look = _Look(store, path)
+    is_empty = not await store.log.scan(0, 1) and not await store.runs.find(limit=1)
+    look = _Look(store, path, is_empty=is_empty)
     async for page in read_pages(path):
         for line in page:
             await look.at(line)
         report("lines checked", look.lines, 0)
     if not dry_run:
-        writing = _Writing(Receiver(store, clock or SystemClock()), look)
+        writing = _Writing(Receiver(store, clock or SystemClock(), is_empty=is_empty), look)
         async for page in read_pages(path):
             for line in page:
                 await writing.take(line)
@@ -76,7 +80,8 @@ async def import_runs(
 class _Look:
     """The first pass: whether the archive is sound, and what of it is here already."""
 
-    def __init__(self, store: Store, path: Path) -> None:
+    def __init__(self, store: Store, path: Path, *, is_empty: bool) -> None:
+        self._is_empty = is_empty
         self.lines = self.runs = self.records = self.present = 0
         self.conflicts: set[str] = set()
         """First runs of families that have another history here."""
@@ -112,7 +117,7 @@ class _Look:
         family.versions[stream] = line.version
         family.records += 1
         if before is None:
-            version = (await self._store.log.head(stream)).version
+            version = 0 if self._is_empty else (await self._store.log.head(stream)).version
             if version:
                 family.here[stream] = version
                 # What was trimmed away there is not to be had for what is here.
@@ -130,7 +135,7 @@ class _Look:
             here = await self._store.log.read(line.stream, line.version - 1, 1)
             if here and here[0].version == line.version and replace(here[0], position=0) != to_record(line):
                 family.differs = True
-        known = [run for run in family.runs if await row_of(self._store.runs, run) is not None]
+        known = [] if self._is_empty else list(await rows_of(self._store.runs, family.runs))
         for run in known:
             stream = run_stream(run)
             family.differs |= family.here.get(stream, 0) < family.versions[stream]
@@ -180,7 +185,9 @@ class _Writing:
     async def take(self, line: AnyLine) -> None:
         """Write the next line, or keep it until more come."""
         if isinstance(line, FamilyLine | End):
-            await self._flush()
+            # Rows come after all records of their family; many families share a commit.
+            if len(self._rows) >= ROWS or isinstance(line, End):
+                await self._flush()
             self._skip = isinstance(line, FamilyLine) and line.root in self._look.conflicts
         elif self._skip or isinstance(line, Opening):
             return
@@ -192,7 +199,7 @@ class _Writing:
         elif isinstance(line, RunLine):
             if line.row.id not in self._look.known:
                 self._rows.append(line.row)
-            if len(self._rows) == _ROWS:
+            if len(self._rows) >= MOST_ROWS:
                 await self._flush()
         else:
             self._tasks.append(line.task)

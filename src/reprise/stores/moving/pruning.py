@@ -23,6 +23,7 @@ RUNS_PER_DROP = 50
 
 
 BLOBS_PER_DROP = 100
+FAMILIES_AT_ONCE = 100
 
 
 class Pruned(msgspec.Struct, frozen=True):
@@ -75,7 +76,9 @@ async def prune(
         await gone.drop()
     else:
         ended = ended_families(store.runs, where, ended_before)
-        seal = (await export_families(store, archive, _ids(ended, gone), clock or SystemClock(), report)).hash
+        seal = (
+            await export_families(store, archive, _roots(ended, gone), clock or SystemClock(), report)
+        ).hash
         if seal:
             await asyncio.to_thread(verify_archive, archive)
             await _drop_archived(store, archive, gone)
@@ -125,12 +128,18 @@ class _Gone:
             self.records += await self._store.log.drop(*(s for run in runs for s in streams_of_run(run)))
 
 
-async def _ids(families: AsyncIterator[list[RunRow] | None], gone: _Gone) -> AsyncIterator[str]:
+async def _roots(families: AsyncIterator[list[RunRow] | None], gone: _Gone) -> AsyncIterator[list[RunRow]]:
+    some: list[RunRow] = []
     async for family in families:
         if family is None:
             gone.kept += 1
-        else:
-            yield family[0].id
+            continue
+        some.append(family[0])
+        if len(some) == FAMILIES_AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
 async def _drop_archived(store: Store, archive: Path, gone: _Gone) -> None:
@@ -138,9 +147,11 @@ async def _drop_archived(store: Store, archive: Path, gone: _Gone) -> None:
     family: list[str] = []
     same = True
     async for page in read_pages(archive):
+        ends = [line for line in page if isinstance(line, StreamLine)]
+        heads = iter(await asyncio.gather(*(store.log.head(line.name) for line in ends)))
         for line in page:
             if isinstance(line, StreamLine):
-                head = await store.log.head(line.name)
+                head = next(heads)
                 same &= line.closed and head.closed and head.version == line.version
             elif isinstance(line, RunLine):
                 family.append(line.row.id)

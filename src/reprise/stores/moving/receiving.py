@@ -18,7 +18,7 @@ from reprise.kernel.events import RUN_STREAMS, Event, Record, run_stream
 from reprise.kernel.ids import Counter
 from reprise.kernel.machine import RUN, RunStatus
 from reprise.stores.blobs import Blob, Blobs, referred
-from reprise.stores.conditions import floor_of
+from reprise.stores.conditions import NO_STREAM, floor_of
 from reprise.stores.log import Append, Group, Head, RunChange, enlist
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunRow
@@ -42,8 +42,12 @@ _FIELDS = tuple(
 class Receiver:
     """The writing end of a move."""
 
-    def __init__(self, store: Store, clock: Clock, blobs: Blobs | None = None) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, blobs: Blobs | None = None, *, is_empty: bool = False
+    ) -> None:
         self.store = store
+        self._is_empty = is_empty
+        """Nothing is there but what was written here, and of that all heads are remembered."""
         self._blobs = blobs
         self.written = 0
         """Records written; what was there already is not counted."""
@@ -54,11 +58,24 @@ class Receiver:
     async def heads(self, streams: Iterable[str]) -> Mapping[str, Head]:
         """Return where streams are."""
         if len(self._heads) > KNOWN_STREAMS:
-            self._heads.clear()
+            self._forget()
         unknown = [stream for stream in dict.fromkeys(streams) if stream not in self._heads]
-        found = await asyncio.gather(*(self.store.log.head(stream) for stream in unknown))
-        self._heads.update(zip(unknown, found, strict=True))
+        if self._is_empty:
+            self._heads.update(dict.fromkeys(unknown, NO_STREAM))
+        else:
+            found = await asyncio.gather(*(self.store.log.head(stream) for stream in unknown))
+            self._heads.update(zip(unknown, found, strict=True))
         return self._heads
+
+    async def drop(self, *streams: str) -> None:
+        """Delete streams that are not to be here any more."""
+        await self.store.log.drop(*streams)
+        for stream in streams:
+            self._heads.pop(stream, None)
+
+    def _forget(self) -> None:
+        self._heads.clear()
+        self._is_empty = False
 
     async def records(self, records: Sequence[Record]) -> None:
         """Write records that follow, in the order of a log, what was written before; leave out those that are there.
@@ -218,7 +235,7 @@ class Receiver:
         last.exception()  # it is raised below, unless an earlier one comes first
         for append in appends:
             if append.error is not None:
-                self._heads.clear()
+                self._forget()
                 raise append.error
 
 
