@@ -22,7 +22,7 @@ from reprise.kernel.events import Event, Kind
 from reprise.stores.log import Append, Group, RunChange, enlist
 from reprise.stores.store import Store
 
-RUNS = 50_000
+RUNS = 20_000
 LETTER = b'"%s"' % (b"x" * 298)
 HEAD = ("what", "seconds", "runs/s", "MB")
 RENEWAL = 50
