@@ -26,7 +26,7 @@ def start_child(engine: Engine, job: Job) -> None:
     try:
         engine.registry.add(workflow)
         input = workflow.arguments.encode(job.args, job.kwargs)
-        engine.payloads.within(input, f"The input of child workflow {workflow.name} ({job.key})")
+        engine.payloads.within(input, "The input of child workflow {} ({})", workflow.name, job.key)
         slots = engine.registry.slots(workflow, job.args, job.kwargs, tags)
     except Exception as error:  # it cannot be called so, or a function that gives the key of a limit failed
         parent.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(engine.payloads.failure(error)), 0)

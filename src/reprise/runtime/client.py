@@ -112,7 +112,7 @@ class Client:
             RunNotFound, RunEnded, CodecError, PayloadTooLarge: nothing was sent.
         """
         id = id or self._ids.new()
-        encoded = self._payloads.within(standard.encode(value, type), f"The signal {name!r} to run {run}")
+        encoded = self._payloads.within(standard.encode(value, type), "The signal {!r} to run {}", name, run)
         data = msgspec.json.encode(Signal(name, msgspec.Raw(encoded)))
         await self._mail(run, Kind.SIGNAL_SENT, id, data)
         return id

@@ -93,7 +93,7 @@ def outcome_of(execution: Execution) -> Finished:
         return failed(_explained(execution, error))
     try:
         value = execution.workflow.encode(main.result())
-        execution.host.payloads.within(value, f"The result of run {execution.id}")
+        execution.host.payloads.within(value, "The result of run {}", execution.id)
         return Finished(RunStatus.COMPLETED, msgspec.Raw(value))
     except RepriseError as unwritable:
         return failed(unwritable)

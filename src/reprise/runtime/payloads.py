@@ -25,7 +25,7 @@ class Payloads:
 
     >>> Payloads(redact=lambda text: text.replace("hunter2", "***")).failure(ValueError("bad: hunter2")).message
     'bad: ***'
-    >>> Payloads(limit=3).within(b'"four"', "The result of step greet")
+    >>> Payloads(limit=3).within(b'"four"', "The result of step {}", "greet")
     Traceback (most recent call last):
     reprise.kernel.errors.PayloadTooLarge: The result of step greet has 6 bytes; payloads may have 3. ...
     """
@@ -34,16 +34,19 @@ class Payloads:
         self.limit = limit
         self._redact = redact
 
-    def within(self, data: bytes, what: str) -> bytes:
-        """Return encoded data that is not too large; raises ``PayloadTooLarge``, which says ``what`` it is."""
+    def within(self, data: bytes, what: str, *names: str) -> bytes:
+        """Return encoded data that is not too large; raises ``PayloadTooLarge``, which says ``what`` it is.
+
+        ``names`` are put into it only then: this is asked of everything.
+        """
         if len(data) > self.limit:
-            raise self.too_large(len(data), what)
+            raise self.too_large(len(data), what, *names)
         return data
 
-    def too_large(self, size: int, what: str) -> PayloadTooLarge:
+    def too_large(self, size: int, what: str, *names: str) -> PayloadTooLarge:
         """Return the error for data of that many bytes."""
         return PayloadTooLarge(
-            f"{what} has {size:,} bytes; payloads may have {self.limit:,}.",
+            f"{what.format(*names)} has {size:,} bytes; payloads may have {self.limit:,}.",
             hint="Keep it elsewhere (a file, an object store) and hand on its name; or raise payloads.limit.",
         )
 
@@ -71,5 +74,5 @@ class Payloads:
             value = with_texts(value, self.text)
         size = len(msgspec.json.encode(value))
         if size > self.limit:
-            return encode_error(self.too_large(size, f"An error of class {value.type}"))
+            return encode_error(self.too_large(size, "An error of class {}", value.type))
         return value

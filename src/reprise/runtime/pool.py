@@ -206,7 +206,7 @@ class Pool:
                 value = await step.function(*job.args, **job.kwargs)
             data = step.encode(value)
             if len(data) > self._payloads.limit:
-                raise self._payloads.too_large(len(data), f"The result of step {step.name} ({job.key})")
+                raise self._payloads.too_large(len(data), "The result of step {} ({})", step.name, job.key)
         except asyncio.CancelledError:
             if driver.timed_out:
                 error = _timed_out(job)

@@ -87,7 +87,7 @@ async def open_run(
     options: Mapping[str, Any],
 ) -> tuple[Started, Group]:
     """Append the beginning of a run and its first mail; return what :func:`opening` made of ``options``."""
-    engine.payloads.within(input, f"The input of workflow {workflow.name}")
+    engine.payloads.within(input, "The input of workflow {}", workflow.name)
     inbox = [first_mail(engine, id, signals)] if signals else []
     while True:
         started, group = opening(engine, workflow, input, id, **options)
@@ -105,7 +105,7 @@ def first_mail(engine: Engine, id: str, signals: Sequence[tuple[str, bytes]]) ->
     """Return signals that are sent to a run in the commit that starts it."""
     mail: list[Event] = []
     for number, (name, value) in enumerate(signals):
-        engine.payloads.within(value, f"The signal {name!r} of run {id}")
+        engine.payloads.within(value, "The signal {!r} of run {}", name, id)
         data = msgspec.json.encode(Signal(name, msgspec.Raw(value)))
         mail.append(Event(Kind.SIGNAL_SENT, engine.now(), f"start-{number}", data))
     return Group(inbox_stream(id), mail)

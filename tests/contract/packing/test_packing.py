@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from reprise.kernel.errors import KeyMissing, StaleVersion, StoreCorrupt
-from reprise.kernel.events import Event
+from reprise.kernel.events import Event, Kind
 from reprise.stores.blobs import referred
 from reprise.stores.log import Group
 from reprise.stores.memory import MemoryStore
 from reprise.stores.packing import PackedStore, keeper_of
 from reprise.stores.packing.bases import LANES, Base, Bases, Chain
 from reprise.stores.packing.envelope import (
-    CONTINUED,
     DIFFERENCE,
     SEALED,
     SpoiltError,
@@ -227,7 +226,7 @@ async def act(deeds, keys, memory):
         elif what == "elsewhere":
             owner = await Owner(over(keeper, keys, memory)).take()
         elif what == "begin anew":
-            await owner.write(b"{}", kind=CONTINUED)
+            await owner.write(b"{}", kind=Kind.RUN_CONTINUED)
         elif what == "scan":
             assert [record.data for record in await store.log.scan()] == owner.written
         else:
@@ -263,7 +262,7 @@ async def test_what_stands_before_a_new_generation_is_not_needed_after_it(data, 
     owner = await Owner(over(keeper)).take()
     states = growing(20)
     await owner.write(*states[:10])
-    await owner.write(data, kind=CONTINUED)
+    await owner.write(data, kind=Kind.RUN_CONTINUED)
     begun = owner.version
     if not goes_on:
         owner = await Owner(over(keeper)).take()  # has read what stood before

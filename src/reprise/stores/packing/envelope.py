@@ -37,11 +37,6 @@ _PLACE = struct.Struct(">BII")
 _Parameter = zstd.CompressionParameter
 
 
-CONTINUED = 10
-"""Kind of the event with which a run begins a new generation. What stands before it may be trimmed, so no payload from it
-on is a difference to one before."""
-
-
 def is_packed(data: bytes) -> bool:
     """Tell whether a payload is anything but what was handed in."""
     return bool(data) and data[0] < FIRST_PLAIN

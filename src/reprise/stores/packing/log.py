@@ -24,11 +24,8 @@ class PackedLog:
 
     def submit(self, appends: Sequence[Append]) -> None:
         """Hand appends over; ``done`` of each is called on the loop when it is durable or refused."""
-        packer = self.packer
-        for append in appends:
-            if not packer.leaves(append):
-                appends = [each if packer.leaves(each) else packer.pack(each) for each in appends]
-                break
+        if not self.packer.leaves(appends):
+            appends = [self.packer.pack(append) for append in appends]
         self._log.submit(appends)
 
     async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
@@ -73,7 +70,7 @@ class PackedLog:
     async def trim(self, stream: str, through: int) -> int:
         """Delete a stream's records up to version ``through``, but never its newest; return how many went.
 
-        To be read, what is left must not rest on them: see ``envelope.CONTINUED``.
+        To be read, what is left must not rest on them: a run's new generation rests on none of the old.
         """
         self._bases.forget(stream)
         return await self._log.trim(stream, through)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reprise.kernel.errors import KeyMissing, StoreCorrupt
-from reprise.kernel.events import Record
+from reprise.kernel.events import Kind, Record
 from reprise.stores.blobs import Blobs, referred
 from reprise.stores.log import Log
 from reprise.stores.packing.bases import LINK, Base, Bases, Chain
 from reprise.stores.packing.envelope import (
-    CONTINUED,
     FIRST_PLAIN,
     SEALED,
     SMALL,
@@ -43,7 +42,7 @@ class Unpacker:
         streams: dict[str, list[int]] = {}
         for number, record in enumerate(records):
             data = record.data
-            if len(data) >= SMALL or (data and data[0] < FIRST_PLAIN) or record.kind == CONTINUED:
+            if len(data) >= SMALL or (data and data[0] < FIRST_PLAIN) or record.kind == Kind.RUN_CONTINUED:
                 streams.setdefault(record.stream, []).append(number)
         if not streams:
             return records
@@ -56,7 +55,7 @@ class Unpacker:
                 chain = Chain()
             for number in numbers:
                 record = records[number]
-                if record.kind == CONTINUED:
+                if record.kind == Kind.RUN_CONTINUED:
                     chain.clear()
                 base = await self._base(chain, record, contents.pop(record.position))
                 if len(base.data) >= SMALL:

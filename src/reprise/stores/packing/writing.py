@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from msgspec.structs import replace
 
-from reprise.kernel.events import Event
+from reprise.kernel.events import Event, Kind
 from reprise.stores.blobs import Blob, blob_of, reference_to
 from reprise.stores.log import Append, Group
 from reprise.stores.packing.bases import LINK, Base, Bases, Chain
 from reprise.stores.packing.envelope import (
-    CONTINUED,
     FIRST_PLAIN,
     SMALL,
     difference,
@@ -24,6 +23,9 @@ LARGE = 32 << 10
 
 ANYWHERE = b""
 """Place of a sealed blob: several records may refer to it."""
+
+
+_PLAIN = bytes((FIRST_PLAIN,))
 
 
 class Keys(Protocol):
@@ -47,20 +49,23 @@ class Packer:
         self._keys = keys
         self._least = 1 if keys is not None else SMALL
 
-    def leaves(self, append: Append) -> bool:
-        """Tell whether an append is written as it is; most of all are."""
-        least = self._least
-        for group in append.groups:
-            if (group.takes or group.closes) and self._bases.chains:
-                return False
-            for event in group.events:
-                data = event.data
-                if len(data) >= least or (data and data[0] < FIRST_PLAIN) or event.kind == CONTINUED:
+    def leaves(self, appends: Sequence[Append]) -> bool:
+        """Tell whether all appends are written as they are, as most are."""
+        least, plain, follows = self._least, _PLAIN, bool(self._bases.chains)
+        for append in appends:
+            for group in append.groups:
+                for event in group.events:
+                    data = event.data
+                    if data < plain or len(data) >= least:
+                        return False
+                if follows and _turns(group):
                     return False
         return True
 
     def pack(self, append: Append) -> Append:
-        """Return the append that is written in the place of another, which gets the answer."""
+        """Return the append that is written in the place of one, which gets the answer; itself if that is left so."""
+        if self.leaves((append,)):
+            return append
         packed = Append(append.id, tuple([self._group(group) for group in append.groups]))
         packed.done = self._answer_to(append)
         return packed
@@ -89,7 +94,7 @@ class Packer:
         version = group.expected
         for event in group.events:
             version += 1
-            if chain is not None and event.kind == CONTINUED:
+            if chain is not None and event.kind == Kind.RUN_CONTINUED:
                 chain.clear()
             data = self._event(group.stream, event, chain, version, blobs)
             events.append(event if data is event.data else _with(event, data))
@@ -158,6 +163,11 @@ class Packer:
         counters["payload_bytes"] += len(data)
         counters["packed_bytes"] += len(content)
         counters["differences"] += is_difference
+
+
+def _turns(group: Group) -> bool:
+    """Tell whether a group changes what the payloads of its stream may be differences to."""
+    return group.takes or group.closes or any(event.kind == Kind.RUN_CONTINUED for event in group.events)
 
 
 def place_in_log(stream: str, kind: int, at: int, key: str) -> bytes:
