@@ -168,7 +168,8 @@ def continue_as(*args: Any, **kwargs: Any) -> NoReturn:
 
     Raises:
         BodyError: called outside of a body.
-        CodecError, TypeError: the workflow cannot be called with these arguments; the generation goes on.
+        CodecError, TypeError: the workflow cannot be called with these arguments, or they are too large; the
+            generation goes on.
     """
     execution = RUN.get()
     if execution is None:
@@ -178,7 +179,10 @@ def continue_as(*args: Any, **kwargs: Any) -> NoReturn:
         )
     if events._get_running_loop() is not execution.loop:
         raise execution.loop.elsewhere("continue_as()")
-    raise ContinueAs(execution.workflow.arguments.encode(args, kwargs))
+    input = execution.workflow.arguments.encode(args, kwargs)
+    raise ContinueAs(
+        execution.host.payloads.within(input, "The input with which run {} continues", execution.id)
+    )
 
 
 def set_tags(values: Mapping[str, Any] | None = None, /, **more: Any) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from tests.unit.runtime.scenes import Shared, history, kill, opened, recorded, status_is, until
 
+import reprise.runtime.generation
 import reprise.runtime.worker
 from reprise import (
     KeyMissing,
@@ -19,6 +20,7 @@ from reprise import (
     Retry,
     RunNotFound,
     RunStranded,
+    continue_as,
     open_store,
     progress,
     register_error,
@@ -241,6 +243,46 @@ async def test_a_run_that_another_goes_on_with_stays_small(tmp_path):
     steps = [record for record in records if record.kind == Kind.STEP_COMPLETED]
     assert sum(place_of(record.data) is None for record in steps) <= 3
     assert sum(len(record.data) for record in steps) < 30 * 1400
+
+
+@workflow
+async def lives(turns: int, generations: int, messages: list[str] | None = None) -> int:
+    messages = messages or []
+    for _ in range(turns):
+        messages = await reply(messages)
+    if generations:
+        continue_as(turns, generations - 1, messages)
+    return len(messages)
+
+
+async def trimmed(app, run):
+    """Wait until the first generations of a run are gone, and return what is left."""
+    async with asyncio.timeout(5):
+        while True:
+            records = await app.store.log.read(run_stream(run))
+            if records[0].version > 20:
+                return records
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("keys", [None, RING], ids=["packed", "sealed"])
+async def test_what_is_left_of_a_run_that_was_trimmed_is_readable(keys, tmp_path, monkeypatch):
+    monkeypatch.setattr(reprise.runtime.generation, "WORTH", 1)
+    url = f"sqlite:///{tmp_path}/runs.db?synchronous=OFF"
+    async with Reprise(url, capture_logs=False, keep_generations=1, keys=keys) as app:
+        assert await app.run(lives, 8, 5, id="one") == 48
+        records = await trimmed(app, "one")
+    store = open_store(url, keys=keys)
+    await store.start()
+    assert [record.data for record in await store.log.read(run_stream("one"))] == [r.data for r in records]
+    assert await store.verify() == []
+    await store.stop()
+
+
+async def test_a_run_cannot_continue_with_too_much():
+    async with opened(max_payload=10_020) as app:
+        with pytest.raises(PayloadTooLarge, match="The input with which run one continues has 10,027 bytes"):
+            await app.run(lives, 5, 1, id="one")
 
 
 async def test_a_sealed_run_is_for_those_who_have_its_key():
