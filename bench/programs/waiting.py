@@ -50,7 +50,7 @@ async def order(n: int) -> list[Any]:
             return "late"
         return "in time"
 
-    async def both() -> list[Any]:
+    async def both() -> tuple[int, str]:
         return await asyncio.gather(signal(), timer())
 
     ((value, when),) = await asyncio.gather(both())
