@@ -13,6 +13,9 @@ TESTS ?=
 # The run's id. The same id again resumes the run if it has not ended, so `make run` after a kill goes on.
 ID ?= codebase-review
 
+# Tests at the same time: one for each processor, at most 4 (each has servers of its own). JOBS=0 for a debugger.
+JOBS ?= auto
+
 # More arguments for pytest, such as `make test ARGS='-k lease -x'`.
 ARGS ?=
 # Kill cycles of `make crash` (make test does 200).
@@ -38,7 +41,7 @@ run: install-run ## Review a codebase (INPUT=path) durably: kill it, run it agai
 		--id "$(ID)" --again
 
 test: install-test ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 test-all: test ## The same, then the replay corpus on every other Python found
 	$(BIN)/python scripts/other_pythons.py $(ARGS)

@@ -7,17 +7,19 @@ import pytest
 from tests.servers import Install, Missing, Server, postgres_installs, start_postgres
 
 BUDGETS = {"unit": 60, "contract": 150, "story": 150, "crash": 360}
-"""Seconds per folder of tests on two cores. A figure to watch, not a check: machines differ."""
+"""Seconds per folder of tests on two cores that share the work. A figure to watch, not a check: machines differ."""
 
 
 def pytest_terminal_summary(terminalreporter):
     seconds = Counter()
+    option = terminalreporter.config.getoption
+    jobs = min(option("numprocesses", None) or 1, option("maxprocesses", None) or 1000)
     for reports in terminalreporter.stats.values():
         for report in reports:
             if duration := getattr(report, "duration", 0):
                 top, _, rest = report.nodeid.partition("/")
-                seconds[rest.partition("/")[0] if top == "tests" else f"doctests in {top}"] += duration
-    terminalreporter.section("time by folder")
+                seconds[rest.partition("/")[0] if top == "tests" else f"doctests in {top}"] += duration / jobs
+    terminalreporter.section(f"time by folder, {jobs} at once" if jobs > 1 else "time by folder")
     for folder, spent in seconds.most_common():
         budget = BUDGETS.get(folder)
         over = " OVER" if budget and spent > budget else ""

@@ -4,6 +4,8 @@ import asyncio
 import socket
 from pathlib import Path
 
+import pytest
+
 from reprise.stores.sqlite import SQLiteStore
 
 
@@ -26,13 +28,16 @@ async def test_a_tap_reaches_this_process_and_the_other(store: SQLiteStore, othe
     assert await other.signal.wait("inbox/1", 0.01) is False
 
 
-async def test_what_is_not_ours_is_ignored(store: SQLiteStore, path: Path) -> None:
+async def test_what_is_not_ours_is_ignored(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (address,) = (path.parent / f"{path.name}.wake").glob("*.sock")
+    monkeypatch.chdir(address.parent)  # a socket's name is short, a temporary folder's may not be
     heard = asyncio.Event()
     store.signal.listen("yes", lambda _: heard.set())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
         for garbage in (b"", b"\xff\xfe", b"x" * 60_000, b"\0" * 100, b"yes"):
-            stranger.sendto(garbage, str(address))
+            stranger.sendto(garbage, address.name)
     async with asyncio.timeout(5):
         await heard.wait()
 
@@ -56,10 +61,13 @@ async def test_a_full_buffer_delays_and_loses_nothing(store: SQLiteStore, other:
         await all_heard.wait()
 
 
-async def test_the_socket_of_a_dead_process_is_removed(store: SQLiteStore, path: Path) -> None:
+async def test_the_socket_of_a_dead_process_is_removed(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dead = Path(f"{path}.wake") / "dead.sock"
+    monkeypatch.chdir(dead.parent)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as victim:
-        victim.bind(str(dead))
+        victim.bind(dead.name)
     store.signal.wake(["x"])
     await store.signal.wait("never", 0.01)
     assert not dead.exists()
