@@ -28,6 +28,7 @@ from reprise.runtime.ending import unreached
 from reprise.runtime.execution import Execution
 from reprise.runtime.handles import RunTask, StepFuture
 from reprise.runtime.loop import RunLoop
+from reprise.runtime.outward import go_out
 from reprise.runtime.step import Recorded, StepCall
 from reprise.stores.memory import MemoryStore
 
@@ -79,7 +80,7 @@ def corpus(*names: str) -> Prove:
 def replay_is_a_barrier(patch):
     def deliver(self, record):
         original(self, record)
-        self._effects()  # before the history ends
+        go_out(self)  # before the history ends
 
     original = Execution.deliver
     patch.setattr(Execution, "deliver", deliver)
@@ -217,7 +218,7 @@ if sys.version_info >= (3, 12) and LOOP == "asyncio":  # uvloop 0.22 cannot do i
     def steps_start_after_the_drain(patch):
         def call(self, *args):
             future = original(self, *args)
-            self._effects()
+            go_out(self)
             return future
 
         original = Execution.call
@@ -572,6 +573,7 @@ def an_explicit_key_is_the_key(patch):
 def ablation(request, monkeypatch):
     ablation = ABLATIONS[request.param]
     monkeypatch.setattr(harness, "PATIENCE", 1.0)
+    rules.shared.clear()  # a run of the same name, with another rule taken out, may have spoiled it
     ablation.always(monkeypatch)
     return ablation
 

@@ -20,17 +20,16 @@ from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.errors import BodyError, NonDeterminismError, RepriseError
 from reprise.kernel.events import (
     CancelRequest,
-    ErrorValue,
     Event,
     Finished,
     Kind,
     Record,
     Signal,
 )
-from reprise.kernel.failures import decode_error
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
+from reprise.runtime.delivery import deliver_step, deliver_timer
 from reprise.runtime.ending import (
     check_reached,
     disagreement,
@@ -39,7 +38,6 @@ from reprise.runtime.ending import (
     failed,
     outcome_of,
     stuck,
-    unreached,
 )
 from reprise.runtime.generation import LONG, NEVER, ContinueAs, begin_next, news_of, scope_of, wish_in
 from reprise.runtime.handles import RunTask, StepFuture, TimerHandle
@@ -47,6 +45,7 @@ from reprise.runtime.history import NOTHING, History
 from reprise.runtime.host import Host, Job
 from reprise.runtime.loop import SLICE, RunLoop
 from reprise.runtime.mailbox import Mailboxes
+from reprise.runtime.outward import go_out
 from reprise.runtime.step import Recorded
 from reprise.runtime.unwind import unwind
 from reprise.runtime.workflow import Workflow
@@ -333,7 +332,7 @@ class Execution:
         if self.done or self.finishing:
             return
         if self.live:
-            self._effects()
+            go_out(self)
         if unfinished:
             self.wake()
         elif self.live:
@@ -394,9 +393,9 @@ class Execution:
         self.length += 1
         self.bytes += len(record.data)
         if kind <= Kind.STEP_CANCELLED:
-            self._deliver_step(kind, key, record.data)
+            deliver_step(self, kind, key, record.data)
         elif kind == Kind.TIMER_FIRED:
-            self._deliver_timer(key, record.data)
+            deliver_timer(self, key, record.data)
         elif kind == Kind.SIGNAL_RECEIVED:
             self.context.run(self.mail.put, msgspec.json.decode(record.data, type=Signal).name, record)
         elif kind == Kind.CANCEL_REQUESTED:
@@ -405,77 +404,7 @@ class Execution:
                 self.unheard = record
             self.main.cancel(self.cancel_request.reason or None)
 
-    def _deliver_step(self, kind: int, key: str, data: bytes) -> None:
-        future = self.waiting.pop(key, None)
-        if self.to_start:
-            self.to_start.pop(key, None)
-        self.recorded.pop(key, None)
-        if future is None:
-            raise unreached(self, "step", key)
-        if future.done():
-            return
-        if kind == Kind.STEP_CANCELLED or (kind == Kind.STEP_COMPLETED and future.asked):
-            future.settle_cancelled()  # a cancellation is never lost to a step that completed meanwhile
-        elif kind == Kind.STEP_COMPLETED:
-            try:
-                future.set_result(future.step.decode(data))
-            except RepriseError as error:
-                future.set_exception(error)
-        else:
-            future.set_exception(decode_error(msgspec.json.decode(data, type=ErrorValue)))
-
-    def _deliver_timer(self, key: str, data: bytes) -> None:
-        loop = self.loop
-        handle = loop.timers.pop(key, None)
-        loop.to_arm.pop(key, None)
-        self.recorded.pop(key, None)
-        if handle is None:
-            raise unreached(self, "timer", key)
-        if not handle.dead:
-            loop.now = max(loop.now, handle.due)
-            loop.ready.append(handle)
-        else:
-            loop.now = max(loop.now, int(data) / MICROSECONDS)
-
-    # ---------------------------------------------------------------- after a drain
-
-    def _effects(self) -> None:
-        """Stop, start and arm what the body asked for. Never inside a drain: steps must not see the body's loop."""
-        if self.to_stop:
-            jobs, self.to_stop = self.to_stop, []
-            for job in jobs:
-                self._stop(job)
-        if self.to_start and self.seated and not self.holding:
-            starting, self.to_start = self.to_start, {}
-            for key, job in starting.items():
-                (self.in_flight if job.step.what == "step" else self.child_jobs)[key] = job
-            self.host.start_jobs(list(starting.values()))
-        if self.loop.to_arm:
-            handles, self.loop.to_arm = self.loop.to_arm, {}
-            host = self.host
-            now = host.now() / MICROSECONDS
-            for key, handle in handles.items():
-                delay = max(0.0, handle.due - now)
-                self.armed[key] = host.outer.call_later(delay, self._fire, handle, context=host.context)
-
-    def _stop(self, job: Job) -> None:
-        """Ask what executes to stop; of what never began, record that it was cancelled."""
-        key = job.key
-        if key in self.children and key not in self.recorded:
-            self.child_jobs[key] = job  # asked for in replay: the child was started by an owner before
-        if key in self.in_flight or key in self.child_jobs:
-            job.asked = True
-            self.host.stop_job(job)
-        elif key in self.waiting and key not in self.recorded:
-            self.recorded[key] = None
-            self.record(Kind.STEP_CANCELLED, key, print=job.print)
-
-    def _fire(self, handle: TimerHandle) -> None:
-        self.armed.pop(handle.key, None)
-        if handle.dead or self.done:
-            return
-        self.recorded[handle.key] = None
-        self.record(Kind.TIMER_FIRED, handle.key, b"%d" % round(handle.due * MICROSECONDS))
+    # ---------------------------------------------------------------- nothing left to do
 
     @property
     def idle(self) -> bool:

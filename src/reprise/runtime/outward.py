@@ -1,0 +1,59 @@
+"""What a body asked for happens outside of it, after a drain: steps are stopped and started, timers are armed.
+
+Never inside a drain, for steps must not see the body's loop; never before the whole history was delivered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reprise.kernel.clock import MICROSECONDS
+from reprise.kernel.events import Kind
+from reprise.runtime.handles import TimerHandle
+from reprise.runtime.host import Job
+
+if TYPE_CHECKING:
+    from reprise.runtime.execution import Execution
+
+
+def go_out(execution: Execution) -> None:
+    """Stop, start and arm what the body asked for."""
+    if execution.to_stop:
+        jobs, execution.to_stop = execution.to_stop, []
+        for job in jobs:
+            _stop(execution, job)
+    if execution.to_start and execution.seated and not execution.holding:
+        starting, execution.to_start = execution.to_start, {}
+        for key, job in starting.items():
+            (execution.in_flight if job.step.what == "step" else execution.child_jobs)[key] = job
+        execution.host.start_jobs(list(starting.values()))
+    if execution.loop.to_arm:
+        handles, execution.loop.to_arm = execution.loop.to_arm, {}
+        host = execution.host
+        now = host.now() / MICROSECONDS
+        for key, handle in handles.items():
+            delay = max(0.0, handle.due - now)
+            execution.armed[key] = host.outer.call_later(
+                delay, _fire, execution, handle, context=host.context
+            )
+
+
+def _stop(execution: Execution, job: Job) -> None:
+    """Ask what executes to stop; of what never began, record that it was cancelled."""
+    key = job.key
+    if key in execution.children and key not in execution.recorded:
+        execution.child_jobs[key] = job  # asked for in replay: the child was started by an owner before
+    if key in execution.in_flight or key in execution.child_jobs:
+        job.asked = True
+        execution.host.stop_job(job)
+    elif key in execution.waiting and key not in execution.recorded:
+        execution.recorded[key] = None
+        execution.record(Kind.STEP_CANCELLED, key, print=job.print)
+
+
+def _fire(execution: Execution, handle: TimerHandle) -> None:
+    execution.armed.pop(handle.key, None)
+    if handle.dead or execution.done:
+        return
+    execution.recorded[handle.key] = None
+    execution.record(Kind.TIMER_FIRED, handle.key, b"%d" % round(handle.due * MICROSECONDS))
