@@ -13,6 +13,7 @@ from tests.contract.postgres.keeper import KILL
 from reprise.kernel.errors import (
     ConfigurationError,
     OutcomeUnknown,
+    StaleToken,
     StoreCorrupt,
     StoreError,
     StoreReadOnly,
@@ -20,7 +21,7 @@ from reprise.kernel.errors import (
 )
 from reprise.kernel.events import Event
 from reprise.kernel.ids import Counter
-from reprise.stores.log import Append, Group, append, enlist
+from reprise.stores.log import Append, Group, append, enlist, written
 from reprise.stores.postgres import PostgresStore, lease, open_postgres
 from reprise.stores.postgres.batch import Batch
 from reprise.stores.postgres.writer import SQL
@@ -179,6 +180,36 @@ async def test_a_commit_that_arrives_between_two_looks_is_not_written_again(stor
     wire.go_on.set()
     assert (await writing).versions == (2,)
     assert [row.data for row in await wired.log.read("run/a")] == [b"first", NEEDLE]
+
+
+@pytest.mark.parametrize("of_a", [b"never written", None])
+async def test_what_was_refused_at_the_second_try_is_not_found_with_the_rest(store, wire, wired, of_a):
+    """Of two appends that were lost together, one was refused when both were sent again, and that answer was lost too.
+
+    The other is found where the first try would have put it, so that try must not be taken for the one that was written.
+    Where the refused one leaves no record there is nothing to tell the tries apart.
+    """
+    await put(wired, "run/a", b"first", token=1, takes=True)
+    await put(wired, "run/b", b"first")
+    wire.cut_at, wire.when = (lambda data: NEEDLE in data), "before"
+    wire.hold_at = lambda _: wire.cut.is_set()
+    events = [] if of_a is None else [fact(of_a)]
+    ours = [
+        Append(IDS.new(), (Group("run/a", events, 1, token=1),)),
+        Append(IDS.new(), (Group("run/b", [fact(NEEDLE)], 1),)),
+    ]
+    writing = asyncio.create_task(written(wired.log, ours))
+    await wire.held.wait()
+    await put(store, "run/a", b"of the new owner", token=2, takes=True)
+    wire.cut_at, wire.when = (lambda data: NEEDLE in data), "after"
+    wire.cut.clear()
+    wire.go_on.set()
+    await writing
+    assert wire.cut.is_set()
+    assert type(ours[0].error) is (OutcomeUnknown if of_a is None else StaleToken)
+    assert (ours[1].error, ours[1].versions) == (None, (2,))
+    assert [row.data for row in await store.log.read("run/a")] == [b"first", b"of the new owner"]
+    assert [row.data for row in await store.log.read("run/b")] == [b"first", NEEDLE]
 
 
 async def test_a_lost_take_over_without_events_is_known_by_the_head(wire, wired):

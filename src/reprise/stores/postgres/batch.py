@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from reprise.kernel.errors import AppendRefused, NoRoom
+from reprise.kernel.errors import AppendRefused, NoRoom, OutcomeUnknown
 from reprise.kernel.events import Event, run_stream
 from reprise.kernel.limit import Slot
 from reprise.stores.blobs import Blob
@@ -40,7 +40,7 @@ class Verdict(msgspec.Struct, gc=False):
     """What becomes of one append when the batch is written."""
 
     append: Append
-    error: AppendRefused | None
+    error: AppendRefused | OutcomeUnknown | None
     versions: tuple[int, ...] = ()
     last: int = 0
     """Number of its last record in the batch, counted from 1; 0 if it has none."""
@@ -127,9 +127,24 @@ class Batch:
             append = 0
 
     @property
-    def has_records(self) -> bool:
-        """Whether anything is written by which the batch could be found."""
-        return bool(self._records)
+    def marks(self) -> int:
+        """How many places in the log say that the batch was written."""
+        return len(self._markers)
+
+    def doubt(self, others: Sequence[Batch]) -> None:
+        """Say of appends that leave no record, and that not all of these batches take, that nobody knows.
+
+        The batches write the same records; one of them was written, and nothing says which.
+        """
+        for number, verdict in enumerate(self.verdicts):
+            judged = {other.verdicts[number].error is None for other in others}
+            if len(judged) > 1:
+                verdict.error = OutcomeUnknown(
+                    f"The connection was lost twice while append {verdict.append.id} was written; by it alone "
+                    "nothing can be found.",
+                    hint="Look at the state that it was to change.",
+                )
+                verdict.versions = ()
 
     @property
     def has_blobs(self) -> bool:

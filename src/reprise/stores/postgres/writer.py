@@ -7,7 +7,9 @@ several collisions in a row does a batch wait its turn inside a transaction.
 
 A connection that breaks after a batch was sent leaves its outcome unknown. Then fresh heads are read, and *after* that
 the batch is looked for by the ids of its appends. It is there; or it comes while it is sent again, and then the heads
-have changed and the second one is refused, and it is looked for again; or it never comes.
+have changed and the second one is refused, and it is looked for again; or it never comes. When the outcome of the second
+one is unknown, too, one of them at most was written: by fresh heads it may have been judged differently, so a batch is
+found only when all of it is there, and of two that are, the one with more in it.
 """
 
 from __future__ import annotations
@@ -177,11 +179,9 @@ class Writer:
             self._remember(await _read_heads(connection, unknown))
         # Looked for after the heads were read: a batch that arrives later than this look changes a head, and then the
         # one sent below is refused.
-        for batch in commit.sent:
-            base = await _find(connection, batch, self._heads)
-            if base is not None:
-                self.counters["outcomes_found"] += 1
-                return batch, base
+        if (found := await _find(connection, commit.sent, self._heads)) is not None:
+            self.counters["outcomes_found"] += 1
+            return found
         while True:
             batch = Batch(commit.appends, self._heads, commit.crowded)
             commit.sent.append(batch)
@@ -257,9 +257,27 @@ async def _send(connection: Connection, batch: Batch, crowded: dict[int, NoRoom]
     return await connection.fetchval(SQL["write"], *batch.arguments())
 
 
-async def _find(connection: Connection, batch: Batch, heads: Mapping[str, Head]) -> int | None:
-    """Return the position before a batch's first record if it was written, None if it was not."""
-    if batch.has_records:
+async def _find(
+    connection: Connection, sent: Sequence[Batch], heads: Mapping[str, Head]
+) -> tuple[Batch, int] | None:
+    """Return which of the batches that were sent for the same appends was written, and the position before its first
+    record; None if none was.
+    """
+    found: list[tuple[Batch, int]] = []
+    for batch in sent:
+        base = await _base_of(connection, batch, heads)
+        if base is not None:
+            found.append((batch, base))
+    if not found:
+        return None
+    most = max(batch.marks for batch, _ in found)
+    batch, base = next(each for each in found if each[0].marks == most)
+    batch.doubt([other for other, _ in found if other.marks == most])
+    return batch, base
+
+
+async def _base_of(connection: Connection, batch: Batch, heads: Mapping[str, Head]) -> int | None:
+    if batch.marks:
         return await connection.fetchval(SQL["find"], *batch.markers())
     # Without a record there is only the state to go by: tokens taken and streams closed as the batch wanted.
     done = batch.changed and all(heads.get(name) == head for name, head in batch.changed.items())

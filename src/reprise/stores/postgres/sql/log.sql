@@ -11,13 +11,12 @@ SELECT * FROM write_limited_batch(
 -- name: lock
 SELECT lock_log()
 
--- Where in the log a batch begins, if any of its appends is there: each is looked for at the version it was to have.
+-- Where in the log a batch begins, if all of its appends are there: each is looked for at the version it was to have.
 -- name: find
-SELECT records.position - m.number
+SELECT CASE WHEN count(*) = cardinality($1::text[]) THEN min(records.position - m.number) END
 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) AS m (stream, version, append, number)
 JOIN streams ON streams.name = m.stream
 JOIN records ON records.stream = streams.id AND records.version = m.version AND records.append = m.append
-LIMIT 1
 
 -- name: heads
 SELECT name, version, token, closed FROM streams WHERE name = ANY($1::text[])
