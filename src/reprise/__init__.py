@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 
 _EXPORTS: dict[str, str] = {
     "Reprise": "reprise.app.reprise",
+    "Budget": "reprise.kernel.budget",
+    "Cost": "reprise.kernel.budget",
     "Clock": "reprise.kernel.clock",
     "SystemClock": "reprise.kernel.clock",
     "VirtualClock": "reprise.kernel.clock",
@@ -20,6 +22,7 @@ _EXPORTS: dict[str, str] = {
     "AppendRefused": "reprise.kernel.errors",
     "ArchiveCorrupt": "reprise.kernel.errors",
     "BodyError": "reprise.kernel.errors",
+    "BudgetExceeded": "reprise.kernel.errors",
     "BusyBodyError": "reprise.kernel.errors",
     "ClaimLost": "reprise.kernel.errors",
     "CodecError": "reprise.kernel.errors",
@@ -94,6 +97,8 @@ _EXPORTS: dict[str, str] = {
     "weighted": "reprise.kernel.rules",
     "Secret": "reprise.kernel.settings",
     "Settings": "reprise.kernel.settings",
+    "budget": "reprise.runtime.budgets",
+    "spend": "reprise.runtime.budgets",
     "RunHandle": "reprise.runtime.client",
     "CurrentRun": "reprise.runtime.face",
     "CurrentStep": "reprise.runtime.face",
@@ -104,6 +109,7 @@ _EXPORTS: dict[str, str] = {
     "set_tags": "reprise.runtime.face",
     "wait_for_signal": "reprise.runtime.face",
     "Call": "reprise.runtime.middleware",
+    "Spent": "reprise.runtime.spent",
     "Step": "reprise.runtime.step",
     "step": "reprise.runtime.step",
     "Workflow": "reprise.runtime.workflow",
@@ -132,12 +138,14 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from reprise.app.reprise import Reprise as Reprise
+    from reprise.kernel.budget import Budget as Budget, Cost as Cost
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
     from reprise.kernel.errors import (
         AmbiguousId as AmbiguousId,
         AppendRefused as AppendRefused,
         ArchiveCorrupt as ArchiveCorrupt,
         BodyError as BodyError,
+        BudgetExceeded as BudgetExceeded,
         BusyBodyError as BusyBodyError,
         ClaimLost as ClaimLost,
         CodecError as CodecError,
@@ -215,6 +223,7 @@ if TYPE_CHECKING:
         weighted as weighted,
     )
     from reprise.kernel.settings import Secret as Secret, Settings as Settings
+    from reprise.runtime.budgets import budget as budget, spend as spend
     from reprise.runtime.client import RunHandle as RunHandle
     from reprise.runtime.face import (
         CurrentRun as CurrentRun,
@@ -227,6 +236,7 @@ if TYPE_CHECKING:
         wait_for_signal as wait_for_signal,
     )
     from reprise.runtime.middleware import Call as Call
+    from reprise.runtime.spent import Spent as Spent
     from reprise.runtime.step import Step as Step, step as step
     from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
     from reprise.stores import open_store as open_store

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from reprise.kernel.budget import Budget
 from reprise.kernel.chance import uniform
 from reprise.kernel.clock import MICROSECONDS, Clock, SystemClock, from_datetime
 from reprise.kernel.codec import standard
@@ -225,6 +226,7 @@ class Reprise:
         tags: Mapping[str, Any] | None = None,
         deadline: float | timedelta | datetime | None = None,
         signal: tuple[str, Any] | None = None,
+        budget: Budget | None = None,
         detach: bool = False,
     ) -> RunHandle[Any]:
         """Start a run and return its handle; when this returns the run is durable.
@@ -234,7 +236,7 @@ class Reprise:
         under a limit begins when there is room.
 
         ``deadline`` in seconds from now, as timedelta or as a moment (naive = local time). ``signal`` (name, value) is
-        sent in the same commit. ``detach`` leaves the execution to any worker of the store.
+        sent in the same commit. ``budget``: what it may spend, instead of what the workflow says. ``detach`` leaves the execution to any worker of the store.
 
         Raises:
             RunConflict: the id exists with another workflow or input.
@@ -256,6 +258,7 @@ class Reprise:
             deadline=self._deadline(deadline),
             signals=[] if signal is None else [(signal[0], standard.encode(signal[1]))],
             slots=slots,
+            budget=budget or workflow.budget,
         )
         if not new and owned:
             await self._adopt(id)

@@ -25,6 +25,7 @@ _BODIES: dict[int, Any] = {
     Kind.RUN_STRANDED: events.Stranded,
     Kind.RUN_FINISHED: events.Finished,
     Kind.RUN_CONTINUED: events.Continued,
+    Kind.BUDGET: events.Spending,
     Kind.STEP_FAILED: ErrorValue,
     Kind.TIMER_FIRED: int,
     Kind.SIGNAL_RECEIVED: events.Signal,

@@ -64,6 +64,7 @@ TABLE: dict[str, Row | Section] = {
     "signal": Row("reprise.cli.act:signal", "Send a signal to a run.", ACT),
     "cancel": Row("reprise.cli.act:cancel", "Ask a run to stop.", ACT),
     "pause": Row("reprise.cli.act:pause", "Let a run rest until it is resumed.", ACT),
+    "budget": Row("reprise.cli.budget:budget", "Show what a run spends; give it more.", ACT),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),
     "db": Section(
         "Migrate, back up, restore, copy a store.",

@@ -47,6 +47,7 @@ RepriseError
 ├── StepError                     about one step
 │   ├── StepFailed                raised an error of a class this process does not know
 │   ├── StepTimeout               ran longer than its timeout
+│   ├── BudgetExceeded            it would cost more than is left
 │   └── OutcomeUnknownStep        timed out in a thread that cannot be stopped: may have happened
 ├── SignalTypeError               a signal's value is not of the awaited type
 ├── UnknownWorkflow               a name that is not registered here
@@ -279,6 +280,10 @@ class StepFailed(StepError):
 
 class StepTimeout(StepError, TimeoutError):
     """A step ran longer than its timeout."""
+
+
+class BudgetExceeded(StepError):
+    """A call would cost more than is left of a budget; it was not made."""
 
 
 class OutcomeUnknownStep(StepError):

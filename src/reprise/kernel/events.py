@@ -15,10 +15,11 @@ Kinds below 64 belong to ``run/``; replay *delivers* those marked so, the rest a
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from reprise.kernel.budget import Budget, Cost
 from reprise.kernel.tags import Tag
 
 
@@ -44,6 +45,8 @@ class Kind(IntEnum):
     """``Finished``: how it ended; always the last event of the stream."""
     RUN_CONTINUED = 10
     """``Continued``: the run goes on as a new generation with a fresh history; replay reads from here."""
+    BUDGET = 15
+    """``Spending``: what a call may cost, before it begins; what it did cost, with its outcome; or more to spend."""
 
     # -- run/<id>, delivered to the body one at a time in log order
     STEP_COMPLETED = 16
@@ -66,6 +69,8 @@ class Kind(IntEnum):
     RESUME_SENT = 67
     CHILD_FINISHED = 68
     """``ChildFinished``: in one commit with the child's RUN_FINISHED."""
+    BUDGET_RAISED = 72
+    """``Spending`` with the name of the budget: somebody gives the run more to spend."""
 
     # -- side streams
     PROGRESS = 128
@@ -142,6 +147,8 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     tags: dict[str, Tag] = {}
     variables: dict[str, msgspec.Raw] = {}
     """Declared context variables that enter the body."""
+    budget: Budget | None = None
+    """What the run may spend; of a child, what its parent allots to it."""
     origin: str = ""
     """Id from which what the body is given by chance (random values, the order of sets) follows; '' = the run's own."""
 
@@ -161,6 +168,8 @@ class Continued(msgspec.Struct, frozen=True, omit_defaults=True):
     """Version of the inbox up to which mail was consumed."""
     seen: list[str] = []
     """Ids of mail that may be found, or sent, once more."""
+    spent: Cost | None = None
+    """What the earlier generations took of the run's budget."""
     borders: list[int] = []
     """Versions after which the earlier generations begin that are still in the log, oldest first."""
 
@@ -222,12 +231,23 @@ class CancelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The run's own deadline, not somebody's wish."""
 
 
-class ChildFinished(msgspec.Struct, frozen=True):
+class Spending(msgspec.Struct, frozen=True, omit_defaults=True):
+    """BUDGET and BUDGET_RAISED."""
+
+    what: Literal["reserved", "settled", "raised"]
+    cost: Cost
+    scopes: tuple[str, ...] = ("",)
+    """Names of the budgets it counts against, the innermost first; '' is that of the run."""
+
+
+class ChildFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     """CHILD_FINISHED: the child's end, addressed by the parent's step key."""
 
     run: str
     key: str
     finished: Finished
+    spent: Cost | None = None
+    """What the child took of its budget."""
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,6 +16,7 @@ import msgspec
 from reprise.kernel.errors import (
     AmbiguousId,
     BodyError,
+    BudgetExceeded,
     CodecError,
     ConfigurationError,
     InvalidTransition,
@@ -122,7 +123,7 @@ class Fault(Enum):
 PERMANENT: tuple[type[BaseException], ...] = (
     TypeError, ValueError, LookupError, AttributeError, NameError, AssertionError, ArithmeticError, NotImplementedError,
     RecursionError, ImportError, SyntaxError, PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError,
-    NotADirectoryError, AmbiguousId, BodyError, CodecError, ConfigurationError, InvalidTransition, RunCancelled,
+    NotADirectoryError, AmbiguousId, BodyError, BudgetExceeded, CodecError, ConfigurationError, InvalidTransition, RunCancelled,
     RunConflict, RunEnded, RunNotFound, SchemaTooNew, SignalTypeError, StoreCorrupt, StoreReadOnly, UnknownWorkflow,
     UnsupportedFileSystem,
 )  # fmt: skip

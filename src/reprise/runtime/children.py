@@ -43,6 +43,7 @@ def start_child(engine: Engine, job: Job) -> None:
         parent_key=job.key,
         tags=tags,
         slots=slots,
+        budget=workflow.budget if parent.purse is None else parent.purse.allotment(job.key),
     )
     note = msgspec.json.encode(ChildStarted(id, workflow.name))
     engine.starting.add(id)

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from reprise.kernel.budget import cost_of
 from reprise.kernel.clock import Clock
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
@@ -29,6 +30,7 @@ from reprise.kernel.events import (
     Kind,
     Record,
     Signal,
+    Spending,
     inbox_stream,
     log_stream,
     progress_stream,
@@ -38,7 +40,9 @@ from reprise.kernel.failures import decode_error, encode_error
 from reprise.kernel.ids import Counter, Ids
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.query_text import parse
+from reprise.runtime.history import read_history
 from reprise.runtime.payloads import Payloads
+from reprise.runtime.spent import Spent, read_spent
 from reprise.stores.log import Group, RunChange, append
 from reprise.stores.runs import RunFilter, RunRow, find_row
 from reprise.stores.store import Store
@@ -153,6 +157,24 @@ class Client:
         where = RunFilter(prefix=run, status=sorted(RESTING))
         rows = await self._store.runs.find(where, limit=1000, newest_first=False)
         return [row for row in rows if is_of(row, run)]
+
+    async def raise_budget(self, run: str, scope: str = "", **amounts: Any) -> None:
+        """Give a run more to spend: ``raise_budget("survey-7", tokens=5_000)``; ``scope`` names one of its budgets.
+
+        Raises:
+            RunNotFound, RunEnded, UnknownOption, ConfigurationError: nothing was sent.
+        """
+        data = msgspec.json.encode(Spending("raised", cost_of(amounts, "raise_budget()"), (scope,)))
+        await self._mail(run, Kind.BUDGET_RAISED, self._ids.new(), data)
+
+    async def spent(self, run: str) -> Spent:
+        """Return what a run may spend and has spent, as its history says.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        row = await self.row(run)
+        return read_spent(read_history(run, await self._store.log.read(run_stream(run), row.since)))
 
     async def _mail(self, run: str, kind: Kind, id: str, data: bytes = b"", **change_of_run: Any) -> None:
         now = self._clock.now()

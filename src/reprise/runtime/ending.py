@@ -41,7 +41,8 @@ def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
     now = execution.host.now()
     started = execution.started
     if started.parent:
-        mail = ChildFinished(execution.id, started.parent_key, finished)
+        spent = execution.purse.taken() if execution.purse is not None else None
+        mail = ChildFinished(execution.id, started.parent_key, finished, spent)
         groups.append(
             Group(
                 inbox_stream(started.parent),

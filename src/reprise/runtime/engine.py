@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from reprise.kernel.budget import Budget
 from reprise.kernel.clock import Clock
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
@@ -338,6 +339,7 @@ class Engine:
         deadline: int = 0,
         signals: Sequence[tuple[str, bytes]] = (),
         slots: tuple[Slot, ...] = (),
+        budget: Budget | None = None,
     ) -> bool:
         """Start a run, here (``owned``) or for any worker; True when it was new.
 
@@ -351,7 +353,13 @@ class Engine:
         if owned and slots:
             self.expected.add(id)
         owned = owned and not slots
-        options: dict[str, Any] = {"owned": owned, "tags": tags, "deadline": deadline, "slots": slots}
+        options: dict[str, Any] = {
+            "owned": owned,
+            "tags": tags,
+            "deadline": deadline,
+            "slots": slots,
+            "budget": budget,
+        }
         self.starting.add(id)
         try:
             started, group = await open_run(self, workflow, input, id, signals, options)

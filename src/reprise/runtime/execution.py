@@ -29,6 +29,7 @@ from reprise.kernel.events import (
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
+from reprise.runtime.budgets import Purse
 from reprise.runtime.delivery import deliver_step, deliver_timer
 from reprise.runtime.ending import (
     check_reached,
@@ -68,7 +69,7 @@ class Execution:
         "__weakref__ acks after armed attempts bytes cancel_request change child_jobs children context continued "
         "done ending explicit extra failing finishing generation had_mail history holding host id idle_since "
         "in_flight inbox_known inbox_version indexed_tags last_at length live loop mail main marked out pending "
-        "prints recorded replaying rests scheduled scope seated seed seen settled since slots started stream suspect "
+        "prints purse recorded replaying rests scheduled scope seated seed seen settled since slots started stream suspect "
         "tags to_start to_stop token unheard version waiting warn_at wish workflow"
     ).split()
 
@@ -144,6 +145,9 @@ class Execution:
         self.last_at = history.at
         self.children = history.children
         self.attempts = history.attempts
+        books, budget = history.books, started.budget
+        self.purse = None if books is None and budget is None else Purse(self, budget, books)
+        """What the run may still spend, None where nothing is limited."""
         self.seen = history.seen
         self.inbox_version = continued.inbox if continued is not None else 0
         self.inbox_known = history.fresh and continued is None
@@ -183,6 +187,8 @@ class Execution:
         if step.key:
             self.explicit[key] = None
         context = copy_context()
+        if self.purse is not None:
+            self.purse.called(key)
         future = StepFuture.make(
             self.loop, key, step, self.loop.number(), self._ask, step.on_cancel == "wait"
         )
@@ -235,6 +241,8 @@ class Execution:
             self.in_flight.pop(job.key, None) is None and self.child_jobs.pop(job.key, None) is None
         ):
             return
+        if self.purse is not None:
+            self.purse.ended(job, took)
         self.recorded[job.key] = None
         self.record(kind, job.key, data, job.print, took)
 
@@ -418,9 +426,10 @@ class Execution:
     def _look_if_stuck(self) -> None:
         if not self.idle:
             return
-        if self.to_start and not self.seated:
+        waits_for_more = bool(self.to_start) and self.purse is not None and self.purse.blocks
+        if self.to_start and not self.seated and not waits_for_more:
             self.host.unseated(self)
-        elif not self.armed and not self.mail.waiting and not self.child_jobs:
+        elif not (self.armed or self.mail.waiting or self.child_jobs or waits_for_more):
             self.fail(stuck(self))
         else:
             self.history = self.pending = NOTHING

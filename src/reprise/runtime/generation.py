@@ -72,6 +72,7 @@ def begin_next(execution: Execution, wish: ContinueAs) -> None:
         before.first if before is not None else input_print(execution.workflow, bytes(started.input)),
         execution.inbox_version,
         _remembered(execution),
+        execution.purse.taken() if execution.purse is not None else None,
         _borders(execution),
     )
     execution.alter(

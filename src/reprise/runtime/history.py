@@ -11,6 +11,7 @@ import msgspec
 from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import ChildStarted, Continued, Finished, Kind, Owned, Record, Retrying, Started
 from reprise.kernel.tags import Tag
+from reprise.runtime.budgets import RUN_SCOPE, Books
 
 STEP_KINDS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED})
 DEADLINE = "@deadline"
@@ -43,6 +44,8 @@ class History(msgspec.Struct):
     """Keys of steps and timers whose record is still to be delivered."""
     children: dict[str, str] = {}
     """Child run by step key."""
+    books: Books | None = None
+    """What the notes say of budgets, None if there are none."""
     attempts: dict[str, int] = {}
     """Failed attempts by step key, of steps that have not ended."""
     seen: dict[str, None] = {}
@@ -88,6 +91,8 @@ def _begun(run: str, first: Record | None) -> History:
         seen = dict.fromkeys(continued.seen)
         history = History(continued.started, continued, first.version - 1, records=deque(), seen=seen)
         history.began, history.fresh = first.at, False
+        if continued.spent is not None:
+            history.books = Books({RUN_SCOPE: continued.spent})
         return history
     raise StoreCorrupt(
         f"The history of run {run} does not begin with its start.",
@@ -123,6 +128,10 @@ def _noted(history: History, record: Record) -> None:
     elif kind == Kind.CHILD_STARTED:
         history.children[record.key] = msgspec.json.decode(record.data, type=ChildStarted).run
         history.prints[record.key] = record.print
+    elif kind == Kind.BUDGET:
+        history.books = history.books or Books()
+        if history.books.read(record).what == "raised":
+            history.seen[record.key] = None  # the id of the mail that did
     elif kind == Kind.RUN_PAUSED:
         history.paused = record.key
         history.seen[record.key] = None

@@ -23,10 +23,11 @@ def go_out(execution: Execution) -> None:
         for job in jobs:
             _stop(execution, job)
     if execution.to_start and execution.seated and not execution.holding:
-        starting, execution.to_start = execution.to_start, {}
-        for key, job in starting.items():
-            (execution.in_flight if job.step.what == "step" else execution.child_jobs)[key] = job
-        execution.host.start_jobs(list(starting.values()))
+        if execution.purse is None:
+            starting, execution.to_start = execution.to_start, {}
+            _start(execution, starting)
+        elif starting := execution.purse.admit(execution.to_start):
+            _start_when_reserved(execution, starting)
     if execution.loop.to_arm:
         handles, execution.loop.to_arm = execution.loop.to_arm, {}
         host = execution.host
@@ -36,6 +37,35 @@ def go_out(execution: Execution) -> None:
             execution.armed[key] = host.outer.call_later(
                 delay, _fire, execution, handle, context=host.context
             )
+
+
+def _start(execution: Execution, jobs: dict[str, Job]) -> None:
+    for key, job in jobs.items():
+        (execution.in_flight if job.step.what == "step" else execution.child_jobs)[key] = job
+    execution.host.start_jobs(list(jobs.values()))
+
+
+def _start_when_reserved(execution: Execution, jobs: dict[str, Job]) -> None:
+    """Start steps when it is durable what they may cost; a child is started by the same commit."""
+    steps = {key: job for key, job in jobs.items() if job.step.what == "step"}
+    if children := {key: job for key, job in jobs.items() if key not in steps}:
+        _start(execution, children)
+    if steps:
+        execution.in_flight.update(steps)
+
+        def start(durable: bool) -> None:
+            if durable and not execution.done:
+                execution.host.start_jobs(list(steps.values()))
+
+        execution.after.append(start)
+
+
+def again(execution: Execution, job: Job) -> None:
+    """Make another attempt when it is reserved what it may cost. It may have to wait for that."""
+    execution.in_flight.pop(job.key, None)
+    execution.attempts[job.key] = job.attempt
+    execution.to_start[job.key] = job
+    execution.wake()
 
 
 def _stop(execution: Execution, job: Job) -> None:

@@ -24,6 +24,7 @@ from reprise.kernel.policy import Fault
 from reprise.runtime.branch import RUN
 from reprise.runtime.host import Job
 from reprise.runtime.middleware import Call, Middleware, compose
+from reprise.runtime.outward import again
 from reprise.runtime.payloads import Payloads
 
 FLUSH_EVERY = 128
@@ -260,6 +261,8 @@ class Pool:
             job.execution.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(value), took)
             return
         delay = step.retry.delay(job.attempt, self._uniform(), error)
+        if job.execution.purse is not None:
+            job.execution.purse.settle(job, took)
         note = Retrying(job.attempt, value, self._clock.now() + int(delay * 1_000_000))
         job.execution.record(Kind.STEP_RETRYING, job.key, msgspec.json.encode(note), job.print, took)
         self.retried += 1
@@ -267,7 +270,10 @@ class Pool:
 
     def _again(self, job: Job) -> None:
         self._backing_off.pop(job, None)
-        self.start([job])
+        if job.execution.purse is None:
+            self.start([job])
+        else:
+            again(job.execution, job)
 
     def _look_at(self, when: float, now: float) -> None:
         if self._watch is not None:

@@ -14,6 +14,7 @@ import msgspec
 from reprise.kernel.errors import StoreError
 from reprise.kernel.events import ChildFinished, Event, Kind, Record, inbox_stream, run_stream
 from reprise.kernel.machine import RunStatus
+from reprise.runtime.budgets import purse_of
 from reprise.runtime.ending import child_error
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import pause_in
@@ -132,6 +133,8 @@ def receive(execution: Execution, records: Sequence[Record]) -> None:
         elif record.kind == Kind.CANCEL_SENT:
             execution.record(Kind.CANCEL_REQUESTED, record.key, record.data)
             execution.alter(status=RunStatus.CANCELLING)
+        elif record.kind == Kind.BUDGET_RAISED:
+            purse_of(execution).raise_by(record.key, record.data)
         elif record.kind == Kind.CHILD_FINISHED:
             _child_finished(execution, msgspec.json.decode(record.data, type=ChildFinished))
         execution.alter(due_at=None)
@@ -141,6 +144,8 @@ def _child_finished(execution: Execution, mail: ChildFinished) -> None:
     job = execution.child_jobs.get(mail.key)
     if job is None or execution.children.get(mail.key) != mail.run:
         return  # nobody waits for it any more, or it was of an earlier generation
+    if execution.purse is not None:
+        execution.purse.settle(job, 0, mail.spent)
     finished = mail.finished
     if finished.status == RunStatus.COMPLETED:
         execution.job_ended(job, Kind.STEP_COMPLETED, bytes(finished.value), 0)

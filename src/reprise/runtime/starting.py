@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from reprise.kernel.budget import Budget
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import RunConflict, StaleToken
 from reprise.kernel.events import Continued, Event, Kind, Owned, Signal, Started, inbox_stream, run_stream
@@ -38,6 +39,7 @@ def opening(
     parent: str = "",
     parent_key: str = "",
     slots: tuple[Slot, ...] = (),
+    budget: Budget | None = None,
 ) -> tuple[Started, Group]:
     """Return the first events of a run, as a group for its new stream."""
     now = engine.now()
@@ -56,6 +58,7 @@ def opening(
             for name, variable in engine.variables.items()
             if variable.get(None) is not None
         },
+        budget,
     )
     events = [Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))]
     change = RunChange(

@@ -17,6 +17,7 @@ from functools import cached_property, partial
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from reprise.kernel.arguments import Arguments
+from reprise.kernel.budget import Cost
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.kernel.policy import Retry, seconds
@@ -32,7 +33,7 @@ DEFAULT_TIMEOUT = 300.0
 """Seconds a step may run unless it says otherwise (``workflows.default_timeout`` of the documents)."""
 DEFAULT_RETRY = Retry(3)
 """How a step is tried again unless it says otherwise."""
-OPTIONS = ("name", "key", "retry", "timeout", "on_cancel", "idempotent")
+OPTIONS = ("name", "key", "retry", "timeout", "on_cancel", "idempotent", "costs")
 
 
 class Recorded(Generic[P, R]):
@@ -95,6 +96,7 @@ class Step(Recorded[P, R]):
         timeout: float | timedelta | None = DEFAULT_TIMEOUT,
         on_cancel: OnCancel | None = None,
         idempotent: bool = False,
+        costs: Cost | Callable[..., Cost] | None = None,
     ) -> None:
         if not callable(function):
             raise ConfigurationError(f"@step needs a function, not {function!r}.")
@@ -108,6 +110,7 @@ class Step(Recorded[P, R]):
         self.retry = retry if retry is not None else DEFAULT_RETRY
         self.timeout = None if timeout is None else seconds(timeout, "timeout")
         self.idempotent = idempotent
+        self.costs = costs
 
     def options(self, **changes: Any) -> Step[P, R]:
         """Return the same step with other options, such as ``key=`` for one call.
@@ -229,6 +232,8 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         on_cancel: "wait" (default of async steps): a cancelled body goes on when the step has stopped; "abandon"
             (default of synchronous ones): at once.
         idempotent: doing it twice is as good as once.
+        costs: what one attempt costs at most, a Cost or a function of the call's arguments; it is reserved before the
+            attempt where the run has a budget. See :func:`~reprise.runtime.budgets.spend`.
 
     Raises:
         UnknownOption: a name is misspelt.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
+from reprise.kernel.budget import Budget
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.limit import Limit, parse_limits
 from reprise.runtime.step import Recorded, check_options
@@ -15,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 OnParentEnd = Literal["cancel", "wait", "abandon"]
-OPTIONS = ("name", "key", "on_parent_end", "limits")
+OPTIONS = ("name", "key", "on_parent_end", "limits", "budget")
 
 
 class Workflow(Recorded[P, R]):
@@ -35,6 +36,7 @@ class Workflow(Recorded[P, R]):
         key: str = "",
         on_parent_end: OnParentEnd = "cancel",
         limits: Limit | Iterable[Limit] = (),
+        budget: Budget | None = None,
     ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise ConfigurationError(
@@ -49,15 +51,17 @@ class Workflow(Recorded[P, R]):
         super().__init__(function, name=name or function.__name__, key=key, on_cancel=on_cancel)
         self.on_end = on_parent_end
         self.limits = parse_limits(limits, self.name)
+        self.budget = budget
 
     def options(self, **changes: Any) -> Workflow[P, R]:
-        """Return the same workflow with other options: ``key``, ``on_parent_end``, ``limits``."""
+        """Return the same workflow with other options: ``key``, ``on_parent_end``, ``limits``, ``budget``."""
         check_options("@workflow", changes, OPTIONS)
         options: dict[str, Any] = {
             "name": self.name,
             "key": self.key,
             "on_parent_end": self.on_end,
             "limits": self.limits,
+            "budget": self.budget,
         }
         return Workflow(self.function, **(options | changes))
 
@@ -79,6 +83,7 @@ def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> A
         on_parent_end: what becomes of it, as a child, when its parent ends: "cancel", "wait" (the parent's end
             waits), "abandon" (it goes on alone).
         limits: how many of its runs may execute at once, or begin in a time: a Limit, or several.
+        budget: what a run may spend, a Budget; of a child, what its parent allots to it.
 
     Raises:
         ConfigurationError: the function is not async.

@@ -1,0 +1,145 @@
+"""Budgets over workers that are killed: what was really spent is never more than the budget and the stated bound.
+
+Each call writes into a bill, at once, what it costs; a call that is killed has spent. In the same round the same calls are
+counted by hand, in the body, by what was recorded: those must exceed it.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+
+import pytest
+from tests.crash import fleet_main, ledger
+from tests.crash.conftest import CYCLES, SEED, again
+from tests.crash.places import PATIENCE, FilePlace
+
+from reprise import Reprise
+from reprise.stores.runs import RunFilter
+
+BUDGET, COST, EXCESS, LANES = 1000, 100, 20, 4
+FAMILY = 1500
+PER_ROUND = 20
+PER_CYCLE = {"exact": 2, "over": 2, "by_hand": 2, "family": 1}
+BILL = "bill"
+CODE = f"""
+import asyncio, os
+from pathlib import Path
+from reprise import Budget, BudgetExceeded, Cost, current_step, spend, step, workflow
+from tests.crash.fleet_main import executed
+
+BILL = os.open(Path(__file__).with_name("{BILL}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+@step(costs=Cost(tokens={COST}))
+async def buy(n: int, really: int) -> int:
+    executed()
+    os.write(BILL, f"{{current_step().run}} {{really}}\\n".encode())
+    await asyncio.sleep(0.002 + n % 5 * 0.002)
+    spend(tokens=really)
+    return really
+
+async def lane(n: int, really: int) -> int:
+    total = 0
+    try:
+        while True:
+            total += await buy(n, really)
+    except BudgetExceeded:
+        return total
+
+async def lanes(n: int, really: int) -> int:
+    return sum(await asyncio.gather(*(lane(n + i, really) for i in range({LANES}))))
+
+@workflow(budget=Budget(tokens={BUDGET}))
+async def exact(n: int) -> int:
+    return await lanes(n, {COST})
+
+@workflow(budget=Budget(tokens={BUDGET}))
+async def over(n: int) -> int:
+    return await lanes(n, {COST + EXCESS})
+
+@workflow
+async def by_hand(n: int) -> int:
+    taken = 0
+    async def lane(i: int) -> None:
+        nonlocal taken
+        while taken + {COST} <= {BUDGET}:
+            taken += {COST}
+            await buy(n + i, {COST})
+    await asyncio.gather(*(lane(i) for i in range({LANES})))
+    return taken
+
+@workflow(budget=Budget(tokens={FAMILY}))
+async def family(n: int) -> int:
+    return sum(await asyncio.gather(*(exact.options(budget=None)(n + i) for i in range(3))))
+"""
+
+
+async def start_some(app, code, begun, each):
+    for name, number in each.items():
+        for _ in range(number):
+            n = begun[name]
+            begun[name] += 1
+            await app.start(getattr(code, name), n, id=f"{name}-{n:04}")
+
+
+async def until_ended(app):
+    until = time.monotonic() + PATIENCE
+    while left := {k: v for k, v in (await app.store.runs.count()).items() if k != "completed"}:
+        for row in await app.store.runs.find(RunFilter(status=("needs_attention",))):
+            await app.client.resume(row.id)
+        assert time.monotonic() < until, left
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("number", range(-(-CYCLES // 10 // PER_ROUND)))
+async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, request):
+    seed = SEED + number
+    dice = random.Random(seed)
+    (tmp_path / "code.py").write_text(CODE)
+    code = fleet_main.load(str(tmp_path / "code.py"))
+    said, place = ledger.Reader(tmp_path / fleet_main.EXECUTED), FilePlace(tmp_path)
+    begun, seen = Counter(), []
+
+    def begin():
+        return nursery.spawn("fleet", tmp_path, store=place.url, module=str(tmp_path / "code.py"))
+
+    async with Reprise(place.url, worker=False) as app:
+        workers = [begin() for _ in range(3)]
+        for _ in range(PER_ROUND):
+            await start_some(app, code, begun, PER_CYCLE)
+            wanted, until = len(seen) + dice.randint(20, 80), time.monotonic() + PATIENCE
+            while len(seen) < wanted:
+                seen += said.new()
+                assert time.monotonic() < until, await app.store.runs.count()
+                await asyncio.sleep(0.002)
+            victim = dice.randrange(3)
+            nursery.kill(workers[victim])
+            workers[victim] = begin()
+        await until_ended(app)
+        spent = {f"{name}-{n:04}": 0 for name, number_of in begun.items() for n in range(number_of)}
+        for line in (tmp_path / BILL).read_text().splitlines():
+            run, tokens = line.split()
+            spent[run.partition(":")[0].partition("/")[0]] += int(tokens)
+        reported = {run: (await app.client.spent(run)).taken.tokens for run in spent if run[:2] != "by"}
+        values = {run: await app.handle(run).result() for run in spent}
+    nursery.kill(*workers)
+    lost = {run: spent[run] - values[run] for run in spent}
+    most = {name: max(tokens for run, tokens in spent.items() if run.startswith(name)) for name in begun}
+    counts["kills"] += PER_ROUND
+    counts["runs"] += len(spent)
+    counts["runs of which a kill lost calls"] += sum(tokens > 0 for tokens in lost.values())
+    counts["tokens spent by lost calls"] += sum(lost.values())
+    counts[f"runs counted by hand that exceed {BUDGET}"] += sum(
+        tokens > BUDGET for run, tokens in spent.items() if run.startswith("by_hand")
+    )
+    for name, tokens in most.items():
+        counts[f"most tokens of one run, {name}"] = max(tokens, counts[f"most tokens of one run, {name}"])
+    assert most["exact"] <= BUDGET, again(request, seed)
+    assert most["over"] <= BUDGET + LANES * EXCESS, again(request, seed)
+    assert most["family"] <= FAMILY, again(request, seed)
+    assert all(spent[run] <= tokens + LANES * EXCESS for run, tokens in reported.items()), again(
+        request, seed
+    )
+    assert most["by_hand"] > BUDGET, "the control shows nothing"
+    assert any(lost[run] for run in lost if run.startswith("exact")), "no kill lost a call"
