@@ -124,6 +124,8 @@ def record_text(record: Record) -> str:
         return f"generation {body.generation} {bytes(body.started.input).decode()}"
     if kind == Kind.RUN_OWNED:
         return f"by {body.worker}, attempt {body.attempt}"
+    if kind == Kind.BUDGET:
+        return f"{body.what} {body.cost}{''.join(f' of {name}' for name in body.scopes if name)}"
     if kind == Kind.STEP_FAILED:
         return brief(body)
     if kind == Kind.STEP_RETRYING:

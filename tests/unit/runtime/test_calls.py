@@ -498,7 +498,7 @@ async def test_a_threaded_step_that_times_out_has_an_unknown_outcome(idempotent)
     calls = []
     let_go = threading.Event()
 
-    @step(timeout=0.02, idempotent=idempotent, retry=Retry(3, backoff=0))
+    @step(timeout=0.2, idempotent=idempotent, retry=Retry(3, backoff=0))
     def slow() -> int:
         calls.append(1)
         if len(calls) == 1:
