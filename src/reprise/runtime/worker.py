@@ -7,6 +7,7 @@ and once a second. Two may want the same run: the append that takes it over is c
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from itertools import takewhile
@@ -25,6 +26,8 @@ from reprise.runtime.takeover import point_out
 from reprise.stores.lease import Grant
 from reprise.stores.runs import Line, RunFilter, RunRow, find_row
 from reprise.stores.store import Store
+
+_LOG = logging.getLogger(__name__)
 
 LEASE = 15.0
 """Seconds after which a worker that does not renew is taken for dead."""
@@ -75,6 +78,8 @@ class Worker:
         self._presence = store.presence
         self._grant: Grant | None = None
         self._tapped = asyncio.Event()
+        self._blind = False
+        """Whether the last look failed because the store did."""
         self._tasks: list[asyncio.Task[None]] = []
         self._undo: list[Callable[[], None]] = []
         self._next: asyncio.TimerHandle | None = None
@@ -162,10 +167,7 @@ class Worker:
     async def _look(self) -> None:
         while True:
             self._tapped.clear()
-            try:
-                full = await self.look()
-            except StoreError:
-                full = False
+            full = await self._try_to_look()
             if full:
                 await asyncio.sleep(0)
                 continue
@@ -293,6 +295,22 @@ class Worker:
             before = rows[-1].id if len(rows) == BATCH else ""
             if not before:
                 return
+
+    async def _try_to_look(self) -> bool:
+        """Look, and say when the store begins to fail and when it is well again; True when there may be more to do."""
+        try:
+            full = await self.look()
+        except StoreError as error:
+            if not self._blind:
+                _LOG.warning(
+                    "Worker %s cannot look for runs, and goes on trying. %s", self._engine.worker, error
+                )
+            self._blind = True
+            return False
+        if self._blind:
+            _LOG.warning("Worker %s can look for runs again.", self._engine.worker)
+        self._blind = False
+        return full
 
     async def _try(self, row: RunRow) -> bool:
         """Act on a run; what is wrong with it must not keep the worker from the others."""

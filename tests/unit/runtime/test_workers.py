@@ -30,6 +30,7 @@ from reprise import (
     StoreCorrupt,
     StoreFull,
     StoreLocked,
+    StoreUnreachable,
     VirtualClock,
     step,
     wait_for_signal,
@@ -570,3 +571,25 @@ async def test_closing_in_trouble_closes():
         await idle_in(app, "one")
         trouble.on = True
     assert store.log.closed
+
+
+async def test_a_worker_says_once_that_it_cannot_look_and_when_it_can_again(caplog, monkeypatch):
+    monkeypatch.setattr(reprise.runtime.worker, "LOOK", 0.001)
+    async with opened() as app:
+        fails, looks = True, 0
+        due = app.store.runs.due
+
+        async def failing(*args, **how):
+            nonlocal looks
+            looks += 1
+            if fails:
+                raise StoreUnreachable("The server is away.")
+            return await due(*args, **how)
+
+        monkeypatch.setattr(app.store.runs, "due", failing)
+        await until(lambda: looks > 3)
+        fails = False
+        await until(lambda: len(caplog.messages) > 1)
+    assert "cannot look for runs, and goes on trying. The server is away." in caplog.messages[0]
+    assert caplog.messages[1].endswith("can look for runs again.")
+    assert len(caplog.messages) == 2
