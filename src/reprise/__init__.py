@@ -33,12 +33,14 @@ _EXPORTS: dict[str, str] = {
     "InvalidTransition": "reprise.kernel.errors",
     "KeyMissing": "reprise.kernel.errors",
     "LeaseLost": "reprise.kernel.errors",
+    "MemoryExceeded": "reprise.kernel.errors",
     "MissingExtra": "reprise.kernel.errors",
     "NoRoom": "reprise.kernel.errors",
     "NonDeterminismError": "reprise.kernel.errors",
     "OutcomeUnknown": "reprise.kernel.errors",
     "OutcomeUnknownStep": "reprise.kernel.errors",
     "PayloadTooLarge": "reprise.kernel.errors",
+    "ProcessDied": "reprise.kernel.errors",
     "QueryError": "reprise.kernel.errors",
     "RepriseError": "reprise.kernel.errors",
     "ResultTimeout": "reprise.kernel.errors",
@@ -100,6 +102,7 @@ _EXPORTS: dict[str, str] = {
     "budget": "reprise.runtime.budgets",
     "spend": "reprise.runtime.budgets",
     "RunHandle": "reprise.runtime.client",
+    "Executor": "reprise.runtime.executors.executor",
     "CurrentRun": "reprise.runtime.face",
     "CurrentStep": "reprise.runtime.face",
     "continue_as": "reprise.runtime.face",
@@ -156,12 +159,14 @@ if TYPE_CHECKING:
         InvalidTransition as InvalidTransition,
         KeyMissing as KeyMissing,
         LeaseLost as LeaseLost,
+        MemoryExceeded as MemoryExceeded,
         MissingExtra as MissingExtra,
         NonDeterminismError as NonDeterminismError,
         NoRoom as NoRoom,
         OutcomeUnknown as OutcomeUnknown,
         OutcomeUnknownStep as OutcomeUnknownStep,
         PayloadTooLarge as PayloadTooLarge,
+        ProcessDied as ProcessDied,
         QueryError as QueryError,
         RepriseError as RepriseError,
         ResultTimeout as ResultTimeout,
@@ -225,6 +230,7 @@ if TYPE_CHECKING:
     from reprise.kernel.settings import Secret as Secret, Settings as Settings
     from reprise.runtime.budgets import budget as budget, spend as spend
     from reprise.runtime.client import RunHandle as RunHandle
+    from reprise.runtime.executors.executor import Executor as Executor
     from reprise.runtime.face import (
         CurrentRun as CurrentRun,
         CurrentStep as CurrentStep,

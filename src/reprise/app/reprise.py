@@ -19,10 +19,13 @@ from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.ids import Ids
 from reprise.kernel.limit import EVERYWHERE, Limit, parse_limits
 from reprise.kernel.policy import seconds
+from reprise.kernel.settings import ProcessSettings, Settings
 from reprise.kernel.tags import as_tags
 from reprise.runtime.builds import Accepts
 from reprise.runtime.client import Client, RunHandle
 from reprise.runtime.engine import Engine
+from reprise.runtime.executors.executor import Executor
+from reprise.runtime.executors.origins import check_not_importing
 from reprise.runtime.host import Observer
 from reprise.runtime.middleware import Middleware
 from reprise.runtime.payloads import LIMIT, Payloads, Redact
@@ -76,6 +79,9 @@ class Reprise:
         accepts: builds whose runs this worker takes besides those of its own: a collection, or a function of the
             name; None = of all, and what it cannot replay it leaves to others.
         limits: how many runs of all workflows may execute at once, or begin in a time (see ``Limit``).
+        processes: how many processes execute steps of ``executor="process"``, or settings of theirs by name (see
+            ``[processes]``); default one for each processor.
+        executors: further executors by the name that steps declare.
         tune_gc: while open, let the cycle collector of this process look less often (see ``GC_THRESHOLD``).
         lease: seconds (or timedelta) after which others take the runs of a worker that stopped answering. One that was
             killed on the same machine is succeeded at once, without that wait.
@@ -111,6 +117,8 @@ class Reprise:
         keys: KeyRing | None = None,
         redact: Redact | None = None,
         max_payload: int = LIMIT,
+        processes: int | Mapping[str, Any] | ProcessSettings | None = None,
+        executors: Mapping[str, Executor] | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.store = open_store(store, keys=keys) if isinstance(store, str) else packed(store, keys)
@@ -131,6 +139,8 @@ class Reprise:
             "max_loaded_bytes": max_loaded_bytes,
             "keep_generations": keep_generations,
             "payloads": payloads,
+            "processes": _process_settings(processes),
+            "executors": executors,
         }
         self._observers = list(observers)
         self._capture_logs = capture_logs
@@ -154,9 +164,15 @@ class Reprise:
         await self.close()
 
     async def open(self) -> None:
-        """Open the store and begin to work; idempotent."""
+        """Open the store and begin to work; idempotent.
+
+        Raises:
+            ConfigurationError: a process of a step opens it, by importing a program that has no
+                ``if __name__ == "__main__":``.
+        """
         if self._engine is not None:
             return
+        check_not_importing()
         await self.store.start()
         if self._tune_gc and gc.isenabled() and gc.get_threshold()[0] < GC_THRESHOLD:
             self._gc_before = gc.get_threshold()
@@ -332,6 +348,13 @@ class Reprise:
             "store": self.store.statistics(),
             "worker": self._worker.statistics() if self._worker is not None else {},
         }
+
+
+def _process_settings(given: int | Mapping[str, Any] | ProcessSettings | None) -> ProcessSettings:
+    if isinstance(given, ProcessSettings):
+        return given
+    values = {"size": given} if isinstance(given, int | None) else given
+    return Settings.from_dict({"processes": values}).processes
 
 
 def check_id(id: str) -> str:

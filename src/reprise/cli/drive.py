@@ -79,6 +79,7 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
         max_loaded=worker.max_loaded,
         max_loaded_bytes=worker.max_loaded_bytes,
         keep_generations=worker.keep_generations,
+        processes=settings.processes,
         grace=worker.grace,
         build=worker.build,
         observers=[feed.observe],

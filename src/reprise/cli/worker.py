@@ -79,6 +79,7 @@ async def _work(screen: Screen, config: Config, targets: Sequence[str]) -> int:
         max_loaded=settings.max_loaded,
         max_loaded_bytes=settings.max_loaded_bytes,
         keep_generations=settings.keep_generations,
+        processes=config.settings.processes,
         grace=settings.grace,
         build=settings.build,
         accepts=settings.accepts,

@@ -48,7 +48,9 @@ RepriseError
 │   ├── StepFailed                raised an error of a class this process does not know
 │   ├── StepTimeout               ran longer than its timeout
 │   ├── BudgetExceeded            it would cost more than is left
+│   ├── MemoryExceeded            asked for more memory than it may have
 │   └── OutcomeUnknownStep        timed out in a thread that cannot be stopped: may have happened
+│       └── ProcessDied           the process that executed it ended
 ├── SignalTypeError               a signal's value is not of the awaited type
 ├── UnknownWorkflow               a name that is not registered here
 └── InvalidTransition             a state machine was asked for a step it does not have
@@ -288,6 +290,23 @@ class BudgetExceeded(StepError):
 
 class OutcomeUnknownStep(StepError):
     """A step may or may not have happened."""
+
+
+class MemoryExceeded(StepError):
+    """A step asked for more memory than it may have; trying again does not help."""
+
+
+class ProcessDied(OutcomeUnknownStep):
+    """The process that executed a step ended before the step did: it may have happened, wholly or in part.
+
+    ``reason`` is ``cpu`` (more CPU time than it may have), ``memory`` (more memory, where only looking at it is
+    possible), ``silence`` (stopped or stuck), ``signal``, ``exit`` (ended itself) or ``frame`` (wrote into what is ours).
+    """
+
+    reason: str = ""
+    signal: int = 0
+    """Number of the signal that ended it, 0 = none did."""
+    exit_code: int | None = None
 
 
 class SignalTypeError(RepriseError):

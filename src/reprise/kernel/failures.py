@@ -88,12 +88,16 @@ def encode_error(error: BaseException) -> ErrorValue:
     return ErrorValue(name, _text(error), args, state, notes, traceback=trace)
 
 
-def decode_error(value: ErrorValue) -> BaseException:
+Find = Callable[[str], type[BaseException] | None]
+"""Returns the exception class of that full name, None when there is none."""
+
+
+def decode_error(value: ErrorValue, find: Find | None = None) -> BaseException:
     """Return the exception that a value stands for, without running its constructor.
 
-    A class that is not known here arrives as ``StepFailed``, which encodes back to the same value.
+    A class that is not known here, nor to ``find``, arrives as ``StepFailed``, which encodes back to the same value.
     """
-    cls = _error_class(value.type)
+    cls = _error_class(value.type) or (find(value.type) if find is not None else None)
     if cls is None:
         error: BaseException = StepFailed(
             f"A step raised {value.type}: {value.message}",
@@ -101,7 +105,7 @@ def decode_error(value: ErrorValue) -> BaseException:
         )
         vars(error).update(type=value.type, message=value.message)
     elif issubclass(cls, BaseExceptionGroup):
-        error = _revive_group(cast("type[Any]", cls), value)
+        error = _revive_group(cast("type[Any]", cls), value, find)
     else:
         error = _revive(cls, value)
     for note in value.notes:
@@ -182,8 +186,8 @@ def _revive(cls: type[BaseException], value: ErrorValue) -> BaseException:
     return error
 
 
-def _revive_group(cls: type[Any], value: ErrorValue) -> BaseException:
-    members = [decode_error(member) for member in value.within]
+def _revive_group(cls: type[Any], value: ErrorValue, find: Find | None) -> BaseException:
+    members = [decode_error(member, find) for member in value.within]
     make: Any = BaseExceptionGroup.__new__
     for kind in (cls, BaseExceptionGroup):
         try:

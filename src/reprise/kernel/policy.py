@@ -20,6 +20,7 @@ from reprise.kernel.errors import (
     CodecError,
     ConfigurationError,
     InvalidTransition,
+    MemoryExceeded,
     OutcomeUnknown,
     OutcomeUnknownStep,
     RunCancelled,
@@ -123,9 +124,9 @@ class Fault(Enum):
 PERMANENT: tuple[type[BaseException], ...] = (
     TypeError, ValueError, LookupError, AttributeError, NameError, AssertionError, ArithmeticError, NotImplementedError,
     RecursionError, ImportError, SyntaxError, PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError,
-    NotADirectoryError, AmbiguousId, BodyError, BudgetExceeded, CodecError, ConfigurationError, InvalidTransition, RunCancelled,
-    RunConflict, RunEnded, RunNotFound, SchemaTooNew, SignalTypeError, StoreCorrupt, StoreReadOnly, UnknownWorkflow,
-    UnsupportedFileSystem,
+    NotADirectoryError, AmbiguousId, BodyError, BudgetExceeded, CodecError, ConfigurationError, InvalidTransition,
+    MemoryExceeded, RunCancelled, RunConflict, RunEnded, RunNotFound, SchemaTooNew, SignalTypeError, StoreCorrupt,
+    StoreReadOnly, UnknownWorkflow, UnsupportedFileSystem,
 )  # fmt: skip
 """Errors of the program or of what it was given. ``UnicodeError`` is left out: broken text often comes from a broken
 transfer."""
@@ -151,11 +152,12 @@ def fault(error: BaseException) -> Fault:
         return Fault.PERMANENT  # cancelled, interrupted, exiting
     if isinstance(error, PERMANENT) and not isinstance(error, UnicodeError):
         return Fault.PERMANENT
-    status = _http_status(error)
+    status = http_status(error)
     return Fault.PERMANENT if 400 <= status < 500 and status not in _PASSING else Fault.TRANSIENT
 
 
-def _http_status(error: Exception) -> int:
+def http_status(error: BaseException) -> int:
+    """Return the status of an HTTP error, 0 of any other: that of the error, or of its ``response``."""
     for holder in (getattr(error, "response", None), error):
         for name in ("status_code", "status"):
             if isinstance(status := getattr(holder, name, None), int):

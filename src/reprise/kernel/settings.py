@@ -101,6 +101,21 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Builds whose runs a worker takes besides those of its own; None = of all."""
 
 
+class ProcessSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The processes that execute steps of ``executor="process"``."""
+
+    size: Count | None = None
+    """Processes, and such steps, at once; None = one for each processor that we may use."""
+    recycle_after: Count = 1000
+    """Calls after which a process makes room for a fresh one."""
+    recycle_growth: Count = 256 << 20
+    """Bytes that a process may have grown since its first call before it makes room for a fresh one."""
+    silence: Annotated[float, Meta(gt=0)] = 30.0
+    """How long a busy process may give no sign of life; then it is taken for stopped or stuck, and killed."""
+    grace: Seconds = 2.0
+    """How long a cancelled step may take to clean up (SIGTERM) before its process is killed."""
+
+
 class PayloadSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How payloads are written."""
 
@@ -192,6 +207,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     store: StoreSettings = StoreSettings()
     worker: WorkerSettings = WorkerSettings()
+    processes: ProcessSettings = ProcessSettings()
     payloads: PayloadSettings = PayloadSettings()
     redis: RedisSettings = RedisSettings()
     workflows: WorkflowSettings = WorkflowSettings()

@@ -28,8 +28,7 @@ from reprise.kernel.errors import BodyError, BudgetExceeded, ConfigurationError
 from reprise.kernel.events import Event, Kind, Record, Spending
 from reprise.kernel.failures import encode_error
 from reprise.runtime.branch import BRANCH, RUN
-from reprise.runtime.host import Job
-from reprise.runtime.pool import STEP
+from reprise.runtime.host import STEP, Job
 
 if TYPE_CHECKING:
     from reprise.runtime.execution import Execution

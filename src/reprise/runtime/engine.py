@@ -40,9 +40,14 @@ from reprise.kernel.events import (
 from reprise.kernel.ids import Counter
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
+from reprise.kernel.settings import ProcessSettings
 from reprise.kernel.tags import Tag, same_tags
 from reprise.runtime.children import start_child
 from reprise.runtime.execution import Execution
+from reprise.runtime.executors.executor import Executor
+from reprise.runtime.executors.here import Inline, Threads
+from reprise.runtime.executors.pools import Pools
+from reprise.runtime.executors.processes import Processes
 from reprise.runtime.generation import continued_history, is_to_trim, trim
 from reprise.runtime.history import DEADLINE, History
 from reprise.runtime.host import Job, Observer
@@ -81,6 +86,8 @@ class Engine:
         max_loaded_bytes: int = 256 << 20,
         keep_generations: int | None = 10,
         payloads: Payloads | None = None,
+        processes: ProcessSettings | None = None,
+        executors: Mapping[str, Executor] | None = None,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -91,9 +98,16 @@ class Engine:
         self.clock = clock
         self.numbers = Counter()
         self.payloads = payloads = payloads or Payloads()
-        self.pool = Pool(
-            self.outer, clock, self.flush, self._schedule, uniform, payloads, concurrency, middleware
-        )
+        self.variables = dict(variables or {})
+        executors = {
+            "inline": Inline(),
+            "thread": Threads(concurrency),
+            "process": Processes(processes or ProcessSettings(), payloads, self.variables),
+            **(executors or {}),
+        }
+        made = partial(Pool, self.outer, clock, self.flush, self._schedule, uniform, payloads, executors)
+        self.pools = Pools(executors, concurrency, partial(made, middleware=middleware))
+        self.pool = self.pools.shared
         self.post = Post(self)
         self.side = Side(store, clock, self.outer, self.numbers.new, payloads)
         self.loaded = Loaded(self, max_loaded, max_loaded_bytes)
@@ -101,7 +115,6 @@ class Engine:
         self.observers: list[Observer] = []
         self.keep_generations = keep_generations
         self.on_parked: Callable[[int | None], None] = lambda due_at: None
-        self.variables = dict(variables or {})
         self._dirty: list[Execution] = []
         self._sending: list[Append] = []
         self._scheduled = False
@@ -189,13 +202,16 @@ class Engine:
                 continue
             if job.execution.attempts:
                 job.attempt = job.execution.attempts.get(job.key, 0)
+            if job.step.declared:
+                self.pools.of(job.step).start([job])
+                continue
             steps.append(job)
         self.pool.start(steps)
 
     def stop_job(self, job: Job) -> None:
         """Stop a step, or ask a child run to stop."""
         if job.step.what == "step":
-            self.pool.stop(job)
+            self.pools.of(job.step).stop(job)
         elif job.step.on_end != "abandon":
             child = job.execution.children.get(job.key)
             if child is not None and not job.execution.finishing:
@@ -479,7 +495,7 @@ class Engine:
         self.stopping = True
         if self._unlisten is not None:
             self._unlisten()
-        await self.pool.close(grace)
+        await self.pools.close(grace)
         self.flush()
         self.side.flush()
         await give_back(self)
@@ -499,6 +515,5 @@ class Engine:
             **self.counters,
             "loaded": len(self.executions),
             "waiting": len(self.loaded.idle),
-            "steps": self.pool.executed,
-            "retries": self.pool.retried,
+            **self.pools.statistics(),
         }

@@ -478,7 +478,7 @@ class Execution:
         for armed in self.armed.values():
             armed.cancel()
         self.armed.clear()
-        for job in self.in_flight.values():
+        for job in list(self.in_flight.values()):  # one that only waits to be executed ends at once
             self.host.stop_job(job)
 
     def fail(self, error: BodyError) -> None:

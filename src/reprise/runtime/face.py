@@ -20,7 +20,7 @@ from reprise.kernel.tags import Tag, as_tags, same_tags
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.execution import Execution
 from reprise.runtime.generation import ContinueAs
-from reprise.runtime.pool import STEP
+from reprise.runtime.host import STEP
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextvars import Context
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reprise.kernel.errors import RepriseError
@@ -57,6 +57,10 @@ class Job:
         self.began = 0
         self.driver: Any = None
         self.asked = False
+
+
+STEP: ContextVar[Job | None] = ContextVar("reprise_step", default=None)
+"""The step that the running code belongs to."""
 
 
 class Host(Protocol):

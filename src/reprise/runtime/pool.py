@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,8 +19,8 @@ from reprise.kernel.clock import Clock
 from reprise.kernel.errors import OutcomeUnknownStep, PayloadTooLarge, StepFailed, StepTimeout
 from reprise.kernel.events import Kind, Retrying
 from reprise.kernel.policy import Fault
-from reprise.runtime.branch import RUN
-from reprise.runtime.host import Job
+from reprise.runtime.executors.executor import Executor, not_configured
+from reprise.runtime.host import STEP, Job
 from reprise.runtime.middleware import Call, Middleware, compose
 from reprise.runtime.outward import again
 from reprise.runtime.payloads import Payloads
@@ -35,16 +33,14 @@ SLOW = 0.02
 NEVER = float("inf")
 """Later than any time of the loop."""
 
-STEP: ContextVar[Job | None] = ContextVar("reprise_step", default=None)
-"""The step that the running code belongs to."""
-
 
 class Driver:
     """A task that executes steps, one at a time."""
 
-    __slots__ = ("began", "deadline", "idle", "job", "noted", "task", "timed_out")
+    __slots__ = ("began", "deadline", "idle", "job", "noted", "pool", "task", "timed_out")
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
         self.task: asyncio.Task[None]
         self.job: Job | None = None
         self.idle: asyncio.Future[None] | None = None
@@ -52,6 +48,15 @@ class Driver:
         self.began = 0.0
         self.deadline = NEVER
         self.noted = False
+
+    def hold(self) -> None:
+        """Let the timeout of the step not run: its executor is only getting ready for it."""
+        self.deadline = NEVER
+
+    def release(self, timeout: float | None) -> None:
+        """Let the timeout begin now."""
+        if timeout is not None:
+            self.pool.limit(self, timeout)
 
 
 class Pool:
@@ -69,6 +74,7 @@ class Pool:
         later: Callable[[], None],
         uniform: Callable[[], float],
         payloads: Payloads,
+        executors: Mapping[str, Executor],
         concurrency: int = 100,
         middleware: Sequence[Middleware] = (),
     ) -> None:
@@ -86,7 +92,7 @@ class Pool:
         self._idle: list[Driver] = []
         self._drivers: set[Driver] = set()
         self._backing_off: dict[Job, asyncio.TimerHandle] = {}
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="reprise-step")
+        self._executors = executors
         self._invoke = compose(middleware, self._innermost) if middleware else None
         self._later = later
         self._context = contextvars.Context()
@@ -109,7 +115,7 @@ class Pool:
                 self._spawn()
 
     def _spawn(self) -> None:
-        driver = Driver()
+        driver = Driver(self)
         self._drivers.add(driver)
         driver.task = self._outer.create_task(self._drive(driver), context=contextvars.Context())
 
@@ -125,7 +131,7 @@ class Pool:
         job.execution.job_ended(job, Kind.STEP_CANCELLED, b"", 0)
 
     async def close(self, grace: float) -> None:
-        """Let running steps end within ``grace`` seconds, cancel the others, and release everything."""
+        """Let running steps end within ``grace`` seconds and cancel the others."""
         self._closing = True
         self._jobs.clear()
         for timer in self._backing_off.values():
@@ -141,7 +147,6 @@ class Pool:
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=1)
-        self._threads.shutdown(wait=False, cancel_futures=True)
 
     # ---------------------------------------------------------------- drivers
 
@@ -201,7 +206,7 @@ class Pool:
         try:
             if self._invoke is not None:
                 value = await self._invoke(Call(step.name, execution.id, job.key, job.attempt, job))
-            elif step.is_sync or job.context is not None:
+            elif not step.plain or job.context is not None:
                 value = await self._innermost_job(job)
             else:
                 value = await step.function(*job.args, **job.kwargs)
@@ -237,17 +242,12 @@ class Pool:
         return await self._innermost_job(call.job)
 
     async def _innermost_job(self, job: Job) -> Any:
-        """Call the step's function where it belongs: in a thread, in the caller's context, or just here."""
-        step = job.step
-        if step.is_sync:
-            context = contextvars.copy_context() if job.context is None else _outside(job.context, job)
-            return await self._outer.run_in_executor(
-                self._threads, lambda: context.run(step.function, *job.args, **job.kwargs)
-            )
-        if job.context is not None:
-            context = _outside(job.context, job)
-            return await self._outer.create_task(step.function(*job.args, **job.kwargs), context=context)
-        return await step.function(*job.args, **job.kwargs)
+        """Call the step's function where it belongs."""
+        name = job.step.executor
+        executor = self._executors.get(name)
+        if executor is None:
+            raise not_configured(name, job.step.name, list(self._executors))
+        return await executor.execute(job)
 
     # ---------------------------------------------------------------- timeouts, retries, notes
 
@@ -274,6 +274,13 @@ class Pool:
             self.start([job])
         else:
             again(job.execution, job)
+
+    def limit(self, driver: Driver, timeout: float) -> None:
+        """Give a driver's step so many seconds from now."""
+        now = self._outer.time()
+        driver.deadline = now + timeout
+        if driver.deadline < self._watch_at:
+            self._look_at(driver.deadline, now)
 
     def _look_at(self, when: float, now: float) -> None:
         if self._watch is not None:
@@ -313,7 +320,7 @@ class Pool:
 
 def _timed_out(job: Job) -> BaseException:
     step = job.step
-    if step.is_sync:
+    if step.executor == "thread":
         return OutcomeUnknownStep(
             f"Step {step.name} ran longer than {step.timeout} s in a thread, which cannot be stopped: whether it "
             "happened is unknown.",
@@ -322,11 +329,3 @@ def _timed_out(job: Job) -> BaseException:
     return StepTimeout(
         f"Step {step.name} ran longer than {step.timeout} s.", hint="Give it a longer timeout=."
     )
-
-
-def _outside(context: contextvars.Context, job: Job) -> contextvars.Context:
-    """Return the caller's context without the run, so that what the step calls is not taken for the body."""
-    context = context.copy()
-    context.run(RUN.set, None)
-    context.run(STEP.set, job)
-    return context

@@ -15,9 +15,8 @@ import msgspec
 from reprise.kernel.clock import Clock
 from reprise.kernel.events import Event, Kind, LogLine, Progress, log_stream, progress_stream
 from reprise.runtime.branch import RUN
-from reprise.runtime.host import Host
+from reprise.runtime.host import STEP, Host
 from reprise.runtime.payloads import Payloads
-from reprise.runtime.pool import STEP
 from reprise.stores.log import Append, Group
 from reprise.stores.store import Store
 

@@ -22,6 +22,9 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.kernel.policy import Retry, seconds
 from reprise.runtime.branch import BRANCH, RUN
+from reprise.runtime.executors.executor import check_name
+from reprise.runtime.executors.limits import as_limits
+from reprise.runtime.executors.origins import check_importable
 from reprise.runtime.handles import StepFuture
 
 P = ParamSpec("P")
@@ -33,7 +36,9 @@ DEFAULT_TIMEOUT = 300.0
 """Seconds a step may run unless it says otherwise (``workflows.default_timeout`` of the documents)."""
 DEFAULT_RETRY = Retry(3)
 """How a step is tried again unless it says otherwise."""
-OPTIONS = ("name", "key", "retry", "timeout", "on_cancel", "idempotent", "costs")
+OPTIONS = (
+    "name", "key", "retry", "timeout", "on_cancel", "idempotent", "costs", "executor", "memory", "cpu",
+)  # fmt: skip
 
 
 class Recorded(Generic[P, R]):
@@ -42,6 +47,9 @@ class Recorded(Generic[P, R]):
     what = "step"
     on_end = "cancel"
     """What becomes of a call that nobody waited for when the body ends: cancel, wait (child runs), abandon."""
+    declared = False
+    """Whether a call needs more than a function that is called in this process."""
+    executor = "inline"
 
     def __init__(self, function: Callable[..., Any], *, name: str, key: str, on_cancel: OnCancel) -> None:
         if on_cancel not in ("wait", "abandon"):
@@ -51,6 +59,8 @@ class Recorded(Generic[P, R]):
         self.key = key
         self.on_cancel: OnCancel = on_cancel
         self.is_sync = not inspect.iscoroutinefunction(function)
+        self.plain = not self.is_sync
+        """Whether a call is just awaited."""
         self.arguments = Arguments(function)
         self.__name__ = name
         self.__qualname__ = getattr(function, "__qualname__", name)
@@ -97,6 +107,9 @@ class Step(Recorded[P, R]):
         on_cancel: OnCancel | None = None,
         idempotent: bool = False,
         costs: Cost | Callable[..., Cost] | None = None,
+        executor: str | None = None,
+        memory: int | str | None = None,
+        cpu: float | timedelta | None = None,
     ) -> None:
         if not callable(function):
             raise ConfigurationError(f"@step needs a function, not {function!r}.")
@@ -105,12 +118,29 @@ class Step(Recorded[P, R]):
                 f"@step cannot record the generator {function.__qualname__}: one call has one outcome.",
                 hint="Return a list, or loop in the body and make each item a step.",
             )
-        default: OnCancel = "wait" if inspect.iscoroutinefunction(function) else "abandon"
-        super().__init__(function, name=name or function.__name__, key=key, on_cancel=on_cancel or default)
+        name = name or getattr(function, "__name__", "") or type(function).__name__
+        is_async = inspect.iscoroutinefunction(function)
+        self.executor = check_name(executor or ("inline" if is_async else "thread"), name)
+        default: OnCancel = "wait" if self.executor in ("inline", "process") else "abandon"
+        super().__init__(function, name=name, key=key, on_cancel=on_cancel or default)
+        self._place(memory, cpu)
         self.retry = retry if retry is not None else DEFAULT_RETRY
         self.timeout = None if timeout is None else seconds(timeout, "timeout")
         self.idempotent = idempotent
         self.costs = costs
+
+    def _place(self, memory: int | str | None, cpu: float | timedelta | None) -> None:
+        """Check where the function is to be called, and within which limits."""
+        if self.executor == "process":
+            check_importable(self.function, self.name)
+        if self.executor == "thread" and not self.is_sync:
+            raise ConfigurationError(
+                f"Step {self.name} is async and wants a thread.",
+                hint="Leave executor= out, or give it a process; or write it without async.",
+            )
+        self.memory, self.cpu = as_limits(memory, cpu, self.executor, self.name)
+        self.declared = self.executor not in ("inline", "thread")
+        self.plain = self.plain and self.executor == "inline"
 
     def options(self, **changes: Any) -> Step[P, R]:
         """Return the same step with other options, such as ``key=`` for one call.
@@ -171,6 +201,8 @@ class StepCall(Coroutine[Any, Any, Any]):
     async def _plainly(self) -> Any:
         """Call the function as if it were no step."""
         if self.step.is_sync:
+            if self.step.executor == "inline":
+                return self.step.function(*self.args, **self.kwargs)
             return await asyncio.to_thread(self.step.function, *self.args, **self.kwargs)
         return await cast("Awaitable[Any]", self.step.function(*self.args, **self.kwargs))
 
@@ -202,6 +234,11 @@ class StepCall(Coroutine[Any, Any, Any]):
             )
 
 
+def function_of(found: Any) -> Callable[..., Any]:
+    """Return the function of a step; anything else as it is."""
+    return found.function if isinstance(found, Recorded) else found
+
+
 def check_options(owner: str, given: dict[str, Any], known: Collection[str]) -> None:
     """Raise ``UnknownOption`` for an option that ``owner`` does not have."""
     for name in given:
@@ -221,23 +258,30 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Make a function a step: in the body of a run its outcome is recorded exactly once.
 
     It executes at least once: a step that was in flight when the process died runs again. Its result must be
-    writable as its declared type (see the guide on values). A synchronous function runs in a thread.
+    writable as its declared type (see the guide on values). A synchronous function runs in a thread, unless ``executor``
+    says otherwise.
 
     Options:
         name: what the record calls it; default the function's name.
         key: explicit key of the call; use it where a refactoring must not move the step.
         retry: :class:`~reprise.kernel.policy.Retry`; default 3 attempts on errors that are not the program's own.
         timeout: seconds (or timedelta) for one attempt, default 300; None = no limit. An async step is cancelled. A
-            synchronous one cannot be: its outcome is unknown and it is tried again only if ``idempotent``.
-        on_cancel: "wait" (default of async steps): a cancelled body goes on when the step has stopped; "abandon"
-            (default of synchronous ones): at once.
+            thread cannot be: its outcome is unknown and it is tried again only if ``idempotent``. A process is killed.
+        on_cancel: "wait" (default of what can be stopped): a cancelled body goes on when the step has stopped;
+            "abandon" (default in threads): at once.
         idempotent: doing it twice is as good as once.
         costs: what one attempt costs at most, a Cost or a function of the call's arguments; it is reserved before the
             attempt where the run has a budget. See :func:`~reprise.runtime.budgets.spend`.
+        executor: where the function is called: "inline" (default of async ones) on the worker's loop, which a synchronous
+            function holds up; "thread" (default of synchronous ones); "process", a warm interpreter of its own that is
+            killed when the step is cancelled or takes too long; or one of ``Reprise(executors=)``.
+        memory: bytes, or text such as "512MB", that a call in a process may take on top of what the process has. Linux.
+        cpu: seconds (or timedelta) of processor time that a call in a process may take; rounded up.
 
     Raises:
         UnknownOption: a name is misspelt.
-        ConfigurationError: the function is a generator, or an option's value is not possible.
+        ConfigurationError: the function is a generator, a process could not import it, or an option's value is not
+            possible.
 
     >>> @step(retry=Retry(4), timeout=30)
     ... async def double(n: int) -> int:

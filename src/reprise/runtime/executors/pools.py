@@ -1,0 +1,55 @@
+"""Which pool executes a step: that of all, or one of its executor's own capacity."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+from reprise.runtime.executors.executor import Executor
+from reprise.runtime.pool import Pool
+from reprise.runtime.step import Recorded
+
+
+class Pools:
+    """The pools of one engine.
+
+    A step that waits for a process must not hold up others, nor should its timeout run: an executor with a capacity has a
+    pool of as many drivers, made when a step first needs it. ``make`` makes a pool of so many drivers.
+    """
+
+    def __init__(
+        self, executors: Mapping[str, Executor], concurrency: int, make: Callable[[int], Pool]
+    ) -> None:
+        self._executors = executors
+        self._make = make
+        self._own: dict[str, Pool] = {}
+        self.shared = make(concurrency)
+
+    def of(self, step: Recorded[..., object]) -> Pool:
+        """Return the pool of a step."""
+        pool = self._own.get(step.executor)
+        if pool is not None:
+            return pool
+        executor = self._executors.get(step.executor)
+        if executor is None or executor.capacity is None:
+            return self.shared
+        pool = self._own[step.executor] = self._make(executor.capacity)
+        return pool
+
+    def _each(self) -> Iterable[Pool]:
+        return (self.shared, *self._own.values())
+
+    async def close(self, grace: float) -> None:
+        """Let running steps end within ``grace`` seconds, stop the others, and release everything."""
+        await asyncio.gather(*(pool.close(grace) for pool in self._each()))
+        await asyncio.gather(*(executor.close() for executor in self._executors.values()))
+
+    def statistics(self) -> dict[str, int]:
+        """Return counts of steps, and those of the executors."""
+        counts = {
+            "steps": sum(pool.executed for pool in self._each()),
+            "retries": sum(pool.retried for pool in self._each()),
+        }
+        for executor in self._executors.values():
+            counts |= executor.statistics()
+        return counts
