@@ -45,9 +45,7 @@ from reprise.kernel.tags import Tag, same_tags
 from reprise.runtime.children import start_child
 from reprise.runtime.execution import Execution
 from reprise.runtime.executors.executor import Executor
-from reprise.runtime.executors.here import Inline, Threads
-from reprise.runtime.executors.pools import Pools
-from reprise.runtime.executors.processes import Processes
+from reprise.runtime.executors.pools import Pools, all_executors
 from reprise.runtime.generation import continued_history, is_to_trim, trim
 from reprise.runtime.history import DEADLINE, History
 from reprise.runtime.host import Job, Observer
@@ -99,14 +97,9 @@ class Engine:
         self.numbers = Counter()
         self.payloads = payloads = payloads or Payloads()
         self.variables = dict(variables or {})
-        executors = {
-            "inline": Inline(),
-            "thread": Threads(concurrency),
-            "process": Processes(processes or ProcessSettings(), payloads, self.variables),
-            **(executors or {}),
-        }
-        made = partial(Pool, self.outer, clock, self.flush, self._schedule, uniform, payloads, executors)
-        self.pools = Pools(executors, concurrency, partial(made, middleware=middleware))
+        known = all_executors(concurrency, processes, payloads, self.variables) | dict(executors or {})
+        made = partial(Pool, self.outer, clock, self.flush, self._schedule, uniform, payloads, known)
+        self.pools = Pools(known, concurrency, partial(made, middleware=middleware))
         self.pool = self.pools.shared
         self.post = Post(self)
         self.side = Side(store, clock, self.outer, self.numbers.new, payloads)

@@ -4,10 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any
 
+from reprise.kernel.settings import ProcessSettings
 from reprise.runtime.executors.executor import Executor
+from reprise.runtime.executors.here import Inline, Threads
+from reprise.runtime.executors.processes import Processes
+from reprise.runtime.payloads import Payloads
 from reprise.runtime.pool import Pool
 from reprise.runtime.step import Recorded
+
+
+def all_executors(
+    concurrency: int,
+    processes: ProcessSettings | None,
+    payloads: Payloads,
+    variables: Mapping[str, ContextVar[Any]],
+) -> dict[str, Executor]:
+    """Return the executors that are always there, by the names that steps declare."""
+    return {
+        "inline": Inline(),
+        "thread": Threads(concurrency),
+        "process": Processes(processes or ProcessSettings(), payloads, variables),
+    }
 
 
 class Pools:
