@@ -262,6 +262,7 @@ async def test_a_process_that_is_killed_is_an_unknown_outcome_and_is_not_repeate
         assert (died.reason, died.signal, died.exit_code) == ("signal", number, None)
         assert number.name in str(died)
         assert await outcome(app, crossing.pid_of) != before, "a fresh one took its place"
+        assert app.engine.statistics()["processes_started"] == 2
         assert app.engine.statistics()["processes_died"] == 1
     assert "STEP_RETRYING" not in kinds(await history(store, "one"))
 
@@ -530,6 +531,15 @@ def test_a_program_is_found_by_its_file_and_what_processes_print_is_not_its_outp
         out, err = running.communicate(timeout=50)
     assert (running.returncode, out) == (0, "[True, 2, '__main__.Lost', ['--fast']]\n"), err
     assert err.splitlines() == ["printed in the process", "and below Python"]
+
+
+def test_loops_of_others_do(tmp_path):
+    text = PROGRAM.replace("asyncio.run(main())", "uvloop.run(main())").replace(
+        "import asyncio, os", "import asyncio, os, uvloop"
+    )
+    with program(tmp_path, text, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        out, err = running.communicate(timeout=50)
+    assert (running.returncode, out) == (0, "[True, 2, '__main__.Lost', []]\n"), err
 
 
 def test_a_program_in_a_package_keeps_its_relative_imports(tmp_path):

@@ -71,6 +71,8 @@ class Processes:
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._warming: set[asyncio.Task[None]] = set()
+        """Fresh processes that import what their predecessors had."""
         self._closing = False
         self._counts = dict.fromkeys(("started", "calls", "recycled", "killed", "died"), 0)
 
@@ -184,6 +186,8 @@ class Processes:
         """Return a process that has imported the function, and is not idle any more."""
         fresh: list[Process] = []
         while len(fresh) < TRIES:
+            while self._warming and not self._idle:
+                await asyncio.wait(self._warming, return_when=asyncio.FIRST_COMPLETED)
             if self._idle:
                 process = self._idle.pop()
             else:
@@ -229,7 +233,9 @@ class Processes:
         process.opened.add_done_callback(_heeded)
         self._tell_guard()
         if loaded:
-            self._spawn(self._warm(process, tuple(loaded)))
+            warming = self._spawn(self._warm(process, tuple(loaded)))
+            self._warming.add(warming)
+            warming.add_done_callback(self._warming.discard)
         return process
 
     async def _warm(self, process: Process, loaded: tuple[Origin, ...]) -> None:
