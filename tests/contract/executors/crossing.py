@@ -168,6 +168,12 @@ def killed_at_first() -> int:
     return current_step().attempt
 
 
+@step(executor="process", idempotent=True, retry=Retry(100, backoff=0))
+def taking_its_time(n: int) -> int:
+    time.sleep(0.01)
+    return n
+
+
 @step(executor="process")
 def leaving(code: int) -> None:
     os._exit(code)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import date
 from itertools import count
 from pathlib import Path
+from textwrap import dedent
 
 import msgspec
 import pytest
@@ -272,6 +273,31 @@ async def test_an_idempotent_step_is_tried_again():
         assert await outcome(app, crossing.killed_at_first) == 2
 
 
+async def test_whatever_is_killed_all_steps_are_done_and_no_process_is_left():
+    @workflow
+    async def many() -> list[int]:
+        return await asyncio.gather(*(crossing.taking_its_time(n) for n in range(80)))
+
+    killed, most = set(), 0
+    async with opened(processes=2) as app:
+        running = await app.start(many)
+        processes = app.engine.pools._executors["process"]
+        while len(killed) < 6:
+            await asyncio.sleep(0.05)
+            pids = {each.pid for each in processes._all if each.opened.done()} - killed
+            most = max(most, len(processes._all))
+            if pids:
+                os.kill(victim := pids.pop(), signal.SIGKILL)
+                killed.add(victim)
+        assert await asyncio.wait_for(running.result(), 40) == list(range(80))
+        counts = app.engine.statistics()
+    assert counts["processes_died"] == len(killed)
+    assert counts["processes_started"] >= len(killed)
+    assert most <= 4, "two, and two that are ending"
+    assert all(is_gone(pid) for pid in killed)
+    assert not processes._all
+
+
 async def test_a_process_that_leaves_by_itself_says_its_code():
     async with opened() as app:
         died = await error_of(app, lambda: crossing.leaving(3))
@@ -283,6 +309,7 @@ async def test_memory_beyond_the_limit_is_refused_and_the_process_makes_room_for
     async with opened(processes=1) as app:
         before = await outcome(app, crossing.pid_of)
         assert await outcome(app, lambda: crossing.taking(50)) == 50
+        assert await outcome(app, lambda: crossing.taking_freely(300)) == 300, "the limit was the call's"
         assert await outcome(app, crossing.pid_of) == before
         error = await error_of(app, lambda: crossing.taking(600))
         assert type(error).__name__ == "MemoryExceeded"
@@ -412,6 +439,23 @@ async def test_waiting_for_a_process_is_no_part_of_the_timeout(tmp_path):
         await asyncio.sleep(0.8)
         path.touch()
         assert (await handle.result())[0] == "done"
+        assert app.engine.statistics()["processes_started"] == 1
+
+
+async def test_importing_is_no_part_of_the_timeout(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = """
+        import sys, time
+        from reprise import Retry, step
+        time.sleep(0.8 if "reprise.runtime.executors.inside" in sys.modules else 0)
+        @step(executor="process", timeout=0.4, retry=Retry(1))
+        def quick() -> int: return 1
+    """
+    (tmp_path / "slow_to_import.py").write_text(dedent(text))
+    import slow_to_import
+
+    async with opened() as app:
+        assert await outcome(app, slow_to_import.quick) == 1
 
 
 async def test_what_a_step_started_is_killed_with_it(tmp_path):
