@@ -7,6 +7,7 @@ lines of shell that read which process groups there are, and kill them when the 
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
@@ -27,7 +28,10 @@ class Guard:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 process_group=0,  # a Ctrl-C that is meant for the worker must not end it
+                bufsize=0,
             )
+            assert self._shell.stdin is not None
+            os.set_blocking(self._shell.stdin.fileno(), False)  # who stops the guard must not stop us
 
     @property
     def pid(self) -> int | None:
@@ -39,7 +43,6 @@ class Guard:
         if self._shell is not None and self._shell.stdin is not None:
             with suppress(OSError):
                 self._shell.stdin.write(f"{' '.join(map(str, groups))}\n".encode())
-                self._shell.stdin.flush()
 
     def close(self) -> None:
         """Let the guard end; nobody is there to be killed any more."""

@@ -11,38 +11,32 @@ import asyncio
 import contextvars
 import logging
 import os
-import signal
-import sys
 from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
-import msgspec
-
-from reprise.kernel.codec import standard
-from reprise.kernel.errors import ConfigurationError, ProcessDied, StepError, StepTimeout
+from reprise.kernel.errors import ConfigurationError, StepTimeout
 from reprise.kernel.events import Progress
-from reprise.kernel.failures import brief, decode_error
+from reprise.kernel.failures import brief
 from reprise.kernel.settings import ProcessSettings
+from reprise.runtime.executors.ends import died, how_it_ended, unfit
 from reprise.runtime.executors.frames import (
     ROOM,
     Answer,
-    Do,
     Load,
     Logged,
     News,
     Raised,
     Returned,
     Spent,
-    Variable,
 )
 from reprise.runtime.executors.guard import Guard
-from reprise.runtime.executors.origins import Origin, look_up, origin_of
+from reprise.runtime.executors.orders import AnyStep, Orders, value_of
+from reprise.runtime.executors.origins import Origin
 from reprise.runtime.executors.process import BEAT, Process, ProcessGone
 from reprise.runtime.host import STEP, Job
 from reprise.runtime.payloads import Payloads
-from reprise.runtime.step import Step, function_of
 
 START = 60.0
 """Seconds in which a process must have begun and imported a step. They do not count towards the step's timeout."""
@@ -50,8 +44,6 @@ TRIES = 3
 """Processes that may die one after the other before a step has begun."""
 QUIT = 2.0
 """Seconds that an idle process may take to end in order."""
-
-AnyStep = Step[..., Any]
 
 
 class Processes:
@@ -61,10 +53,8 @@ class Processes:
         self, settings: ProcessSettings, payloads: Payloads, variables: Mapping[str, ContextVar[Any]]
     ) -> None:
         self._settings = settings
-        self._payloads = payloads
-        self._variables = variables
-        self._names: dict[str, tuple[str, str]] = {}
-        self._origins: dict[AnyStep, Origin] = {}
+        self._most = payloads.limit + ROOM
+        self._orders = Orders(payloads, variables)
         self._all: dict[Process, None] = {}
         self._idle: list[Process] = []
         self._guard: Guard | None = None
@@ -98,8 +88,8 @@ class Processes:
             CodecError: an argument cannot be written as its declared type, or is too large.
         """
         step: AnyStep = job.step
-        origin = self._origin(step)
-        order = self._order(job, origin)
+        origin = self._orders.origin(step)
+        order = self._orders.of(job, origin)
         for _ in range(TRIES):
             job.driver.hold()
             process = await self._prepared(step, origin)
@@ -107,78 +97,20 @@ class Processes:
             process.job = job
             try:
                 answer = await process.ask(order)
-            except asyncio.CancelledError:
-                await self._stop(process)
-                raise
             except ProcessGone:
                 self._refill(process)
                 if process.began:
                     raise died(process, step) from None
                 continue
+            except BaseException:  # cancelled, above all
+                await self._stop(process)
+                raise
             finally:
                 process.job = None
             self._counts["calls"] += 1
             self._give_back(process, answer)
-            return _value(step, answer)
-        raise _unfit(step, f"{TRIES} died before they took the order")
-
-    def _origin(self, step: AnyStep) -> Origin:
-        """Return where the step's function comes from, once it is sure that it is found there."""
-        if (known := self._origins.get(step)) is not None:
-            return known
-        if not hasattr(os, "killpg"):
-            raise ConfigurationError(
-                f"Step {step.name} cannot execute in a process: this system has no process groups (Windows).",
-                hint='Declare it executor="thread" there.',
-            )
-        origin = origin_of(step.function, step.name)
-        found = look_up(origin, sys.modules.get(origin.module))
-        if found is None or function_of(found) is not step.function:
-            raise ConfigurationError(
-                f"Step {step.name} cannot execute in a process: {origin.module} has "
-                f"{'another' if found is not None else 'no'} {origin.name!r}, so a process would not find it.",
-                hint="Keep the function under its own name at the top level of its module.",
-            )
-        self._origins[step] = origin
-        return origin
-
-    def _order(self, job: Job, origin: Origin) -> Do:
-        step: AnyStep = job.step
-        call = step.arguments.encode(job.args, job.kwargs)
-        call = self._payloads.within(call, "The arguments of step {} ({})", step.name, job.key)
-        return Do(
-            origin,
-            step.name,
-            job.execution.id,
-            job.execution.scope,
-            job.key,
-            job.attempt,
-            msgspec.Raw(call),
-            self._payloads.limit,
-            step.memory,
-            step.cpu,
-            self._carried(job) if self._variables else [],
-        )
-
-    def _carried(self, job: Job) -> list[Variable]:
-        """Return the declared context variables that the caller has set."""
-        context = contextvars.copy_context() if job.context is None else job.context
-        return [
-            Variable(*self._name_of(name, variable), msgspec.Raw(standard.encode(context[variable])))
-            for name, variable in self._variables.items()
-            if variable in context
-        ]
-
-    def _name_of(self, name: str, variable: ContextVar[Any]) -> tuple[str, str]:
-        if name not in self._names:
-            found = _where_is(variable)
-            if found is None:
-                raise ConfigurationError(
-                    f"The context variable {name!r} cannot enter a process: no module has it under a name.",
-                    hint="Define it at the top level of a module that the step's module imports.",
-                )
-            self._names[name] = found
-        return self._names[name]
+            return value_of(step, answer)
+        raise unfit(step, f"{TRIES} died before they took the order")
 
     # ---------------------------------------------------------------- processes
 
@@ -207,7 +139,7 @@ class Processes:
                     f"The process of step {step.name} had not imported {origin.module} after {START:g} s.",
                     hint="Do at import only what is quick.",
                 ) from None
-            except asyncio.CancelledError:
+            except BaseException:
                 await self._stop(process)
                 raise
             if isinstance(answer, Raised):
@@ -219,14 +151,14 @@ class Processes:
                 )
             process.loaded[origin] = None
             return process
-        raise _unfit(step, f"{TRIES} ended before it; the last {_end(fresh[-1])}")
+        raise unfit(step, f"{TRIES} ended before it; the last {how_it_ended(fresh[-1])}")
 
     def _begin(self, loaded: Iterable[Origin] = ()) -> Process:
         """Begin a process; it is there at once, and can be asked when it has opened."""
         if self._guard is None:
             self._guard = Guard()
         beat = min(BEAT, self._settings.silence / 4)
-        process = Process(self._payloads.limit + ROOM, beat, self._news)
+        process = Process(self._most, beat, self._news)
         self._counts["started"] += 1
         self._all[process] = None
         process.gone.add_done_callback(lambda _: self._gone(process))
@@ -355,12 +287,6 @@ class Processes:
             self._guard = None
 
 
-def _unfit(step: AnyStep, why: str) -> StepError:
-    return StepError(
-        f"No process could begin with step {step.name}: {why}.", hint="What they said is on stderr."
-    )
-
-
 def _heeded(opening: asyncio.Task[None]) -> None:
     """Look at what went wrong, so that it is not told to be unseen: whoever needs the process will see."""
     if not opening.cancelled():
@@ -373,70 +299,9 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-def _where_is(value: object) -> tuple[str, str] | None:
-    for module, found in list(sys.modules.items()):
-        for name, each in list(vars(found).items()):
-            if each is value:
-                return module, name
-    return None
-
-
 def _log(job: Job | None, said: Logged) -> None:
     STEP.set(job)
     logger = logging.getLogger(said.name)
     if logger.isEnabledFor(said.level):
         fields = {**said.fields(), "levelname": logging.getLevelName(said.level)}
         logger.handle(logging.makeLogRecord(fields))
-
-
-def _value(step: AnyStep, answer: Answer) -> Any:
-    if isinstance(answer, Returned):
-        return step.decode(bytes(answer.value))
-    assert isinstance(answer, Raised)
-    raise decode_error(answer.error, _class_here)
-
-
-def _class_here(name: str) -> type[BaseException] | None:
-    """Return the exception class of that full name if its module is loaded; nothing is imported."""
-    module, inner = name, list[str]()
-    while "." in module:
-        module, _, last = module.rpartition(".")
-        inner.insert(0, last)
-        if (found := sys.modules.get(module)) is not None:
-            cls = look_up(Origin(module, "", ".".join(inner)), found)
-            return cls if isinstance(cls, type) and issubclass(cls, BaseException) else None
-    return None
-
-
-def died(process: Process, step: AnyStep) -> ProcessDied:
-    """Return the error for a step whose process ended before it did."""
-    number = -process.exit if process.exit is not None and process.exit < 0 else 0
-    if process.why in ("frame", "silence"):
-        reason = process.why
-    elif number == getattr(signal, "SIGXCPU", None):
-        reason = "cpu"
-    else:
-        reason = "signal" if number else "exit"
-    error = ProcessDied(
-        f"The process of step {step.name} {_end(process, step)}: whether the step happened is unknown.",
-        hint="Declare it idempotent=True if doing it twice is harmless.",
-    )
-    error.reason, error.signal, error.exit_code = reason, number, None if number else process.exit
-    return error
-
-
-def _end(process: Process, step: AnyStep | None = None) -> str:
-    """Say how a process ended."""
-    code = process.exit
-    if process.why == "silence":
-        return "gave no sign of life (it was stopped, or code in it does not let go of the interpreter) and was killed"
-    if process.why == "frame":
-        return "closed the connection to its worker, or wrote into it, and was killed"
-    if code is None or code >= 0:
-        return f"ended itself with exit code {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
-    if name == "SIGXCPU":
-        return f"used more CPU than its {step.cpu if step is not None and step.cpu else 'limit of'} s"
-    if name == "SIGKILL":
-        return "was killed by signal 9 (SIGKILL): by the system for want of memory, or by somebody"
-    return f"was killed by signal {-code} ({name})"
