@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from reprise import Retry, current_step, progress, register_error, spend, step
+from reprise import Retry, current_step, progress, register_error, spend, step, workflow
 
 TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
 
@@ -226,6 +226,21 @@ def growing_in_a_thread(path: Path) -> None:
         while not path.with_suffix(".stop").exists():
             file.write("more\n")
             time.sleep(0.001)
+
+
+@step(executor="process")
+def marking(path: Path) -> int:
+    """Write who works here, until told that it is enough."""
+    with path.open("a", buffering=1) as file:
+        while not path.with_suffix(".enough").exists():
+            file.write(f"{os.getpid()}\n")
+            time.sleep(0.001)
+    return os.getpid()
+
+
+@workflow
+async def marked(path: Path) -> int:
+    return await marking(path)
 
 
 @step(executor="process", timeout=0.4, retry=Retry(2, backoff=0))

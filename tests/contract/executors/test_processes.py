@@ -646,6 +646,36 @@ asyncio.run(main())
 """
 
 
+OWNER = """
+import asyncio, sys
+from pathlib import Path
+from reprise import Reprise
+from tests.contract.executors.crossing import marked
+
+async def main() -> None:
+    async with Reprise(sys.argv[1], processes=1) as app:
+        await app.run(marked, Path(sys.argv[2]), id="one")
+
+asyncio.run(main())
+"""
+
+
+async def test_whoever_takes_a_run_over_executes_the_step_alone(tmp_path):
+    store, path = f"sqlite:///{tmp_path / 'runs.db'}", tmp_path / "marks"
+    with program(tmp_path, OWNER, store, str(path)) as owner:
+        await until(lambda: path.exists() and path.stat().st_size > 100, 30)
+        owner.kill()
+        owner.wait()
+        async with opened(store, workflows=[crossing.marked]) as app:
+            first = path.read_text().split()[0]
+            await until(lambda: path.read_text().split()[-1] != first, 30)
+            path.with_suffix(".enough").touch()
+            second = str(await app.handle("one").result(30))
+    marks = path.read_text().split()
+    assert marks == sorted(marks, key=[first, second].index), "one after the other, never both"
+    assert set(marks) == {first, second}
+
+
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
 async def test_a_worker_that_is_killed_leaves_no_orphans(tmp_path, stopped):
     with program(tmp_path, WORKER, str(tmp_path)) as worker:
