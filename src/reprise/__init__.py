@@ -112,6 +112,8 @@ _EXPORTS: dict[str, str] = {
     "set_tags": "reprise.runtime.face",
     "wait_for_signal": "reprise.runtime.face",
     "Call": "reprise.runtime.middleware",
+    "Outbox": "reprise.runtime.outbox",
+    "outbox": "reprise.runtime.outbox",
     "Spent": "reprise.runtime.spent",
     "Step": "reprise.runtime.step",
     "step": "reprise.runtime.step",
@@ -127,6 +129,7 @@ _EXPORTS: dict[str, str] = {
     "prune": "reprise.stores.moving.pruning",
     "KeyRing": "reprise.stores.packing.keys",
     "RunRow": "reprise.stores.runs",
+    "SQLiteConnection": "reprise.stores.sqlite.lending",
     "tail": "reprise.stores.tail",
 }
 """Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
@@ -242,6 +245,7 @@ if TYPE_CHECKING:
         wait_for_signal as wait_for_signal,
     )
     from reprise.runtime.middleware import Call as Call
+    from reprise.runtime.outbox import Outbox as Outbox, outbox as outbox
     from reprise.runtime.spent import Spent as Spent
     from reprise.runtime.step import Step as Step, step as step
     from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
@@ -257,6 +261,7 @@ if TYPE_CHECKING:
     from reprise.stores.moving.pruning import prune as prune
     from reprise.stores.packing.keys import KeyRing as KeyRing
     from reprise.stores.runs import RunRow as RunRow
+    from reprise.stores.sqlite.lending import SQLiteConnection as SQLiteConnection
     from reprise.stores.tail import tail as tail
 
 else:  # out of a type checker's sight: to it, any name would exist

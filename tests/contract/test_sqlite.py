@@ -25,6 +25,7 @@ from reprise.testing.suites import (
     SearchSuite,
     SignalSuite,
     TailSuite,
+    TransactionsSuite,
 )
 
 
@@ -97,6 +98,9 @@ class TestSignal(InSQLite, SignalSuite): ...
 
 
 class TestTail(InSQLite, TailSuite): ...
+
+
+class TestTransactions(InSQLite, TransactionsSuite): ...
 
 
 class TestEpoch(InSQLite, EpochSuite): ...

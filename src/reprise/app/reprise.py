@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -31,6 +30,7 @@ from reprise.runtime.middleware import Middleware
 from reprise.runtime.payloads import LIMIT, Payloads, Redact
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import SideHandler
+from reprise.runtime.starting import check_id
 from reprise.runtime.worker import LEASE, Worker
 from reprise.runtime.workflow import Workflow
 from reprise.stores import open_store
@@ -40,7 +40,6 @@ from reprise.stores.store import Store
 
 T = TypeVar("T")
 
-_ID = re.compile(r"[\w\-.+=,~]{1,200}")
 GC_THRESHOLD = 20_000
 """Allocations between two looks of the cycle collector while open: runs in memory are many small, living objects."""
 DEFAULT_STORE = "sqlite:///.reprise/reprise.db"
@@ -355,17 +354,3 @@ def _process_settings(given: int | Mapping[str, Any] | ProcessSettings | None) -
         return given
     values = {"size": given} if isinstance(given, int | None) else given
     return Settings.from_dict({"processes": values}).processes
-
-
-def check_id(id: str) -> str:
-    """Return a run id that can stand in URLs, file names and shells.
-
-    Raises:
-        ConfigurationError: empty, too long, or with characters that cannot.
-    """
-    if _ID.fullmatch(id) is None:
-        raise ConfigurationError(
-            f"The run id {id[:60]!r} is not usable.",
-            hint="Use up to 200 letters, digits and - _ . + = , ~ without spaces.",
-        )
-    return id

@@ -51,16 +51,17 @@ class Arguments:
 
     Annotations are resolved when first needed, because they may name what is defined later in the module. One that
     cannot be resolved (a class local to a function, under ``from __future__ import annotations``) counts as not
-    declared. Of a bound method, ``self`` is no parameter.
+    declared. Of a bound method, ``self`` is no parameter; nor are the first ``given`` ones, which no caller passes.
     """
 
-    def __init__(self, function: Callable[..., Any], codec: Codec = standard) -> None:
+    def __init__(self, function: Callable[..., Any], codec: Codec = standard, *, given: int = 0) -> None:
         self.name: str = getattr(function, "__qualname__", type(function).__qualname__)
         # What a decorator wrapped says more than the decorator's own *args.
         while hasattr(function, "__wrapped__"):
             function = cast("Any", function).__wrapped__
         self.function = function
         self._codec = codec
+        self._given = given
 
     # -------------------------------------------------------- what is declared
 
@@ -72,7 +73,7 @@ class Arguments:
         if code is None:
             return Parameters((), (), (), frozenset(), "args", "kwargs")
         names, count = code.co_varnames, code.co_argcount
-        bound = 0 if function is self.function else 1
+        bound = self._given + (function is not self.function)
         last = count + code.co_kwonlyargcount
         optional = {
             *names[count - len(function.__defaults__ or ()) : count],

@@ -58,7 +58,9 @@ from reprise.runtime.post import Post
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
 from reprise.runtime.starting import check_same, first_history, open_run
+from reprise.runtime.step import TRANSACTION
 from reprise.runtime.takeover import strand, take_over
+from reprise.runtime.transactions import InTransaction
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, outcome
 from reprise.stores.runs import RunRow
@@ -97,7 +99,8 @@ class Engine:
         self.numbers = Counter()
         self.payloads = payloads = payloads or Payloads()
         self.variables = dict(variables or {})
-        known = all_executors(concurrency, processes, payloads, self.variables) | dict(executors or {})
+        known = all_executors(concurrency, processes, payloads, self.variables)
+        known |= {TRANSACTION: InTransaction(self), **(executors or {})}
         made = partial(Pool, self.outer, clock, self.flush, self._schedule, uniform, payloads, known)
         self.pools = Pools(known, concurrency, partial(made, middleware=middleware))
         self.pool = self.pools.shared

@@ -66,7 +66,7 @@ class Execution:
 
     # More attributes than a shared instance dictionary takes; slots are smaller and made faster.
     __slots__ = (
-        "__weakref__ acks after armed attempts bytes cancel_request change child_jobs children context continued "
+        "__weakref__ acks after alone armed attempts bytes cancel_request change child_jobs children context continued "
         "done ending explicit extra failing finishing generation had_mail history holding host id idle_since "
         "in_flight inbox_known inbox_version indexed_tags last_at length live loop mail main marked out pending "
         "prints purse recorded replaying rests scheduled scope seated seed seen settled since slots started stream suspect "
@@ -121,6 +121,8 @@ class Execution:
         self.after: list[Callable[[bool], None]] = []
         self.acks: list[tuple[Callable[[bool], None], ...]] = []
         """One entry for each append on its way: whom to tell whether it was written."""
+        self.alone: asyncio.Future[None] | None = None
+        """Something of the run is written by another way than this; until it is done, nothing goes this way."""
         self.settled: asyncio.Future[None] | None = None
         self.loop = RunLoop(host.outer, id, self.seed, self.fail)
         self.loop.keep_timers_if(self._timer_cancelled)
@@ -271,6 +273,8 @@ class Execution:
     def take(self, id: int) -> Append | None:
         """Hand over what is to be appended, as one append; None when there is nothing."""
         self.marked = False
+        if self.alone is not None:
+            return None
         events, self.out = self.out, []
         change, self.change = self.change, None
         extra, self.extra = self.extra, []
@@ -286,6 +290,14 @@ class Execution:
         self.acks.append(tuple(self.after))  # a copy: what is asked for later waits for a later append
         self.after.clear()
         return Append(id, (group, *extra) if extra else (group,), self.committed)
+
+    def release(self) -> None:
+        """Let what was held back go to the log: what was written alone is written, or was not."""
+        alone, self.alone = self.alone, None
+        if alone is not None:
+            alone.set_result(None)
+        if not self.done and (self.out or self.extra or self.change is not None):
+            self._mark()
 
     def committed(self, append: Append) -> None:
         """Receive an append that is durable, or was refused."""

@@ -253,6 +253,8 @@ class Pool:
 
     def _failed(self, job: Job, error: BaseException, took: int) -> None:
         """Try again later, or record the failure."""
+        if job.execution.in_flight.get(job.key) is not job:
+            return  # it is recorded: what failed only stood around it
         step = job.step
         fault = step.retry.classify(error)
         again = fault is Fault.TRANSIENT or (fault is Fault.UNKNOWN and step.idempotent)

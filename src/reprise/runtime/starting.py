@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import msgspec
 
 from reprise.kernel.budget import Budget
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import RunConflict, StaleToken
+from reprise.kernel.errors import ConfigurationError, RunConflict, StaleToken
 from reprise.kernel.events import Continued, Event, Kind, Owned, Signal, Started, inbox_stream, run_stream
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
@@ -25,6 +26,22 @@ if TYPE_CHECKING:
 
 PYTHON = ".".join(platform.python_version_tuple()[:2])
 """Minor version of the interpreter, recorded with every run."""
+
+_ID = re.compile(r"[\w\-.+=,~]{1,200}")
+
+
+def check_id(id: str) -> str:
+    """Return a run id that can stand in URLs, file names and shells.
+
+    Raises:
+        ConfigurationError: empty, too long, or with characters that cannot.
+    """
+    if _ID.fullmatch(id) is None:
+        raise ConfigurationError(
+            f"The run id {id[:60]!r} is not usable.",
+            hint="Use up to 200 letters, digits and - _ . + = , ~ without spaces.",
+        )
+    return id
 
 
 def opening(

@@ -14,12 +14,14 @@ from asyncio import events
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
+
+from msgspec import UNSET, UnsetType
 
 from reprise.kernel.arguments import Arguments
 from reprise.kernel.budget import Cost
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import ConfigurationError, unknown_option
+from reprise.kernel.errors import BodyError, ConfigurationError, unknown_option
 from reprise.kernel.policy import Retry, seconds
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.executors.executor import check_name
@@ -34,11 +36,16 @@ OnCancel = Literal["wait", "abandon"]
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds a step may run unless it says otherwise (``workflows.default_timeout`` of the documents)."""
+IN_WRITER, IN_TRANSACTION = 1.0, 30.0
+"""Seconds that a step in the log's transaction may take unless it says otherwise: a synchronous one keeps all others from
+writing meanwhile, an asynchronous one keeps the rows that it has written to itself."""
 DEFAULT_RETRY = Retry(3)
 """How a step is tried again unless it says otherwise."""
 OPTIONS = (
-    "name", "key", "retry", "timeout", "on_cancel", "idempotent", "costs", "executor", "memory", "cpu",
+    "name", "key", "retry", "timeout", "on_cancel", "idempotent", "costs", "executor", "memory", "cpu", "transaction",
 )  # fmt: skip
+TRANSACTION = "transaction"
+"""Executor of steps in the log's transaction."""
 
 
 class Recorded(Generic[P, R]):
@@ -51,7 +58,9 @@ class Recorded(Generic[P, R]):
     """Whether a call needs more than a function that is called in this process."""
     executor = "inline"
 
-    def __init__(self, function: Callable[..., Any], *, name: str, key: str, on_cancel: OnCancel) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, name: str, key: str, on_cancel: OnCancel, given: int = 0
+    ) -> None:
         if on_cancel not in ("wait", "abandon"):
             raise ConfigurationError(f"on_cancel of {name} is {on_cancel!r}; it may be 'wait' or 'abandon'.")
         self.function = function
@@ -61,7 +70,7 @@ class Recorded(Generic[P, R]):
         self.is_sync = not inspect.iscoroutinefunction(function)
         self.plain = not self.is_sync
         """Whether a call is just awaited."""
-        self.arguments = Arguments(function)
+        self.arguments = Arguments(function, given=given)
         self.__name__ = name
         self.__qualname__ = getattr(function, "__qualname__", name)
         self.__doc__ = function.__doc__
@@ -86,8 +95,12 @@ class Recorded(Generic[P, R]):
         if self.is_sync and events._get_running_loop() is None:
             if (run := RUN.get()) is not None:
                 raise run.loop.elsewhere(f"Step {self.name}")
+            self.check_plain()
             return self.function(*args, **kwargs)
         return cast("Coroutine[Any, Any, R]", StepCall(self, args, kwargs))
+
+    def check_plain(self) -> None:
+        """Raise ``BodyError`` where it cannot be called as the plain function that it is."""
 
     def __repr__(self) -> str:
         return f"<{self.what} {self.__module__}.{self.__qualname__}>"
@@ -103,13 +116,14 @@ class Step(Recorded[P, R]):
         name: str = "",
         key: str = "",
         retry: Retry | None = None,
-        timeout: float | timedelta | None = DEFAULT_TIMEOUT,
+        timeout: float | timedelta | UnsetType | None = UNSET,
         on_cancel: OnCancel | None = None,
         idempotent: bool = False,
         costs: Cost | Callable[..., Cost] | None = None,
         executor: str | None = None,
         memory: int | str | None = None,
         cpu: float | timedelta | None = None,
+        transaction: bool = False,
     ) -> None:
         if not callable(function):
             raise ConfigurationError(f"@step needs a function, not {function!r}.")
@@ -120,14 +134,21 @@ class Step(Recorded[P, R]):
             )
         name = name or getattr(function, "__name__", "") or type(function).__name__
         is_async = inspect.iscoroutinefunction(function)
-        self.executor = check_name(executor or ("inline" if is_async else "thread"), name)
-        default: OnCancel = "wait" if self.executor in ("inline", "process") else "abandon"
-        super().__init__(function, name=name, key=key, on_cancel=on_cancel or default)
+        where = TRANSACTION if transaction else "inline" if is_async else "thread"
+        self.executor = check_name(executor or where, name)
+        default: OnCancel = "wait" if self.executor in ("inline", "process", TRANSACTION) else "abandon"
+        given = 1 if transaction else 0
+        super().__init__(function, name=name, key=key, on_cancel=on_cancel or default, given=given)
         self._place(memory, cpu)
         self.retry = retry if retry is not None else DEFAULT_RETRY
+        if isinstance(timeout, UnsetType):
+            timeout = DEFAULT_TIMEOUT if not transaction else IN_TRANSACTION if is_async else IN_WRITER
         self.timeout = None if timeout is None else seconds(timeout, "timeout")
         self.idempotent = idempotent
         self.costs = costs
+        self.transaction = transaction
+        if transaction or self.executor == TRANSACTION:
+            _check_transaction(self)
 
     def _place(self, memory: int | str | None, cpu: float | timedelta | None) -> None:
         """Check where the function is to be called, and within which limits."""
@@ -153,6 +174,14 @@ class Step(Recorded[P, R]):
         options = self._options()
         check_options("@step", changes, options)
         return Step(self.function, **(options | changes))
+
+    def check_plain(self) -> None:
+        """Raise ``BodyError`` where it cannot be called as the plain function that it is."""
+        if self.transaction:
+            raise BodyError(
+                f"Step {self.name} has no transaction here: only the body of a run can call it.",
+                hint=f"In a test call {self.name}.function(connection, …); in a step, that function with its connection.",
+            )
 
     def _options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in OPTIONS}
@@ -200,6 +229,7 @@ class StepCall(Coroutine[Any, Any, Any]):
 
     async def _plainly(self) -> Any:
         """Call the function as if it were no step."""
+        self.step.check_plain()
         if self.step.is_sync:
             if self.step.executor == "inline":
                 return self.step.function(*self.args, **self.kwargs)
@@ -246,12 +276,36 @@ def check_options(owner: str, given: dict[str, Any], known: Collection[str]) -> 
             raise unknown_option(name, known, owner)
 
 
+def _check_transaction(step: Step[..., Any]) -> None:
+    if not (step.transaction and step.executor == TRANSACTION):
+        raise ConfigurationError(
+            f"Step {step.name} has transaction={step.transaction} and executor={step.executor!r}.",
+            hint="In the log's transaction the store calls the function: say transaction=True, and no executor.",
+        )
+    if not step.timeout:
+        raise ConfigurationError(
+            f"timeout of {step.name} is {step.timeout}; a step in a transaction needs one.",
+            hint="Others wait for it: give seconds.",
+        )
+    if not Arguments(step.function).parameters.positional:
+        raise ConfigurationError(
+            f"Step {step.name} has transaction=True and no parameter for the connection.",
+            hint="Let its first parameter be the connection.",
+        )
+
+
 @overload
 def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
 @overload
 def step(function: Callable[P, R], /) -> Step[P, R]: ...
 @overload
-def step(**options: Any) -> Callable[[Callable[P, Any]], Step[P, Any]]: ...
+def step(
+    *, transaction: Literal[True], **options: Any
+) -> Callable[[Callable[Concatenate[Any, P], Any]], Step[P, Any]]: ...
+@overload
+def step(
+    *, transaction: Literal[False] = False, **options: Any
+) -> Callable[[Callable[P, Any]], Step[P, Any]]: ...
 
 
 def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
@@ -277,6 +331,10 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             killed when the step is cancelled or takes too long; or one of ``Reprise(executors=)``.
         memory: bytes, or text such as "512MB", that a call in a process may take on top of what the process has. Linux.
         cpu: seconds (or timedelta) of processor time that a call in a process may take; rounded up.
+        transaction: execute it in the transaction of the log in which its outcome is recorded, so that it happens
+            exactly once. Its first parameter is the connection, which callers do not give: on SQLite a
+            :class:`~reprise.stores.sqlite.lending.SQLiteConnection` for a synchronous function, on PostgreSQL an
+            asyncpg connection for an async one. ``timeout`` is 1 and 30 seconds then. See the guide on transactions.
 
     Raises:
         UnknownOption: a name is misspelt.

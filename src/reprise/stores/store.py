@@ -11,6 +11,7 @@ from reprise.stores.presence import Presence
 from reprise.stores.queue import Queue
 from reprise.stores.runs import Runs
 from reprise.stores.signal import Signal
+from reprise.stores.transactions import Transactions
 
 
 class Schema(NamedTuple):
@@ -63,6 +64,11 @@ class Store(Protocol):
     @property
     def presence(self) -> Presence:
         """Return who is there of the workers."""
+        ...
+
+    @property
+    def transactions(self) -> Transactions:
+        """Return what does a caller's own work in the commit of an append."""
         ...
 
     async def schema(self) -> Schema:

@@ -21,6 +21,7 @@ _SUITES = (
     "SearchSuite",
     "SignalSuite",
     "TailSuite",
+    "TransactionsSuite",
 )
 
 

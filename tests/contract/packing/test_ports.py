@@ -8,7 +8,7 @@ from tests.contract.test_sqlite import SQLiteKeeper
 from reprise.stores import open_store
 from reprise.stores.packing import keeper_of, packed
 from reprise.stores.packing.keys import KeyRing
-from reprise.testing.suites import BlobsSuite, ConcurrentLogSuite, KeeperSuite, LogSuite
+from reprise.testing.suites import BlobsSuite, ConcurrentLogSuite, KeeperSuite, LogSuite, TransactionsSuite
 
 KEYS = KeyRing({"k": bytes(range(32))}, "k")
 
@@ -54,3 +54,19 @@ class TestSealedBlobs(InSealedMemory, BlobsSuite): ...
 
 
 class TestPackedLog(InPackedSQLite, LogSuite, ConcurrentLogSuite): ...
+
+
+class TestPackedTransactions(InPackedSQLite, TransactionsSuite): ...
+
+
+class SealedSQLiteKeeper(SQLiteKeeper):
+    """Payloads sealed, in a file."""
+
+    def __init__(self):
+        super().__init__()
+        self.factory = partial(open_store, f"sqlite:///{self.folder}/test.db?synchronous=OFF", keys=KEYS)
+
+
+class TestSealedTransactions(TransactionsSuite):
+    def make_keeper(self):
+        return SealedSQLiteKeeper()

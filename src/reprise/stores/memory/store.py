@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.errors import ConfigurationError
 from reprise.stores.memory.blobs import MemoryBlobs
 from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.memory.log import MemoryLog
@@ -11,6 +12,7 @@ from reprise.stores.memory.queue import MemoryQueue
 from reprise.stores.memory.runs import MemoryRuns
 from reprise.stores.memory.signal import MemorySignal
 from reprise.stores.store import Schema
+from reprise.stores.transactions import Transactions
 
 
 class MemoryStore:
@@ -45,6 +47,14 @@ class MemoryStore:
     def blobs(self) -> MemoryBlobs:
         """The blobs that the log's appends write."""
         return self.log.blobs
+
+    @property
+    def transactions(self) -> Transactions:
+        """Raise ``ConfigurationError``: there are no tables here that anybody else could have a part of."""
+        raise ConfigurationError(
+            "The store memory:// has no transactions: it is no database.",
+            hint="Open a sqlite:/// or postgresql:// store, or make it a plain step.",
+        )
 
     async def schema(self) -> Schema:
         """Return that there are no tables."""

@@ -11,12 +11,14 @@ from reprise.stores.lease import Lease
 from reprise.stores.packing.bases import MEMORY, Bases
 from reprise.stores.packing.log import PackedLog
 from reprise.stores.packing.reading import BlobGone, Unpacker
-from reprise.stores.packing.writing import Keys
+from reprise.stores.packing.transactions import PackedTransactions
+from reprise.stores.packing.writing import Keys, Packer
 from reprise.stores.presence import Presence
 from reprise.stores.queue import Queue
 from reprise.stores.runs import Runs
 from reprise.stores.signal import Signal
 from reprise.stores.store import Schema, Store
+from reprise.stores.transactions import Transactions
 
 MOST_PROBLEMS = 1000
 """A store that is worse is not described further."""
@@ -40,6 +42,8 @@ class PackedStore:
         """The store as it is kept: its log shows packed payloads."""
         self.keys = keys
         self.log = PackedLog(keeper.log, keeper.blobs, keys, Bases(memory))
+        self._apart = Packer(Bases(0), keys)
+        """Packs what is written by transactions, in whatever thread the keeper writes them."""
 
     @property
     def url(self) -> str:
@@ -77,6 +81,11 @@ class PackedStore:
         return self.keeper.presence
 
     @property
+    def transactions(self) -> Transactions:
+        """What does a caller's own work in the commit of an append."""
+        return PackedTransactions(self.keeper.transactions, self._apart)
+
+    @property
     def epoch(self) -> int:
         """How many epochs began before the one we are in."""
         return self.keeper.epoch
@@ -100,7 +109,8 @@ class PackedStore:
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return the keeper's counters, and what packing did to payloads of at least a kilobyte."""
-        return {**self.keeper.statistics(), **self.log.packer.counters}
+        packed, apart = self.log.packer.counters, self._apart.counters
+        return {**self.keeper.statistics(), **{name: packed[name] + apart[name] for name in packed}}
 
     async def verify(self) -> list[str]:
         """Check all that the keeper can check, then unpack every payload; return what is wrong, in words."""

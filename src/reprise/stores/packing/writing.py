@@ -70,6 +70,12 @@ class Packer:
         packed.done = self._answer_to(append)
         return packed
 
+    def pack_apart(self, group: Group) -> Group:
+        """Return a group packed without regard to earlier payloads; touches nothing that another thread does."""
+        blobs: list[Blob] = []
+        events = [_with(e, self._event(group.stream, e, None, 0, blobs)) for e in group.events]
+        return replace(group, events=events, blobs=(*group.blobs, *blobs))
+
     def _answer_to(self, append: Append) -> Callable[[Append], None]:
         def done(packed: Append) -> None:
             append.error, append.versions, append.position = packed.error, packed.versions, packed.position

@@ -13,6 +13,7 @@ from reprise.kernel.errors import (
     StoreReadOnly,
     StoreUnreachable,
 )
+from reprise.stores.transactions import WorkFailed
 
 _PERM, _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN = 3, 5, 6, 8, 10, 11, 13, 14
 _PROTOCOL, _TOOBIG, _CONSTRAINT, _MISMATCH, _RANGE, _NOTADB = 15, 18, 19, 20, 25, 26
@@ -75,7 +76,9 @@ def is_about_one_value(error: BaseException) -> bool:
     code = code_of(error)
     if code:
         return code in _ABOUT_ONE_VALUE
-    return isinstance(error, StoreCorrupt) or not isinstance(error, (StoreError, OSError, MemoryError))
+    return isinstance(error, StoreCorrupt | WorkFailed) or not isinstance(
+        error, (StoreError, OSError, MemoryError)
+    )
 
 
 def is_io(error: BaseException) -> bool:

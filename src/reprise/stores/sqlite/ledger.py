@@ -133,6 +133,13 @@ class Ledger:
             if group.closes and group.stream.startswith("run/"):
                 self.runs.end(group.stream[4:])
 
+    def write(self, append: Append) -> None:
+        """Stage an append that ``begin`` was not told of; raises its ``error`` when it is refused."""
+        self._learn((append,))
+        self.stage(append)
+        if append.error is not None:
+            raise append.error
+
     def flush(self) -> None:
         """Write what was staged."""
         if self._changed:

@@ -41,7 +41,7 @@ class SQLiteQueue:
 
     async def offer(self, tasks: Sequence[Task]) -> int:
         """Add tasks and return how many were new; an id that is done may be offered anew."""
-        return await self._writer.submit(lambda transaction: _offer(transaction, tasks)) if tasks else 0
+        return await self._writer.submit(lambda transaction: offer(transaction, tasks)) if tasks else 0
 
     async def claim(self, queue: str, worker: str, limit: int, ttl: float) -> list[Task]:
         """Claim up to ``limit`` ready, due tasks (and claimed ones whose claim ended) for ``ttl`` seconds."""
@@ -122,7 +122,8 @@ class SQLiteQueue:
 # ---------------------------------------------------------------- jobs of the writer
 
 
-def _offer(transaction: Transaction, tasks: Sequence[Task]) -> int:
+def offer(transaction: Transaction, tasks: Sequence[Task]) -> int:
+    """Add tasks within a transaction of the writer and return how many were new."""
     connection, now = transaction.connection, transaction.counters.now()
     (number,) = connection.execute(SQL["last_number"]).fetchone()
     flat: list[Any] = []

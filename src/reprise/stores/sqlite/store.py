@@ -23,6 +23,7 @@ from reprise.stores.sqlite.queue import SQLiteQueue
 from reprise.stores.sqlite.readers import Readers
 from reprise.stores.sqlite.runs import SQLiteRuns
 from reprise.stores.sqlite.signal import SQLiteSignal
+from reprise.stores.sqlite.transactions import SQLiteTransactions
 from reprise.stores.sqlite.turnstile import Turnstile
 from reprise.stores.sqlite.verify import find_problems
 from reprise.stores.sqlite.watch import Watch
@@ -81,6 +82,7 @@ class SQLiteStore:
         self.runs = SQLiteRuns(self._writer, self._readers, keeper_clock)
         self.lease = SQLiteLease(self._writer, self._readers, self.signal, keeper_clock)
         self.queue = SQLiteQueue(self._writer, self._readers, keeper_clock)
+        self.transactions = SQLiteTransactions(self._writer)
         self.presence = SQLitePresence(_beside(self.path, ".workers"))
         _stores.add(self)
 

@@ -23,6 +23,7 @@ from reprise.stores.log import Append
 from reprise.stores.sqlite import faults
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.ledger import SQL, Ledger, clear
+from reprise.stores.sqlite.lending import SAVEPOINT
 from reprise.stores.sqlite.meta import Counters, KeeperClock
 from reprise.stores.sqlite.turnstile import Turnstile
 
@@ -234,7 +235,7 @@ class Writer:
     def _work(self, job: Any, others: list[Item]) -> None:
         transaction = self._transaction
         job.error = None  # it may be another try
-        transaction.connection.execute("SAVEPOINT job")
+        transaction.connection.execute(f"SAVEPOINT {SAVEPOINT}")
         try:
             job.result = job.work(transaction)
             transaction.ledger.flush()
@@ -242,9 +243,9 @@ class Writer:
             if not transaction.connection.in_transaction:
                 raise  # SQLite undid everything: the batch has failed, not the job
             job.error = error if isinstance(error, RepriseError) else faults.translate(error, self._path)
-            transaction.connection.execute("ROLLBACK TO job")
+            transaction.connection.execute(f"ROLLBACK TO {SAVEPOINT}")
             transaction.ledger.look_again(_appends(others))
-        transaction.connection.execute("RELEASE job")
+        transaction.connection.execute(f"RELEASE {SAVEPOINT}")
 
     def _undo(self) -> None:
         self._transaction.ledger.forget()

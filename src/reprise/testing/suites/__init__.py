@@ -21,7 +21,7 @@ pytest.register_assert_rewrite(
     ),
     *(
         f"{__name__}.{suite}"
-        for suite in ("blobs", "epoch", "log_concurrent", "runs", "search", "signal", "tail")
+        for suite in ("blobs", "epoch", "log_concurrent", "runs", "search", "signal", "tail", "transactions")
     ),
 )
 
@@ -37,6 +37,7 @@ from reprise.testing.suites.runs import RunsSuite
 from reprise.testing.suites.search import SearchSuite
 from reprise.testing.suites.signal import SignalSuite
 from reprise.testing.suites.tail import TailSuite
+from reprise.testing.suites.transactions import TransactionsSuite
 
 __all__ = [
     "BlobsSuite",
@@ -52,5 +53,6 @@ __all__ = [
     "SearchSuite",
     "SignalSuite",
     "TailSuite",
+    "TransactionsSuite",
     "until",
 ]
