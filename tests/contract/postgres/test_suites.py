@@ -19,6 +19,7 @@ from reprise.testing.suites import (
     SearchSuite,
     SignalSuite,
     TailSuite,
+    TransactionsSuite,
 )
 
 
@@ -82,3 +83,9 @@ class TestLease(InPostgres, LeaseSuite):
         """So that a tap that does not come is noticed, and a ticket that stays too."""
         monkeypatch.setattr(lease, "SHOWN_EVERY", 3600)
         monkeypatch.setattr(lease, "TICKET_LIFE", 7200)
+
+
+class TestTransactions(InPostgres, TransactionsSuite):
+    """The role of the log may write its tables, so work on its connection may, too."""
+
+    exceptions = frozenset({"own_tables"})

@@ -83,7 +83,7 @@ class Pool:
         attempts = self._target.attempts()
         while True:
             try:
-                async with self._lend() as connection:
+                async with self.lend() as connection:
                     return await work(connection)
             except StoreError:
                 raise
@@ -91,7 +91,8 @@ class Pool:
                 await attempts.pause(error)
 
     @asynccontextmanager
-    async def _lend(self) -> AsyncGenerator[Connection]:
+    async def lend(self) -> AsyncGenerator[Connection]:
+        """Lend a connection; it is ended when what is done with it fails."""
         async with self._room:
             if self.closed:
                 raise closed(self._target)

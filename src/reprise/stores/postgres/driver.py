@@ -31,6 +31,22 @@ _asyncpg: Any = asyncpg
 Row = Mapping[str, Any]
 
 
+class DriversTransaction(AbstractAsyncContextManager[Any], Protocol):
+    """A transaction, also of those who end it themselves."""
+
+    async def start(self) -> None:
+        """Begin it."""
+        ...
+
+    async def commit(self) -> None:
+        """End it, with what was done."""
+        ...
+
+    async def rollback(self) -> None:
+        """End it as if nothing had been done."""
+        ...
+
+
 class Connection(Protocol):
     """A connection, as far as it is used here."""
 
@@ -46,8 +62,12 @@ class Connection(Protocol):
         """Run one statement, or a script without arguments."""
         ...
 
-    def transaction(self) -> AbstractAsyncContextManager[Any]:
+    def transaction(self) -> DriversTransaction:
         """Return a transaction."""
+        ...
+
+    async def reset(self) -> None:
+        """Set back what the session was set to, and let go what it holds."""
         ...
 
     async def add_listener(self, channel: str, callback: Callable[[Any, int, str, str], None]) -> None:

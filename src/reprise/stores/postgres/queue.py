@@ -33,20 +33,7 @@ class PostgresQueue:
 
     async def offer(self, tasks: Sequence[Task]) -> int:
         """Add tasks and return how many were new; an id that is done may be offered anew."""
-        if not tasks:
-            return 0
-        first: dict[tuple[str, str], Task] = {}
-        for task in tasks:
-            first.setdefault((task.queue, task.id), task)
-        offered = list(first.values())
-        columns = (
-            [task.queue for task in offered],
-            [task.id for task in offered],
-            [task.data for task in offered],
-            [float(task.order) for task in offered],
-            [task.due_at for task in offered],
-        )
-        return await self._pool.run(lambda c: c.fetchval(SQL["offer"], *columns))
+        return await self._pool.run(lambda c: offer(c, tasks)) if tasks else 0
 
     async def claim(self, queue: str, worker: str, limit: int, ttl: float) -> list[Task]:
         """Claim up to ``limit`` ready, due tasks (and claimed ones whose claim ended) for ``ttl`` seconds."""
@@ -129,6 +116,22 @@ class PostgresQueue:
             if row["state"] == "ready":
                 oldest_us = row["age"]
         return {**counts, "oldest_us": oldest_us}
+
+
+async def offer(connection: Connection, tasks: Sequence[Task]) -> int:
+    """Add tasks and return how many were new."""
+    first: dict[tuple[str, str], Task] = {}
+    for task in tasks:
+        first.setdefault((task.queue, task.id), task)
+    offered = list(first.values())
+    return await connection.fetchval(
+        SQL["offer"],
+        [task.queue for task in offered],
+        [task.id for task in offered],
+        [task.data for task in offered],
+        [float(task.order) for task in offered],
+        [task.due_at for task in offered],
+    )
 
 
 def _to_task(row: Row) -> Task:

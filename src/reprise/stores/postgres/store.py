@@ -18,6 +18,7 @@ from reprise.stores.postgres.runs import STEERED, PostgresRuns
 from reprise.stores.postgres.schema import schema_of, upgrade
 from reprise.stores.postgres.signal import PostgresSignal
 from reprise.stores.postgres.taps import Taps
+from reprise.stores.postgres.transactions import CONNECTIONS as TRANSACTIONS, PostgresTransactions
 from reprise.stores.postgres.writer import SQL, Writer
 from reprise.stores.store import Schema
 
@@ -54,13 +55,15 @@ class PostgresStore:
         listeners = Listeners()
         self._taps = Taps(self._target, listeners.tap)
         self._writer = Writer(self._target)
-        self._pool.closed = self._walks.closed = True
+        self._transactions = Pool(self._target, TRANSACTIONS)
+        self._pool.closed = self._walks.closed = self._transactions.closed = True
         self.log = PostgresLog(self._pool, self._writer)
         self.runs = PostgresRuns(self._pool, self._walks)
         self.blobs = PostgresBlobs(self._pool)
         self.lease = PostgresLease(self._pool, self._taps)
         self.queue = PostgresQueue(self._pool)
         self.signal = PostgresSignal(self._taps, listeners)
+        self.transactions = PostgresTransactions(self._target, self._transactions, self._writer)
         self.presence = PostgresPresence(self._pool, self._taps)
 
     @property
@@ -94,7 +97,7 @@ class PostgresStore:
         """
         if not self._pool.closed:
             return
-        self._pool.closed = self._walks.closed = False
+        self._pool.closed = self._walks.closed = self._transactions.closed = False
         try:
             await self._pool.run(lambda connection: upgrade(connection, self._target.schema))
         except BaseException:
@@ -115,6 +118,7 @@ class PostgresStore:
     async def _close_pools(self) -> None:
         await self._pool.close()
         await self._walks.close()
+        await self._transactions.close()
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters: appends, commits, records, refused, bytes, batches judged again, connections lost."""

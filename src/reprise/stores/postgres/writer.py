@@ -154,7 +154,7 @@ class Writer:
                 await commit.attempts.pause(error)
                 continue
             if base is not None:
-                self._finish(batch, base)
+                self.finish(batch, base)
                 return
             assert commit.collisions < COLLISIONS, "under the lock nobody else can be faster"
             commit.collisions += 1
@@ -176,7 +176,7 @@ class Writer:
         if not commit.sent and not commit.collisions:
             unknown -= new_streams(commit.appends)
         if unknown:
-            self._remember(await _read_heads(connection, unknown))
+            self._remember(await read_heads(connection, unknown))
         # Looked for after the heads were read: a batch that arrives later than this look changes a head, and then the
         # one sent below is refused.
         if (found := await _find(connection, commit.sent, self._heads)) is not None:
@@ -186,13 +186,14 @@ class Writer:
             batch = Batch(commit.appends, self._heads, commit.crowded)
             commit.sent.append(batch)
             before = len(commit.crowded)
-            base = await _send(connection, batch, commit.crowded)
+            base = await send(connection, batch, commit.crowded)
             if base is None:
                 commit.sent.remove(batch)
             if len(commit.crowded) == before:
                 return batch, base
 
-    def _finish(self, batch: Batch, base: int) -> None:
+    def finish(self, batch: Batch, base: int) -> None:
+        """Answer the appends of a batch that was written, and know its heads; ``base`` is where it begins."""
         self._remember(batch.changed)
         batch.answer(base)
         records, size = batch.size()
@@ -235,13 +236,13 @@ class _Commit:
         self.collisions = 0
 
 
-async def _read_heads(connection: Connection, names: set[str]) -> dict[str, Head]:
+async def read_heads(connection: Connection, names: set[str]) -> dict[str, Head]:
     """Return the heads of streams; those that do not exist are not in it."""
     rows = await connection.fetch(SQL["heads"], list(names))
     return {row["name"]: Head(row["version"], row["token"], row["closed"]) for row in rows}
 
 
-async def _send(connection: Connection, batch: Batch, crowded: dict[int, NoRoom]) -> int | None:
+async def send(connection: Connection, batch: Batch, crowded: dict[int, NoRoom]) -> int | None:
     """Return the position before a batch's first record, None if nothing was written.
 
     That is so when a head was another, and when appends had no places: these are added to ``crowded``.
@@ -265,7 +266,7 @@ async def _find(
     """
     found: list[tuple[Batch, int]] = []
     for batch in sent:
-        base = await _base_of(connection, batch, heads)
+        base = await base_of(connection, batch, heads)
         if base is not None:
             found.append((batch, base))
     if not found:
@@ -276,7 +277,8 @@ async def _find(
     return batch, base
 
 
-async def _base_of(connection: Connection, batch: Batch, heads: Mapping[str, Head]) -> int | None:
+async def base_of(connection: Connection, batch: Batch, heads: Mapping[str, Head]) -> int | None:
+    """Return the position before a batch's first record if it was written, None if it was not."""
     if batch.marks:
         return await connection.fetchval(SQL["find"], *batch.markers())
     # Without a record there is only the state to go by: tokens taken and streams closed as the batch wanted.

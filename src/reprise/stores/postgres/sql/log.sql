@@ -61,3 +61,23 @@ SELECT drop_streams($1)
 
 -- name: begin_epoch
 SELECT begin_epoch($1)
+
+-- A transaction for somebody's own work: its number. After this first query its isolation is what it is, and that is the
+-- log's. $1 = after how long without a statement the server ends it.
+-- name: open_work
+SELECT txid_current(), set_config('idle_in_transaction_session_timeout', $1, true)
+
+-- The work is done: what it may have been set to is set as the log needs it, until the commit. It must be the transaction
+-- that was opened.
+-- name: close_work
+SELECT txid_current(),
+    set_config('search_path', quote_ident($1), true),
+    set_config('idle_in_transaction_session_timeout', '5s', true),
+    set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true),
+    set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
+        ELSE current_setting('synchronous_commit') END, true)
+
+-- Deferred checks are made before the log is locked: they may wait for others.
+-- name: check_now
+SET CONSTRAINTS ALL IMMEDIATE
