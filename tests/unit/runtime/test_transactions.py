@@ -14,6 +14,7 @@ from reprise import (
     BodyError,
     CodecError,
     ConfigurationError,
+    KeyRing,
     Kind,
     PayloadTooLarge,
     Retry,
@@ -518,13 +519,39 @@ async def test_what_goes_wrong_around_a_commit_does_not_do_it_again(store):
     """The record stands; what middleware makes of it afterwards is nobody's."""
 
     async def breaks(call, next):
-        await next(call)
-        raise ConnectionError("too late")
+        value = await next(call)
+        if call.name == "book":
+            raise ConnectionError("too late")
+        return value
 
-    finished, found = await run(store, lambda: book("a"), middleware=[breaks])
+    async def body():
+        value = await book("a")
+        for n in range(5):
+            await plain(n)
+        return value
+
+    finished, found = await run(store, body, middleware=[breaks])
     assert finished.status == "completed"
     assert orders(store) == [("a", 1)]
     assert "STEP_RETRYING" not in found
+
+
+async def test_its_result_is_sealed_and_packed(url):
+    """As that of any step: nobody reads it without the key, and a large one is small."""
+
+    @step(transaction=True)
+    def tells(connection, n: int) -> str:
+        return "secret" * n
+
+    async def body():
+        return [len(await tells(n)) for n in (1, 50_000, 50_000)]
+
+    keys = KeyRing({"k": bytes(32)}, "k")
+    async with opened(open_store(url, keys=keys)) as app:
+        assert await app.run(flow_of(body), id="one") == [6, 300_000, 300_000]
+        kept = await app.store.keeper.log.read(run_stream("one"))
+    results = [record.data for record in kept if record.kind == Kind.STEP_COMPLETED]
+    assert all(b"secret" not in data and len(data) < 2000 for data in results)
 
 
 async def test_a_plain_append_of_its_run_waits_for_it(store):
