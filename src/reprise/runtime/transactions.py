@@ -79,7 +79,7 @@ class Attempt:
         self._letters = Letters(engine, step.idempotency_key)
         context.run(LETTERS.set, self._letters)
         self._stopped = self._has_turn = False
-        self._at = 0
+        self._at = self._took = 0
         self._began = 0.0
         self._value: Any = None
         self._group = Group(execution.stream)
@@ -169,7 +169,7 @@ class Attempt:
 
     def _writes(self, data: bytes) -> Writes:
         execution, job = self._execution, self._job
-        took = int((self._engine.clock.monotonic() - self._began) * MICROSECONDS)
+        self._took = took = int((self._engine.clock.monotonic() - self._began) * MICROSECONDS)
         event = Event(Kind.STEP_COMPLETED, self._at, job.key, data, job.print, took)
         self._group = Group(execution.stream, [event], execution.version, execution.token)
         return Writes((self._group, *self._letters.groups()), tuple(self._letters.tasks))
@@ -225,6 +225,10 @@ class Attempt:
             execution.version += 1
             self._letters.told()
         execution.release()
+        if execution.purse is not None:
+            execution.purse.ended(
+                job, self._took
+            )  # a commit later than its outcome; until then the reservation counts
         execution.committed(Append(number, (self._group,), error=failure))
         if failure is not None:
             raise asyncio.CancelledError

@@ -12,8 +12,11 @@ from tests.unit.runtime.scenes import history, kill, kinds, opened, recorded, un
 
 from reprise import (
     BodyError,
+    Budget,
+    BudgetExceeded,
     CodecError,
     ConfigurationError,
+    Cost,
     KeyRing,
     Kind,
     PayloadTooLarge,
@@ -24,6 +27,7 @@ from reprise import (
     StepTimeout,
     current_step,
     outbox,
+    spend,
     step,
     wait_for_signal,
     workflow,
@@ -580,3 +584,26 @@ async def test_a_plain_append_of_its_run_waits_for_it(store):
         store.log.submit = real
     assert finished.status == "completed"
     assert found.count("STEP_COMPLETED") == 6
+
+
+async def test_a_budget_is_settled_after_it(store):
+    @workflow(budget=Budget(steps=3, usd=1.0))
+    async def thrifty() -> float:
+        for n in range(3):
+            await dear(n)
+        try:
+            await book("too much")
+        except BudgetExceeded:
+            return 0.3
+        return 9.9
+
+    @step(transaction=True, costs=Cost(usd=0.3))
+    def dear(connection, n: int) -> None:
+        connection.execute("INSERT INTO orders VALUES ('dear', 1)")
+        spend(usd=0.1)
+
+    async with opened(store) as app:
+        assert await app.run(thrifty, id="one") == 0.3
+        spent = await app.client.spent("one")
+    assert orders(store) == [("dear", 1)] * 3
+    assert spent.taken.usd == pytest.approx(0.3)
