@@ -300,6 +300,30 @@ async def test_connections_that_break_in_the_work_are_replaced(keeper, db):
     assert "STEP_RETRYING" not in found
 
 
+async def test_many_of_one_run_get_through_though_connections_break(keeper, db):
+    """Those that wait for their turn must not keep the connections that the one whose turn it is needs anew."""
+    calls = [str(n) for n in range(40)]
+
+    async def body():
+        await asyncio.gather(*(book(call) for call in calls))
+
+    broken = asyncio.Event()
+
+    def breaks(run, events):
+        if not broken.is_set() and any(event.kind == Kind.STEP_COMPLETED for event in events):
+            broken.set()
+
+    async with opened(db, observers=[breaks]) as app:
+        handle = await app.start(flow_of(body), id="one")
+        for _ in range(5):
+            await broken.wait()
+            broken.clear()
+            await keeper.ask(KILL)
+        finished = await handle.finished(30)
+    assert finished.status == "completed", finished
+    assert sorted((await orders(keeper)).split()) == sorted(calls)
+
+
 @pytest.mark.parametrize("when", ["before", "during", "after"])
 async def test_a_wire_cut_in_the_commit_commits_once(keeper, wire, wired, when):
     """The commit did not reach the server, or is under way, or is done and nobody said so."""

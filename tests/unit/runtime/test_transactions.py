@@ -8,7 +8,7 @@ import time
 
 import msgspec
 import pytest
-from tests.unit.runtime.scenes import history, kill, kinds, opened, recorded, until
+from tests.unit.runtime.scenes import history, kill, kinds, opened, recorded, status_is, until
 
 from reprise import (
     BodyError,
@@ -25,6 +25,7 @@ from reprise import (
     RunEnded,
     RunNotFound,
     StepTimeout,
+    continue_as,
     current_step,
     outbox,
     spend,
@@ -410,6 +411,71 @@ async def test_closed_before_its_turn_it_happens_in_the_next_life(store):
             await app.handle(run).result()
     assert [row[0] for row in orders(store)] == ["held", "second"]
     assert len(executed) == 1
+
+
+async def test_left_behind_by_a_body_that_ends_it_is_whole_or_not_there(store):
+    async def body():
+        for n in range(5):
+            asyncio.ensure_future(book(str(n)))  # noqa: RUF006  nobody waits for it
+        await asyncio.sleep(0)
+        return "ended"
+
+    finished, found = await run(store, body)
+    assert bytes(finished.value) == b'"ended"'
+    assert len(orders(store)) == found.count("STEP_COMPLETED")
+    assert found[-1] == "RUN_FINISHED"
+
+
+async def test_in_each_generation_of_a_run_once(store):
+    @workflow
+    async def again(left: int) -> str:
+        waits = asyncio.ensure_future(book(f"{left}-late"))
+        await book(str(left))
+        if left:
+            continue_as(left - 1)
+        await waits
+        return "done"
+
+    async with opened(store) as app:
+        assert await app.run(again, 4, id="one") == "done"
+    found = [row[0] for row in orders(store)]
+    assert len(found) == len(set(found))
+    assert {str(n) for n in range(5)} <= set(found)
+
+
+async def test_paused_and_resumed_between_two(store):
+    async def body():
+        await book("before")
+        await wait_for_signal("go")
+        return await book("after")
+
+    flow = flow_of(body)
+    async with opened(store) as app:
+        handle = await app.start(flow, id="one")
+        await recorded(app, "one", Kind.STEP_COMPLETED)
+        await handle.pause()
+        await status_is(app, "one", "paused")
+        await handle.signal("go")
+        await app.resume("one", flow)
+        assert await handle.result() == 1
+    assert orders(store) == [("before", 1), ("after", 1)]
+
+
+async def test_a_method_may_be_one(store):
+    class Desk:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @step(transaction=True)
+        def book(self, connection, order: str, *, cents: int = 2) -> str:
+            connection.execute("INSERT INTO orders VALUES (?, ?)", (f"{self.name}-{order}", cents))
+            return order
+
+    desk = Desk("east")
+    assert desk.book.arguments.parameters.positional == ("order",)
+    finished, _ = await run(store, lambda: desk.book("a", cents=7))
+    assert bytes(finished.value) == b'"a"'
+    assert orders(store) == [("east-a", 7)]
 
 
 # ---------------------------------------------------------------- outbox

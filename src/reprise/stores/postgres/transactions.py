@@ -39,6 +39,9 @@ class PostgresTransactions:
 
     def __init__(self, target: Target, pool: Pool, writer: Writer) -> None:
         self._target, self._pool, self._writer = target, pool, writer
+        # Of the pool's size, and kept until the end: who needs a connection anew must not wait for those who may wait
+        # for him.
+        self._room = asyncio.Semaphore(CONNECTIONS)
 
     async def commit(
         self,
@@ -54,6 +57,16 @@ class PostgresTransactions:
 
         Raises ``WorkFailed``; ``AppendRefused`` or another ``StoreError``: nothing was written; ``OutcomeUnknown``.
         """
+        async with self._room:
+            return await self._commit(id, work, finish, seconds)
+
+    async def _commit(
+        self,
+        id: int,
+        work: Callable[[Any], Awaitable[Any]],
+        finish: Callable[[], Awaitable[Writes]],
+        seconds: float,
+    ) -> Append:
         attempts = self._target.attempts()
         while True:
             one = _Transaction(self._target, id, work, finish, seconds)
