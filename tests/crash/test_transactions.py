@@ -36,7 +36,7 @@ CONTROL = "CREATE TABLE scribbled (run TEXT, key TEXT)"
 FLOW = """
 import asyncio, os, sqlite3, time
 from contextlib import closing
-from reprise import current_step, outbox, step, workflow
+from reprise import Retry, current_step, outbox, step, workflow
 from tests.crash.fleet_main import executed
 
 @workflow
@@ -88,7 +88,7 @@ async def book(connection, i: int) -> int:
     await asyncio.sleep(0.004)
     return i
 
-@step
+@step(retry=Retry(100, backoff=0.05, max_delay=0.2))
 async def scribble(i: int) -> int:
     connection = await asyncpg.connect(URL, server_settings={"search_path": SCHEMA})
     try:
@@ -254,6 +254,8 @@ class Round:
                 while left := {k: v for k, v in (await app.store.runs.count()).items() if k != "completed"}:
                     for row in await app.store.runs.find(RunFilter(status=("needs_attention",))):
                         await app.client.resume(row.id)
+                    failed = [row.error for row in await app.store.runs.find(RunFilter(status=("failed",)))]
+                    assert not failed, failed
                     assert time.monotonic() < until, (left, (self._folder / "stderr").read_text()[-3000:])
                     await asyncio.sleep(0.05)
                 ships = await app.store.runs.find(RunFilter(workflow="ship"), limit=100_000)
