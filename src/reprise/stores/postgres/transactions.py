@@ -20,7 +20,7 @@ from reprise.stores.postgres import driver
 from reprise.stores.postgres.batch import Batch, names_of
 from reprise.stores.postgres.connections import Pool, Target
 from reprise.stores.postgres.driver import Connection
-from reprise.stores.postgres.lending import Lent
+from reprise.stores.postgres.lending import Lent, refused
 from reprise.stores.postgres.queue import offer
 from reprise.stores.postgres.writer import COLLISIONS, SQL, Writer, base_of, read_heads, send
 from reprise.stores.transactions import WorkFailed, WorkTooLong, Writes
@@ -173,7 +173,10 @@ class _Transaction:
 
     async def _close_work(self, connection: Connection, number: int) -> None:
         await connection.execute(SQL["check_now"])
-        if await connection.fetchval(SQL["close_work"], self._target.schema) != number:
+        (now,) = await connection.fetch(SQL["close_work"], self._target.schema)
+        if now["only_reads"]:
+            raise refused("make its transaction one that only reads")
+        if now["number"] != number:
             raise ConfigurationError(
                 "A step in the log's transaction ended that transaction. What it had written stays; nothing is recorded.",
                 hint="Leave COMMIT and ROLLBACK to Reprise; use connection.transaction() for savepoints.",

@@ -68,9 +68,9 @@ SELECT begin_epoch($1)
 SELECT txid_current(), set_config('idle_in_transaction_session_timeout', $1, true)
 
 -- The work is done: what it may have been set to is set as the log needs it, until the commit. It must be the transaction
--- that was opened.
+-- that was opened, and one that may write.
 -- name: close_work
-SELECT txid_current(),
+SELECT txid_current() AS number, current_setting('transaction_read_only') = 'on' AS only_reads,
     set_config('search_path', quote_ident($1), true),
     set_config('idle_in_transaction_session_timeout', '5s', true),
     set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
