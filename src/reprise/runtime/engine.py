@@ -102,8 +102,7 @@ class Engine:
         known = all_executors(concurrency, processes, payloads, self.variables)
         known |= {TRANSACTION: InTransaction(self), **(executors or {})}
         made = partial(Pool, self.outer, clock, self.flush, self._schedule, uniform, payloads, known)
-        self.pools = Pools(known, concurrency, partial(made, middleware=middleware))
-        self.pool = self.pools.shared
+        self.pool = Pools(known, concurrency, partial(made, middleware=middleware))
         self.post = Post(self)
         self.side = Side(store, clock, self.outer, self.numbers.new, payloads)
         self.loaded = Loaded(self, max_loaded, max_loaded_bytes)
@@ -146,7 +145,7 @@ class Engine:
     def dirty(self, execution: Execution) -> None:
         """Append what the execution has, with the next flush."""
         self._dirty.append(execution)
-        if not self.pool.recording:
+        if not self.pool.shared.recording:
             self._schedule()
 
     def send(self, append: Append) -> asyncio.Future[Append]:
@@ -198,16 +197,13 @@ class Engine:
                 continue
             if job.execution.attempts:
                 job.attempt = job.execution.attempts.get(job.key, 0)
-            if job.step.declared:
-                self.pools.of(job.step).start([job])
-                continue
             steps.append(job)
         self.pool.start(steps)
 
     def stop_job(self, job: Job) -> None:
         """Stop a step, or ask a child run to stop."""
         if job.step.what == "step":
-            self.pools.of(job.step).stop(job)
+            self.pool.stop(job)
         elif job.step.on_end != "abandon":
             child = job.execution.children.get(job.key)
             if child is not None and not job.execution.finishing:
@@ -491,7 +487,7 @@ class Engine:
         self.stopping = True
         if self._unlisten is not None:
             self._unlisten()
-        await self.pools.close(grace)
+        await self.pool.close(grace)
         self.flush()
         self.side.flush()
         await give_back(self)
@@ -511,5 +507,5 @@ class Engine:
             **self.counters,
             "loaded": len(self.executions),
             "waiting": len(self.loaded.idle),
-            **self.pools.statistics(),
+            **self.pool.statistics(),
         }

@@ -54,9 +54,9 @@ class Recorded(Generic[P, R]):
     what = "step"
     on_end = "cancel"
     """What becomes of a call that nobody waited for when the body ends: cancel, wait (child runs), abandon."""
-    declared = False
-    """Whether a call needs more than a function that is called in this process."""
     executor = "inline"
+    elsewhere = False
+    """Whether the executor may have a capacity of its own."""
 
     def __init__(
         self, function: Callable[..., Any], *, name: str, key: str, on_cancel: OnCancel, given: int = 0
@@ -160,7 +160,7 @@ class Step(Recorded[P, R]):
                 hint="Leave executor= out, or give it a process; or write it without async.",
             )
         self.memory, self.cpu = as_limits(memory, cpu, self.executor, self.name)
-        self.declared = self.executor not in ("inline", "thread")
+        self.elsewhere = self.executor not in ("inline", "thread")
         self.plain = self.plain and self.executor == "inline"
 
     def options(self, **changes: Any) -> Step[P, R]:

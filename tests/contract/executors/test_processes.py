@@ -281,7 +281,7 @@ async def test_whatever_is_killed_all_steps_are_done_and_no_process_is_left():
     killed, most = set(), 0
     async with opened(processes=2) as app:
         running = await app.start(many)
-        processes = app.engine.pools._executors["process"]
+        processes = app.engine.pool._executors["process"]
         while len(killed) < 6:
             await asyncio.sleep(0.05)
             pids = {each.pid for each in processes._all if each.opened.done()} - killed

@@ -344,6 +344,8 @@ def main(descriptor: int, worker: int) -> None:
         prctl(_PR_SET_NAME, b"reprise-step")
     if os.getppid() != worker:
         os._exit(1)  # it died before we said that we wish to die with it
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # whatever the worker made of these
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGXCPU})
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]

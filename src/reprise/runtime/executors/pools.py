@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,9 +11,9 @@ from reprise.kernel.settings import ProcessSettings
 from reprise.runtime.executors.executor import Executor
 from reprise.runtime.executors.here import Inline, Threads
 from reprise.runtime.executors.processes import Processes
+from reprise.runtime.host import Job
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.pool import Pool
-from reprise.runtime.step import Recorded
 
 
 def all_executors(
@@ -31,7 +31,7 @@ def all_executors(
 
 
 class Pools:
-    """The pools of one engine.
+    """The pools of one engine, to be used as one.
 
     A step that waits for a process must not hold up others, nor should its timeout run: an executor with a capacity has a
     pool of as many drivers, made when a step first needs it. ``make`` makes a pool of so many drivers.
@@ -45,18 +45,29 @@ class Pools:
         self._own: dict[str, Pool] = {}
         self.shared = make(concurrency)
 
-    def of(self, step: Recorded[..., object]) -> Pool:
-        """Return the pool of a step."""
-        pool = self._own.get(step.executor)
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Execute jobs as soon as drivers of their pools are free, in order."""
+        elsewhere = [job for job in jobs if job.step.elsewhere]
+        for job in elsewhere:
+            self._of(job).start([job])
+        self.shared.start([job for job in jobs if not job.step.elsewhere] if elsewhere else jobs)
+
+    def stop(self, job: Job) -> None:
+        """Ask a job to stop. One that waits for a driver or a retry ends at once."""
+        self._of(job).stop(job)
+
+    def _of(self, job: Job) -> Pool:
+        name: str = job.step.executor
+        pool = self._own.get(name)
         if pool is not None:
             return pool
-        executor = self._executors.get(step.executor)
+        executor = self._executors.get(name)
         if executor is None or executor.capacity is None:
             return self.shared
-        pool = self._own[step.executor] = self._make(executor.capacity)
+        pool = self._own[name] = self._make(executor.capacity)
         return pool
 
-    def _each(self) -> Iterable[Pool]:
+    def _each(self) -> Sequence[Pool]:
         return (self.shared, *self._own.values())
 
     async def close(self, grace: float) -> None:
