@@ -243,7 +243,7 @@ async def marked(path: Path) -> int:
     return await marking(path)
 
 
-@step(executor="process", timeout=0.4, retry=Retry(2, backoff=0))
+@step(executor="process", timeout=1, retry=Retry(2, backoff=0))
 def late(path: Path) -> int:
     if current_step().attempt == 2:
         return 2

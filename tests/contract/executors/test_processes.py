@@ -327,10 +327,10 @@ async def test_cpu_beyond_the_limit_ends_the_process():
 
 async def test_a_stopped_process_is_noticed(tmp_path):
     path = tmp_path / "work"
-    async with opened(processes={"silence": 0.6}) as app:
+    async with opened(processes={"silence": 1.2}) as app:
         asking = asyncio.ensure_future(error_of(app, lambda: crossing.growing(path)))
         pid = await read_pid(path.with_suffix(".pid"))
-        await asyncio.sleep(0.9)
+        await asyncio.sleep(1.8)
         assert not asking.done(), "signs of life come although the step itself says nothing"
         os.kill(pid, signal.SIGSTOP)
         died = await asking
@@ -339,7 +339,7 @@ async def test_a_stopped_process_is_noticed(tmp_path):
 
 
 async def test_a_process_that_never_lets_go_of_the_interpreter_is_noticed(tmp_path):
-    async with opened(processes={"silence": 0.6}) as app:
+    async with opened(processes={"silence": 1.2}) as app:
         died = await error_of(app, lambda: crossing.stuck(tmp_path / "pid"))
     assert died.reason == "silence"
 
@@ -447,8 +447,8 @@ async def test_importing_is_no_part_of_the_timeout(tmp_path, monkeypatch):
     text = """
         import sys, time
         from reprise import Retry, step
-        time.sleep(0.8 if "reprise.runtime.executors.inside" in sys.modules else 0)
-        @step(executor="process", timeout=0.4, retry=Retry(1))
+        time.sleep(1.5 if "reprise.runtime.executors.inside" in sys.modules else 0)
+        @step(executor="process", timeout=1, retry=Retry(1))
         def quick() -> int: return 1
     """
     (tmp_path / "slow_to_import.py").write_text(dedent(text))
