@@ -128,8 +128,7 @@ class Engine:
         """Runs started here that stand in line."""
         self.orphans: set[str] = set()
         """Runs that left memory because the store failed, not because another worker owns them."""
-        counted = ("started", "taken", "finished", "parked", "stranded", "lost", "continued")
-        self.counters = dict.fromkeys(counted, 0)
+        self.counters = dict.fromkeys("started taken finished parked stranded lost continued".split(), 0)
 
     def start(self) -> None:
         """Listen for mail."""

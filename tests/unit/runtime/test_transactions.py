@@ -673,3 +673,13 @@ async def test_a_budget_is_settled_after_it(store):
         spent = await app.client.spent("one")
     assert orders(store) == [("dear", 1)] * 3
     assert spent.taken.usd == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    "options", [{"transaction": True, "executor": "thread"}, {"executor": "transaction"}]
+)
+async def test_where_it_is_called_is_not_for_the_step_to_say(options):
+    with pytest.raises(ConfigurationError, match="and no executor"):
+
+        @step(**options)
+        def odd(connection) -> None: ...
