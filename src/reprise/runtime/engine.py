@@ -100,7 +100,7 @@ class Engine:
         self.payloads = payloads = payloads or Payloads()
         self.variables = dict(variables or {})
         known = all_executors(concurrency, processes, payloads, self.variables)
-        known |= {TRANSACTION: InTransaction(self), **(executors or {})}
+        known |= {**(executors or {}), TRANSACTION: InTransaction(self)}
         made = partial(Pool, self.outer, clock, self.flush, self._schedule, uniform, payloads, known)
         self.pool = Pools(known, concurrency, partial(made, middleware=middleware))
         self.post = Post(self)
