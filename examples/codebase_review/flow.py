@@ -61,19 +61,19 @@ def measure(root: Path, file: SourceFile) -> Measured:
     return coder.measure(root, file)
 
 
-@step
+@step(pure=True)
 def find_clones(traces: list[Traces]) -> Clones:
     """The coders lay their fingerprints side by side."""
     return clones.find_clones(traces)
 
 
-@step
+@step(pure=True)
 def map_tests(folder: str, files: list[SourceFile], traces: list[Traces]) -> CoverageMap:
     """The tester ties tests to code."""
     return tester.map_tests(folder, files, traces)
 
 
-@step
+@step(pure=True)
 def compile_dossier(
     files: list[SourceFile], findings: list[Findings], past: History, twins: Clones, coverage: CoverageMap
 ) -> Dossier:
@@ -81,13 +81,13 @@ def compile_dossier(
     return dossier.compile_dossier(files, findings, past, twins, coverage)
 
 
-@step
+@step(pure=True)
 def rank(reviewer: str, candidates: list[Profile]) -> Opinion:
     """A reviewer puts the candidates in order."""
     return reviewers.rank(reviewer, candidates)
 
 
-@step
+@step(pure=True)
 def settle(opinions: list[Opinion]) -> Settlement:
     """The reviewers vote."""
     return vote.settle(opinions)

@@ -123,6 +123,8 @@ _EXPORTS: dict[str, str] = {
     "verify_archive": "reprise.stores.archive.reading",
     "back_up_store": "reprise.stores.moving.backing_up",
     "restore_store": "reprise.stores.moving.backing_up",
+    "CachePruned": "reprise.stores.moving.cache",
+    "prune_cache": "reprise.stores.moving.cache",
     "copy_store": "reprise.stores.moving.copying",
     "export_runs": "reprise.stores.moving.exporting",
     "import_runs": "reprise.stores.moving.importing",
@@ -255,6 +257,7 @@ if TYPE_CHECKING:
         back_up_store as back_up_store,
         restore_store as restore_store,
     )
+    from reprise.stores.moving.cache import CachePruned as CachePruned, prune_cache as prune_cache
     from reprise.stores.moving.copying import copy_store as copy_store
     from reprise.stores.moving.exporting import export_runs as export_runs
     from reprise.stores.moving.importing import import_runs as import_runs

@@ -56,6 +56,13 @@ def cube(n: int) -> int:
         return n**3
 
 
+@step(pure=True)
+async def pure_square(n: int) -> int:
+    with executing():
+        await asyncio.sleep(seconds_of(n, 0.002))
+        return n * n
+
+
 @step(retry=Retry(5, backoff=0.005))
 async def flaky(n: int) -> int:
     with executing() as attempt:
@@ -142,6 +149,14 @@ async def pool(n: int) -> dict[str, int]:
 
 
 @workflow
+async def ahead(n: int) -> list[int]:
+    """Results that run ahead of the log, beside and before plain steps."""
+    first, *rest = await asyncio.gather(square(n), *(pure_square(n + i) for i in range(4)))
+    values = [await pure_square(n + i) for i in range(6)]
+    return [first, *rest, *values, await flaky(n), await pure_square(n), await cube(n)]
+
+
+@workflow
 async def slow_fan(n: int) -> int:
     return sum(await asyncio.gather(*(slow(i) for i in range(n))))
 
@@ -163,13 +178,19 @@ EXPECTED: dict[str, Callable[[int], object]] = {
     "parent": lambda n: [_child(n + i) for i in range(4)],
     "letters": lambda n: [n, n + 1, n * n, n + 2, n + 3],
     "pool": lambda n: {str(i): i * i for i in sorted(range(n, n + 8), key=str)},
+    "ahead": lambda n: [
+        *((n + i) ** 2 for i in (0, *range(4), *range(6))),
+        n + 1000,
+        n * n,
+        n**3,
+    ],
     "slow_fan": lambda n: -sum(range(n)),
     "wide": lambda n: (n - 1) * n * (2 * n - 1) // 6,
 }
 """What each shape must return, by a way that has nothing to do with runs."""
-WORKFLOWS = (chain, fan, timers, child, parent, letters, pool, slow_fan, wide)
+WORKFLOWS = (chain, fan, timers, child, parent, letters, pool, ahead, slow_fan, wide)
 BY_NAME = {flow.name: flow for flow in WORKFLOWS}
-MIX = ("chain", "fan", "timers", "parent", "letters", "pool")
+MIX = ("chain", "fan", "timers", "parent", "letters", "pool", "ahead")
 """Shapes that the client starts in turn."""
 LETTERS = 4
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
-from tests.crash import client_main, fleet_main, mover_main, worker_main
+from tests.crash import client_main, fleet_main, mover_main, pure_main, worker_main
 
 ROOT = Path(__file__).parents[2]
 ROLES: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -28,6 +28,7 @@ ROLES: dict[str, Callable[[dict[str, Any]], None]] = {
     "client": client_main.main,
     "mover": mover_main.main,
     "fleet": fleet_main.main,
+    "pure": pure_main.main,
 }
 KILLED = -signal.SIGKILL
 

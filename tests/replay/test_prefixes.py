@@ -6,12 +6,13 @@ import asyncio
 import os
 
 import pytest
-from tests.replay import generations, rules
+from tests.replay import generations, pure, rules
 from tests.replay.harness import trial
 from tests.replay.patterns import CORPUS
 
 assert rules.CHOICE, "its patterns are in the corpus, too"
 assert generations.SENT, "likewise"
+assert pure.SENT, "likewise"
 TRIALS = int(os.environ.get("REPRISE_TRIALS", "2"))
 
 pytestmark = pytest.mark.replay

@@ -27,6 +27,7 @@ from tests.replay.patterns import (
     threaded,
     tidy,
 )
+from tests.replay.pure import abandoned_draw, draw, slow_draw, threaded_draw
 
 from reprise import wait_for_signal, workflow
 
@@ -41,6 +42,10 @@ STEPS = {
     "abandoned": abandoned,
     "fails": fails,
     "threaded": threaded,
+    "draw": draw,
+    "slow_draw": slow_draw,
+    "abandoned_draw": abandoned_draw,
+    "threaded_draw": threaded_draw,
 }
 
 

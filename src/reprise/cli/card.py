@@ -133,9 +133,9 @@ def _steps(tree: Tree, each: bool, now: int) -> Table:
 def _step(step: Step, tree: Tree, now: int) -> list[Text]:
     took = step.took if step.ended_at else now - step.started_at
     progress = tree.progress.get(step.key) if not step.ended_at else None
-    note = step.error or (
-        f"{progress.done:g}/{progress.total or 0:g} {progress.note}" if progress is not None else ""
-    )
+    note = step.error or (f"from the cache, saved {duration(step.saved)}" if step.saved else "")
+    if progress is not None and not note:
+        note = f"{progress.done:g}/{progress.total or 0:g} {progress.note}"
     name = line(step.name) + (
         "" if step.key.startswith((":", "/")) or step.key == step.name else f" [{line(step.key)}]"
     )
@@ -151,6 +151,7 @@ def _step(step: Step, tree: Tree, now: int) -> list[Text]:
 
 def _folded(row: Row, tree: Tree, now: int) -> list[Text]:
     failed = f", {row.failed} failed" if row.failed else ""
+    cached = f"{row.cached} from the cache" if row.cached else ""
     end = row.ended_at if row.quiet else now
     tried = max(step.attempt for step in row.steps.values())
     return [
@@ -159,7 +160,7 @@ def _folded(row: Row, tree: Tree, now: int) -> list[Text]:
         Text(duration(end - row.started_at), "dim"),
         Text(f"+{duration(row.started_at - tree.started_at)}", "dim"),
         Text(f"≤{tried}" if tried > 1 else "", "yellow"),
-        Text(line(row.error), "dim"),
+        Text(line(row.error) or cached, "dim"),
     ]
 
 

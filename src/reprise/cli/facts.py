@@ -76,6 +76,7 @@ def step_fact(step: Step) -> dict[str, Any]:
         "started_at": iso(step.started_at),
         "ended_at": iso(step.ended_at) if step.ended_at else None,
         "seconds": step.took / 1_000_000 if step.ended_at else None,
+        "saved": step.saved / 1_000_000 or None,
         "error": step.error,
         "child": step.child or None,
     }
@@ -108,7 +109,8 @@ def record_fact(record: Record) -> dict[str, Any]:
         "at": iso(record.at),
         "kind": kind_name(record.kind),
         "key": record.key,
-        "seconds": record.took / 1_000_000,
+        "seconds": max(0, record.took) / 1_000_000,
+        "saved": max(0, -record.took) / 1_000_000 or None,
         "data": msgspec.Raw(record.data) if record.data else None,
         "position": record.position,
     }

@@ -115,7 +115,9 @@ async def _events(screen: Screen, config: Config, id: str, follow: bool, output:
 
 
 def _event(record: Record) -> Text:
-    took = f" {duration(record.took)}" if record.took else ""
+    took = f" {duration(record.took)}" if record.took > 0 else ""
+    if record.took < 0:
+        took = f" from the cache, saved {duration(-record.took)}"
     name = record_name(record)
     key = "" if not record.key or record.key == name else f" {record.key}"
     return Text.assemble(

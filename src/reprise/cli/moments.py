@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from reprise.kernel.clock import MICROSECONDS, to_datetime
-from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.policy import seconds_in
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
@@ -38,13 +36,7 @@ def microseconds(text: str) -> int:
     >>> microseconds("90m") == microseconds("1h30m") == 5_400 * MICROSECONDS
     True
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhdw])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ConfigurationError(
-            f"{text!r} is no length of time.", hint="Write 30d, 12h, 90m, 45s, 2w, or 1d12h."
-        )
-    sizes = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-    return round(sum(float(number) * sizes[unit] for number, unit in parts) * MICROSECONDS)
+    return round(seconds_in(text) * MICROSECONDS)
 
 
 def ago(at: int, now: int) -> str:

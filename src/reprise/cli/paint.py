@@ -140,6 +140,8 @@ def _row(row: Row, progress: Progress | None, now: int, indent: str, pad: int) -
 
 def _one(text: Text, step: Step, progress: Progress | None, now: int) -> None:
     text.append(f"  {duration(step.took or now - step.started_at)}", "dim")
+    if step.saved:
+        text.append(f"  from the cache, saved {duration(step.saved)}", "dim")
     if step.attempt > 1:
         text.append(f"  attempt {step.attempt}", "yellow")
     if step.state is State.RETRYING:

@@ -65,6 +65,7 @@ def describe(row: Row) -> str:
         counts = f"{row.ended} ended" if row.open else f"{row.ended}/{row.total}"
         counts += f"  {row.failed} failed" if row.failed else ""
         counts += f"  {row.retrying} retrying" if row.retrying else ""
+        counts += f"  {row.cached} from the cache" if row.cached else ""
         took = f"  {duration(row.ended_at - row.started_at)}" if row.quiet else ""
         return f"{line(row.name)}  {counts}{took}{error}"
     attempt = f"  attempt {step.attempt}" if step.attempt > 1 else ""
@@ -72,7 +73,8 @@ def describe(row: Row) -> str:
         return (
             f"{line(row.name)}  attempt {step.attempt - 1} failed, next at {clock_time(step.next_at)}{error}"
         )
-    return f"{line(row.name)}  {_WORDS.get(step.state, step.state)}  {duration(step.took)}{attempt}{error}"
+    took = f"from the cache, saved {duration(step.saved)}" if step.saved else duration(step.took)
+    return f"{line(row.name)}  {_WORDS.get(step.state, step.state)}  {took}{attempt}{error}"
 
 
 def _line(now: int, run: str, text: str) -> str:

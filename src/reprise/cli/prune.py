@@ -20,7 +20,7 @@ from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.query import Query
 from reprise.kernel.query_text import parse
-from reprise.stores.moving import Pruned, prune as prune_store
+from reprise.stores.moving import Pruned, prune as prune_store, prune_cache
 
 
 def prune(
@@ -42,6 +42,12 @@ def prune(
             "--archive", metavar="FILE", help="Write them to this archive first.", show_default=False
         ),
     ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache", help="Cached results of pure steps instead of runs: those that hold no more."
+        ),
+    ] = False,
     dry_run: DryRun = False,
     output: Output = Format.TABLE,
     store: StoreUrl = None,
@@ -52,9 +58,22 @@ def prune(
 
     reprise prune 'status:failed env:test' --older-than 1w --dry-run
 
-    The query, as of reprise ps, is asked of runs that no other run started.
+    reprise prune --cache
+
+    The query, as of reprise ps, is asked of runs that no other run started. Of the cache go results that hold no more,
+    with --older-than also those written longer ago, with --all every one.
     """
     now = SystemClock().now()
+    if cache:
+        if query or archive:
+            raise ConfigurationError(
+                "Cached results belong to no run: no query finds them, and no archive takes them.",
+                hint="Say --cache alone, or with --older-than 30d or --all.",
+            )
+        before = now - microseconds(older_than) if older_than else 0
+        config = read_config(store)
+        asyncio.run(_prune_cache(screen_of(context), config, before, output, all=all, dry_run=dry_run))
+        return
     where = parse(" ".join(query or ()), now)
     if not (query or older_than or all):
         raise ConfigurationError("Which runs?", hint="Say --older-than 30d, give a query, or say --all.")
@@ -80,6 +99,20 @@ async def _prune(
         _say(screen, done, archive, dry_run)
     else:
         screen.json(msgspec.json.encode(done))
+
+
+async def _prune_cache(
+    screen: Screen, config: Config, before: int, output: Format, *, all: bool, dry_run: bool
+) -> None:
+    async with door(config) as (store, _):
+        with ticker(screen) as report:
+            done = await prune_cache(store, written_before=before, all=all, dry_run=dry_run, report=report)
+    if output is not Format.TABLE:
+        screen.json(msgspec.json.encode(done))
+        return
+    blobs = "" if dry_run else f", {done.blobs:,} blobs"
+    what = "would go" if dry_run else "deleted"
+    screen.line(Text(f"{done.entries:,} cached results {what}{blobs}; {done.kept:,} stay"))
 
 
 def _say(screen: Screen, done: Pruned, archive: Path | None, dry_run: bool) -> None:

@@ -64,6 +64,8 @@ class Step(msgspec.Struct):
     error: str = ""
     child: str = ""
     """Id of the child run that it is."""
+    saved: int = 0
+    """How long the work would have taken that was left out: its result came from the cache. 0 = it was executed."""
 
     @property
     def took(self) -> int:
@@ -102,6 +104,11 @@ class Row(msgspec.Struct):
     def retrying(self) -> int:
         """How many wait for another attempt."""
         return self.counts.get(State.RETRYING, 0)
+
+    @property
+    def cached(self) -> int:
+        """How many have their result from the cache."""
+        return sum(step.saved > 0 for step in self.steps.values())
 
     @property
     def total(self) -> int:
@@ -253,8 +260,9 @@ class Tree(msgspec.Struct):
             self._set(step, State.RETRYING)
 
     def _ended(self, record: Record) -> None:
-        step = self._step(record.key, "", record.at - record.took)
+        step = self._step(record.key, "", record.at - max(0, record.took))
         step.ended_at = record.at
+        step.saved = max(0, -record.took)
         step.next_at = 0
         row = self.rows[step.name]
         row.ended_at = record.at

@@ -238,11 +238,33 @@ class Arguments:
         True
         """
         if kwargs:
-            positional, rest = self.parameters.positional, dict(kwargs)
-            while len(args) < len(positional) and positional[len(args)] in rest:
-                args = (*args, rest.pop(positional[len(args)]))
-            kwargs = rest
+            args, kwargs = self._by_position(args, kwargs)
         return fingerprint(name, args, kwargs)
+
+    def canonical(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """Return bytes that are the same for equal calls in every process, and differ for others.
+
+        Unlike :meth:`fingerprint` it takes only what can be written by its declared type; raises what :meth:`encode`
+        does.
+
+        >>> def save(n, path): ...
+        >>> Arguments(save).canonical((1,), {"path": {"b", "a"}})
+        Traceback (most recent call last):
+        reprise.kernel.errors.CodecError: Parameter 'path' of save: Cannot write a value of type set...
+        >>> Arguments(save).canonical((1,), {"path": "x"})
+        b'[[1,"x"],{}]'
+        """
+        self.encode(args, kwargs)
+        return self._codec.canonical(self._by_position(args, kwargs))
+
+    def _by_position(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Return a call with all that can be given by position given so."""
+        positional, rest = self.parameters.positional, dict(kwargs)
+        while len(args) < len(positional) and positional[len(args)] in rest:
+            args = (*args, rest.pop(positional[len(args)]))
+        return args, rest
 
 
 def fingerprint(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:

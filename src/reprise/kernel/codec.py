@@ -46,6 +46,7 @@ class Codec:
         self._encoders: dict[Any, Encode] = {}
         self._decoders: dict[Any, Decode] = {}
         self._write = msgspec.json.Encoder(enc_hook=self._to_builtin).encode
+        self._canonical = msgspec.json.Encoder(enc_hook=self._to_builtin, order="deterministic").encode
 
     def encode(self, value: Any, type: Any = Any) -> bytes:
         """Encode a value by its declared type.
@@ -74,6 +75,16 @@ class Codec:
         Raises ``CodecError`` for a type that cannot be read whatever the data.
         """
         return _cached(self._decoders, type, self._make_decoder)
+
+    def canonical(self, value: Any) -> bytes:
+        """Return bytes that are the same for equal plain values in every process: keys and sets are sorted.
+
+        For comparing, not for reading. Raises ``CodecError`` for what has no JSON form.
+        """
+        try:
+            return self._canonical(value)
+        except Exception as error:
+            raise _unwritable(value, Any, str(error), _REGISTER) from error
 
     def convert(self, value: Any, type: Any = Any) -> Any:
         """Return a loosely given value, such as text from a command line, as a declared type.

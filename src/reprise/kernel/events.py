@@ -8,6 +8,7 @@ Streams
     ``inbox/<id>``     what others want of the run; written by anyone, consumed by the owner
     ``progress/<id>``  what people watch; side stream, never replayed
     ``log/<id>``       captured log lines; side stream, never replayed
+    ``cache/<digest>`` the result of a pure step for whoever asks the same; belongs to no run
 
 Kinds below 64 belong to ``run/``; replay *delivers* those marked so, the rest are notes for people.
 """
@@ -78,6 +79,11 @@ class Kind(IntEnum):
     LOG_LINE = 129
     """``LogLine``: one captured record of ``logging``."""
 
+    # -- cache/<digest>
+    CACHED = 131
+    """The encoded result of a pure step, for all runs that ask the same; ``key`` is the step's name, ``took`` what
+    it cost, ``print`` until when it holds (microseconds, 0 = for ever)."""
+
 
 DELIVERED = frozenset(k for k in Kind if 16 <= k < 64)
 """Kinds that replay delivers to the body."""
@@ -93,6 +99,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     print: int = 0
     """Fingerprint of name and arguments (63 bits), 0 where there is none."""
     took: int = 0
+    """Negative of a step's result that came from the cache: so much work was saved."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -286,6 +293,11 @@ def progress_stream(run: str) -> str:
 def log_stream(run: str) -> str:
     """Return the name of a run's captured log lines."""
     return f"log/{run}"
+
+
+def cache_stream(digest: str) -> str:
+    """Return the name of the stream of a cached result."""
+    return f"cache/{digest}"
 
 
 RUN_STREAMS = (run_stream(""), inbox_stream(""), progress_stream(""), log_stream(""))

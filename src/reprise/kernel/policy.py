@@ -6,6 +6,7 @@ Numbers are seconds; a ``timedelta`` is accepted wherever a number is.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -57,6 +58,23 @@ def seconds(value: Duration, name: str = "duration") -> float:
             f"{name} is {given!r}.", hint="Give 0 or more seconds; leave it out (None) for no limit."
         )
     return float(number)
+
+
+def seconds_in(text: str) -> float:
+    """Return the seconds of a length of time that a person wrote.
+
+    Raises ``ConfigurationError`` for what is none.
+
+    >>> seconds_in("90m") == seconds_in("1h30m") == 5_400
+    True
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhdw])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ConfigurationError(
+            f"{text!r} is no length of time.", hint="Write 30d, 12h, 90m, 45s, 2w, or 1d12h."
+        )
+    sizes = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+    return sum(float(number) * sizes[unit] for number, unit in parts)
 
 
 def minutes(n: float) -> float:

@@ -42,6 +42,7 @@ from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.settings import ProcessSettings
 from reprise.kernel.tags import Tag, same_tags
+from reprise.runtime.caching import Cache
 from reprise.runtime.children import start_child
 from reprise.runtime.execution import Execution
 from reprise.runtime.executors.executor import Executor
@@ -52,6 +53,7 @@ from reprise.runtime.host import Job, Observer
 from reprise.runtime.loaded import Loaded
 from reprise.runtime.parking import give_back, show_resting
 from reprise.runtime.payloads import Payloads
+from reprise.runtime.pipelining import become_pipelined
 from reprise.runtime.places import Places
 from reprise.runtime.pool import Pool
 from reprise.runtime.post import Post
@@ -65,6 +67,9 @@ from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, outcome
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
+
+COUNTED = ("started", "taken", "finished", "parked", "stranded", "lost", "continued")
+"""What becomes of runs, as statistics count it."""
 
 
 class Engine:
@@ -122,13 +127,14 @@ class Engine:
         self.unreadable: set[str] = set()
         """Runs whose history is sealed with a key that is not here."""
         self.places = Places(self)
+        self.cache = Cache(self)
         self.foreign: set[str] = set()
         """Runs that another build had before, and whose history was not yet replayed here."""
         self.expected: set[str] = set()
         """Runs started here that stand in line."""
         self.orphans: set[str] = set()
         """Runs that left memory because the store failed, not because another worker owns them."""
-        self.counters = dict.fromkeys("started taken finished parked stranded lost continued".split(), 0)
+        self.counters = dict.fromkeys(COUNTED, 0)
 
     def start(self) -> None:
         """Listen for mail."""
@@ -191,13 +197,23 @@ class Engine:
         """Execute steps; start child runs."""
         steps: list[Job] = []
         for job in jobs:
-            if job.step.what == "workflow":
-                start_child(self, job)
-                continue
             if job.execution.attempts:
                 job.attempt = job.execution.attempts.get(job.key, 0)
-            steps.append(job)
+            if not job.step.declared or self._is_for_the_pool(job):
+                steps.append(job)
         self.pool.start(steps)
+
+    def _is_for_the_pool(self, job: Job) -> bool:
+        """Do what a call declares; return whether it is to be executed like any other then."""
+        if job.step.what == "workflow":
+            start_child(self, job)
+            return False
+        if job.step.pure:
+            become_pipelined(job.execution)
+        if job.step.cache:
+            self.cache.start(job)
+            return False
+        return True
 
     def stop_job(self, job: Job) -> None:
         """Stop a step, or ask a child run to stop."""
@@ -507,4 +523,6 @@ class Engine:
             "loaded": len(self.executions),
             "waiting": len(self.loaded.idle),
             **self.pool.statistics(),
+            "cache_hits": self.cache.hits,
+            "cache_misses": self.cache.misses,
         }

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -52,6 +52,9 @@ from reprise.runtime.unwind import unwind
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange
 
+if TYPE_CHECKING:
+    from reprise.runtime.pipelining import Pipeline
+
 Body = Callable[[], Coroutine[Any, Any, Any]]
 
 _OWN_VARIABLES = 2
@@ -69,8 +72,8 @@ class Execution:
         "__weakref__ acks after alone armed attempts bytes cancel_request change child_jobs children context continued "
         "done ending explicit extra failing finishing generation had_mail history holding host id idle_since "
         "in_flight inbox_known inbox_version indexed_tags last_at length live loop mail main marked out pending "
-        "prints purse recorded replaying rests scheduled scope seated seed seen settled since slots started stream suspect "
-        "tags to_start to_stop token unheard version waiting warn_at wish workflow"
+        "pipeline prints purse recorded replaying rests scheduled scope seated seed seen settled since slots started "
+        "stream suspect tags to_start to_stop token unheard version waiting warn_at wish workflow"
     ).split()
 
     def __init__(
@@ -118,6 +121,8 @@ class Execution:
         self.out: list[Event] = []
         self.extra: list[Group] = []
         self.change: RunChange | None = None
+        self.pipeline: Pipeline | None = None
+        """Of a run that called a pure step; see :mod:`reprise.runtime.pipelining`."""
         self.after: list[Callable[[bool], None]] = []
         self.acks: list[tuple[Callable[[bool], None], ...]] = []
         """One entry for each append on its way: whom to tell whether it was written."""
@@ -312,6 +317,8 @@ class Execution:
             self.lose(error)
             return
         if not self.finishing:
+            if self.pipeline is not None:
+                events = self.arrived(events)
             if self.pending is NOTHING:
                 self.pending = deque(events)
             else:
@@ -324,7 +331,13 @@ class Execution:
             self._over()
             self.host.continued(self, events)
 
+    def arrived(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Return what of durable events is still to be delivered: all, where none was delivered before."""
+        return events
+
     # ---------------------------------------------------------------- delivery
+
+    go_out = go_out
 
     def wake(self) -> None:
         """Let the body be driven in the next turn of the outer loop."""
@@ -352,7 +365,7 @@ class Execution:
         if self.done or self.finishing:
             return
         if self.live:
-            go_out(self)
+            self.go_out()
         if unfinished:
             self.wake()
         elif self.live:

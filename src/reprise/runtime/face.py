@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar, overload
 from reprise.kernel.chance import Random, seeded
 from reprise.kernel.clock import MICROSECONDS, to_datetime
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import BodyError, CodecError, SignalTypeError
+from reprise.kernel.errors import BodyError, CodecError, ConfigurationError, SignalTypeError
 from reprise.kernel.events import Progress
 from reprise.kernel.policy import seconds
 from reprise.kernel.tags import Tag, as_tags, same_tags
@@ -84,17 +84,30 @@ class CurrentRun:
 class CurrentStep:
     """The step that the running code belongs to."""
 
-    def __init__(self, run: str, scope: str, key: str, name: str, attempt: int) -> None:
+    def __init__(
+        self, run: str, scope: str, key: str, name: str, attempt: int, *, pure: bool = False
+    ) -> None:
         self.run = run
         self._scope = scope
         self.key = key
         self.name = name
         self.attempt = attempt
         """1 for the first try."""
+        self._pure = pure
 
     @property
     def idempotency_key(self) -> str:
-        """A key for the receiver, the same over attempts, crashes and take-overs of this call, and of no other call."""
+        """A key for the receiver, the same over attempts, crashes and take-overs of this call, and of no other call.
+
+        Raises:
+            ConfigurationError: the step is pure. It has no receiver; and after a crash the calls before it may give
+                other results, so that another call may have its place.
+        """
+        if self._pure:
+            raise ConfigurationError(
+                f"Step {self.name} is pure, so there is no idempotency key for it.",
+                hint="Take pure=True away: what somebody else takes note of is an effect.",
+            )
         digest = hashlib.blake2b(f"{self._scope}\0{self.key}".encode(), digest_size=16)
         return str(uuid.UUID(bytes=digest.digest(), version=4))
 
@@ -124,7 +137,9 @@ def current_step() -> CurrentStep:
         raise BodyError(
             "No run executes a step here.", hint="Call current_step() in a @step that a workflow awaits."
         )
-    return CurrentStep(job.execution.id, job.execution.scope, job.key, job.step.name, job.attempt)
+    return CurrentStep(
+        job.execution.id, job.execution.scope, job.key, job.step.name, job.attempt, pure=job.step.pure
+    )
 
 
 @overload

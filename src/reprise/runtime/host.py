@@ -26,7 +26,6 @@ class Job:
         "args",
         "asked",
         "attempt",
-        "began",
         "context",
         "driver",
         "execution",
@@ -54,7 +53,6 @@ class Job:
         self.print = print
         self.context = context
         self.attempt = 0
-        self.began = 0
         self.driver: Any = None
         self.asked = False
 

@@ -22,7 +22,7 @@ from reprise.kernel.arguments import Arguments
 from reprise.kernel.budget import Cost
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, ConfigurationError, unknown_option
-from reprise.kernel.policy import Retry, seconds
+from reprise.kernel.policy import Retry, seconds, seconds_in
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.executors.executor import check_name
 from reprise.runtime.executors.limits import as_limits
@@ -43,6 +43,7 @@ DEFAULT_RETRY = Retry(3)
 """How a step is tried again unless it says otherwise."""
 OPTIONS = (
     "name", "key", "retry", "timeout", "on_cancel", "idempotent", "costs", "executor", "memory", "cpu", "transaction",
+    "pure", "cache", "version",
 )  # fmt: skip
 TRANSACTION = "transaction"
 """Executor of steps in the log's transaction."""
@@ -52,6 +53,12 @@ class Recorded(Generic[P, R]):
     """A function whose calls in a body are recorded under a key: a step, or a workflow called as a child run."""
 
     what = "step"
+    pure = False
+    """Whether all that a call does is return a result, which follows from its arguments."""
+    cache: bool | float = False
+    """How long its results are kept for all runs, in seconds; True = for ever, False = not at all."""
+    declared = False
+    """Whether there is more to do for a call than to execute it and to record what came of it."""
     on_end = "cancel"
     """What becomes of a call that nobody waited for when the body ends: cancel, wait (child runs), abandon."""
     executor = "inline"
@@ -124,6 +131,9 @@ class Step(Recorded[P, R]):
         memory: int | str | None = None,
         cpu: float | timedelta | None = None,
         transaction: bool = False,
+        pure: bool = False,
+        cache: bool | float | timedelta | str | None = None,
+        version: str = "",
     ) -> None:
         if not callable(function):
             raise ConfigurationError(f"@step needs a function, not {function!r}.")
@@ -144,11 +154,12 @@ class Step(Recorded[P, R]):
         if isinstance(timeout, UnsetType):
             timeout = DEFAULT_TIMEOUT if not transaction else IN_TRANSACTION if is_async else IN_WRITER
         self.timeout = None if timeout is None else seconds(timeout, "timeout")
-        self.idempotent = idempotent
         self.costs = costs
         self.transaction = transaction
         if transaction or self.executor == TRANSACTION:
             _check_transaction(self)
+        self.idempotent = idempotent or pure
+        self._share(pure=pure, cache=cache, version=version)
 
     def _place(self, memory: int | str | None, cpu: float | timedelta | None) -> None:
         """Check where the function is to be called, and within which limits."""
@@ -162,6 +173,39 @@ class Step(Recorded[P, R]):
         self.memory, self.cpu = as_limits(memory, cpu, self.executor, self.name)
         self.elsewhere = self.executor not in ("inline", "thread")
         self.plain = self.plain and self.executor == "inline"
+
+    def _share(self, *, pure: bool, cache: bool | float | timedelta | str | None, version: str) -> None:
+        """Check whether the body may go on before a result is durable, and other runs may use it."""
+        self.pure = self.declared = pure
+        if pure and self.transaction:
+            raise ConfigurationError(
+                f"Step {self.name} is pure and in a transaction.",
+                hint="What it writes there is an effect: take pure=True away.",
+            )
+        self.cache = self._kept(cache)
+        self.version = version
+        if version and not self.cache:
+            raise ConfigurationError(
+                f"Step {self.name} has a version and no cache.",
+                hint="Give it cache= too, such as cache='30d'.",
+            )
+
+    def _kept(self, cache: bool | float | timedelta | str | None) -> bool | float:
+        if cache is None or isinstance(cache, bool):
+            kept: bool | float = bool(cache)
+        else:
+            kept = seconds_in(cache) if isinstance(cache, str) else seconds(cache, "cache")
+            if not kept:
+                raise ConfigurationError(
+                    f"cache of {self.name} is {cache!r}.",
+                    hint="Say how long: '30d', 3600, a timedelta, or True.",
+                )
+        if kept and not self.pure:
+            raise ConfigurationError(
+                f"Step {self.name} has a cache and is not pure.",
+                hint="Only what does nothing but return a result can be left out: add pure=True, or take cache= away.",
+            )
+        return kept
 
     def options(self, **changes: Any) -> Step[P, R]:
         """Return the same step with other options, such as ``key=`` for one call.
@@ -190,6 +234,11 @@ class Step(Recorded[P, R]):
         """Bind as a method does."""
         if instance is None:
             return self
+        if self.cache:
+            raise ConfigurationError(
+                f"Step {self.name} is a method, and what it returns may depend on more than its arguments.",
+                hint="Make the cached step a function, and what it needs its arguments.",
+            )
         return Step[Any, Any](self.function.__get__(instance, owner), **self._options())
 
 
@@ -335,6 +384,12 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             exactly once. Its first parameter is the connection, which callers do not give: on SQLite a
             :class:`~reprise.stores.sqlite.lending.SQLiteConnection` for a synchronous function, on PostgreSQL an
             asyncpg connection for an async one. ``timeout`` is 1 and 30 seconds then. See the guide on transactions.
+        pure: all it does is return a result, so it may be done any number of times. The body goes on before that result
+            is durable, and nothing that follows from it leaves the run before it is: see the guide on pure steps.
+        cache: of a pure step: how long its result is used by all runs of the store that ask the same ("30d", seconds,
+            a timedelta), True = for ever.
+        version: of a cached step: what stands for its code; by default a digest of the function itself, which does not
+            see a change of what it calls.
 
     Raises:
         UnknownOption: a name is misspelt.

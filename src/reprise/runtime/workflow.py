@@ -27,6 +27,7 @@ class Workflow(Recorded[P, R]):
     """
 
     what = "workflow"
+    declared = True
 
     def __init__(
         self,

@@ -193,8 +193,8 @@ async def test_waits_that_were_given_up_are_forgotten():
 
     async with opened() as app:
         handle = await app.start(asks, 20, id="one")
-        await resting(app, "one")
         mail = app.engine.executions["one"].mail
+        await until(lambda: mail.awaited() == ["go"])
         assert ({name: len(waiters) for name, waiters in mail._waiters.items()}, mail._values) == (
             {"go": 1},
             {},

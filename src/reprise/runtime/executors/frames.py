@@ -111,6 +111,7 @@ class Do(msgspec.Struct, frozen=True, tag=True):
     memory: int | None = None
     cpu: float | None = None
     variables: list[Variable] = []
+    pure: bool = False
 
 
 class Quit(msgspec.Struct, frozen=True, tag=True):

@@ -113,6 +113,7 @@ class Guest:
         self.key = order.key
         self.name = order.step
         self.attempt = order.attempt
+        self.pure = order.pure
 
     def progress(self, run: str, progress: Progress) -> None:
         """Tell the worker how far the step is."""

@@ -73,6 +73,7 @@ class Orders:
             step.memory,
             step.cpu,
             self._carried(job) if self._variables else [],
+            step.pure,
         )
 
     def _carried(self, job: Job) -> list[Variable]:

@@ -82,11 +82,12 @@ async def prune(
         if seal:
             await asyncio.to_thread(verify_archive, archive)
             await _drop_archived(store, archive, gone)
-    blobs = 0 if dry_run else await _collect(store, report)
+    blobs = 0 if dry_run else await collect(store, report)
     return Pruned(gone.families, gone.runs, gone.records, blobs, gone.kept, seal)
 
 
-async def _collect(store: Store, report: Report) -> int:
+async def collect(store: Store, report: Report) -> int:
+    """Delete the large payloads that nobody refers to any more; return how many went."""
     gone = 0
     while True:
         some = await store.blobs.collect(BLOBS_PER_DROP)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from reprise.stores.packing.keys import KeyRing
-from reprise.stores.packing.store import PackedStore, keeper_of, packed
+from reprise.stores.packing.store import PackedStore, digest, keeper_of, packed
 
-__all__ = ["KeyRing", "PackedStore", "keeper_of", "packed"]
+__all__ = ["KeyRing", "PackedStore", "digest", "keeper_of", "packed"]

@@ -1,8 +1,9 @@
 """Keys: what payloads are sealed with.
 
 AES-256-GCM. The nonce is a keyed hash of what is sealed and of its place, so it never meets another content (as in the
-synthetic nonces of RFC 5297 and RFC 8452), and a blob that is sealed twice is the same blob. Three keys are derived
-from each key that is given: for sealing, for nonces, and for the mark by which a payload finds its key again.
+synthetic nonces of RFC 5297 and RFC 8452), and a blob that is sealed twice is the same blob. Four keys are derived
+from each key that is given: for sealing, for nonces, for names that follow from a content, and for the mark by which a
+payload finds its key again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from reprise.kernel.errors import ConfigurationError, KeyMissing, MissingExtra, 
 from reprise.stores.packing.envelope import SEALED
 
 KEY_BYTES = 32
+DIGEST_BYTES = 20
 _MARK, _NONCE = 4, 12
 
 
@@ -65,6 +67,10 @@ class KeyRing:
             raise _missing(name, self._keys)
         return key.open(rest, place)
 
+    def digest(self, data: bytes) -> str:
+        """Return a name for data that nobody can tell, or find again, who has not the current key."""
+        return self._keys[self.current].digest(data)
+
     def __repr__(self) -> str:
         others = "".join(f"; {name!r} only opens" for name in self._keys if name != self.current)
         return f"KeyRing({self.current!r} seals{others})"
@@ -79,9 +85,13 @@ class _Key:
     def __init__(self, name: str, key: bytes) -> None:
         self.mark = _derived(key, b"mark", _MARK)
         self._nonces = _derived(key, b"nonce", 32)
+        self._names = _derived(key, b"name", 32)
         self._cipher: Any = _aes_gcm(_derived(key, b"seal", 32))
         text = name.encode()
         self._head = bytes((SEALED, len(text))) + text + self.mark
+
+    def digest(self, data: bytes) -> str:
+        return blake2b(data, digest_size=DIGEST_BYTES, key=self._names).hexdigest()
 
     def seal(self, data: bytes, place: bytes) -> bytes:
         hashed = blake2b(place, digest_size=_NONCE, key=self._nonces, salt=len(place).to_bytes(4, "big"))

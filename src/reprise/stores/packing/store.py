@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
 from reprise.kernel.errors import ConfigurationError, KeyMissing, StoreCorrupt
@@ -9,6 +10,7 @@ from reprise.kernel.events import Record
 from reprise.stores.blobs import Blobs
 from reprise.stores.lease import Lease
 from reprise.stores.packing.bases import MEMORY, Bases
+from reprise.stores.packing.keys import DIGEST_BYTES
 from reprise.stores.packing.log import PackedLog
 from reprise.stores.packing.reading import BlobGone, Unpacker
 from reprise.stores.packing.transactions import PackedTransactions
@@ -127,6 +129,13 @@ class PackedStore:
             position = records[-1].position
             problems += await _problems(unpacker, records)
         return [*problems[:MOST_PROBLEMS], "… and more"]
+
+
+def digest(store: Store, data: bytes) -> str:
+    """Return a name that follows from data, keyed where the store is sealed."""
+    if isinstance(store, PackedStore) and store.keys is not None:
+        return store.keys.digest(data)
+    return blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
 
 
 async def _problems(unpacker: Unpacker, records: list[Record]) -> list[str]:

@@ -39,6 +39,10 @@ class Keys(Protocol):
         """Return what was sealed; raises ``KeyMissing`` or ``StoreCorrupt``."""
         ...
 
+    def digest(self, data: bytes) -> str:
+        """Return a name for data that nobody can tell who has not the key."""
+        ...
+
 
 class Packer:
     """Packs appends for one log."""
