@@ -44,6 +44,7 @@ _EXPORTS: dict[str, str] = {
     "QueryError": "reprise.kernel.errors",
     "RepriseError": "reprise.kernel.errors",
     "ResultTimeout": "reprise.kernel.errors",
+    "RetryRefused": "reprise.kernel.errors",
     "RunCancelled": "reprise.kernel.errors",
     "RunConflict": "reprise.kernel.errors",
     "RunEnded": "reprise.kernel.errors",
@@ -99,6 +100,7 @@ _EXPORTS: dict[str, str] = {
     "weighted": "reprise.kernel.rules",
     "Secret": "reprise.kernel.settings",
     "Settings": "reprise.kernel.settings",
+    "Batch": "reprise.runtime.batch",
     "budget": "reprise.runtime.budgets",
     "spend": "reprise.runtime.budgets",
     "RunHandle": "reprise.runtime.client",
@@ -175,6 +177,7 @@ if TYPE_CHECKING:
         QueryError as QueryError,
         RepriseError as RepriseError,
         ResultTimeout as ResultTimeout,
+        RetryRefused as RetryRefused,
         RunCancelled as RunCancelled,
         RunConflict as RunConflict,
         RunEnded as RunEnded,
@@ -233,6 +236,7 @@ if TYPE_CHECKING:
         weighted as weighted,
     )
     from reprise.kernel.settings import Secret as Secret, Settings as Settings
+    from reprise.runtime.batch import Batch as Batch
     from reprise.runtime.budgets import budget as budget, spend as spend
     from reprise.runtime.client import RunHandle as RunHandle
     from reprise.runtime.executors.executor import Executor as Executor

@@ -1,5 +1,5 @@
 """``python -m reprise``: the command line."""
 
-from reprise.cli.main import main
+from reprise.cli.start import main
 
 main()

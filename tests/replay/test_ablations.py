@@ -21,6 +21,7 @@ from tests.replay.loops import LOOP
 from tests.unit.runtime.scenes import history, keys, opened
 
 import reprise.runtime.execution
+import reprise.runtime.executors.here
 import reprise.runtime.loop
 import reprise.runtime.pool
 from reprise import RepriseError, step, wait_for_signal, workflow
@@ -186,12 +187,12 @@ def live_code_gets_the_decoded_value(patch):
 
 @rule(3, corpus("steps_see_the_callers_variables"))
 def step_code_gets_the_callers_context(patch):
-    patch.setattr(reprise.runtime.pool, "_outside", lambda context, job: contextvars.Context())
+    patch.setattr(reprise.runtime.executors.here, "outside", lambda context, job: contextvars.Context())
 
 
 @rule(3, corpus("steps_see_the_callers_variables"))
 def step_code_does_not_know_the_run(patch):
-    patch.setattr(reprise.runtime.pool, "_outside", lambda context, job: context.copy())
+    patch.setattr(reprise.runtime.executors.here, "outside", lambda context, job: context.copy())
 
 
 async def eager(seed: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.story.conftest import Shell
 
 from reprise.cli import why
+from reprise.cli.main import TABLE, Section
 
 FLOW = """
 import asyncio, logging
@@ -157,24 +158,13 @@ def test_help_teaches(shell):
     assert alone.returncode == 0
     for command in ("reprise run flow.py", "reprise ps", "reprise show @last"):
         assert command in alone.stdout
-    for name in (
-        "run",
-        "resume",
-        "worker",
-        "ps",
-        "show",
-        "events",
-        "logs",
-        "signal",
-        "cancel",
-        "pause",
-        "doctor",
-    ):
-        text = shell.inside(name, "--help")
-        assert (
-            text.returncode,
-            f"reprise {name}" in text.stdout.partition("╭")[0].partition("Usage")[2][20:],
-        ) == (0, True)
+    for name, row in TABLE.items():
+        commands = [f"{name} {inner}" for inner in row.rows] if isinstance(row, Section) else [name]
+        for command in commands:
+            text = shell.inside(*command.split(), "--help")
+            said = " ".join(text.stdout.partition("╭")[0].partition("Usage")[2][20:].split())
+            example = f"reprise {command.removesuffix(' show') if row is TABLE['events'] else command}"
+            assert (text.returncode, example in said) == (0, True), command
     assert shell.inside("--version").stdout == shell("version").stdout
 
 

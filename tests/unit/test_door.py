@@ -102,6 +102,10 @@ LOADS = [
         own={"reprise", "reprise.cli", "reprise.cli.main"},
     ),
     Load(
+        "from reprise.cli.completing import main; main(['bash', 'reprise ps workflow:'])",
+        DRIVERS | SCREEN | LOOP | {"msgspec", "reprise.stores.sqlite.store", "reprise.cli.main"},
+    ),
+    Load(
         "import reprise.cli.look",
         DRIVERS | STORES | {"pydantic", "reprise.runtime.engine", "reprise.cli.run"},
     ),

@@ -20,6 +20,7 @@ from reprise.kernel.limit import EVERYWHERE, Limit, parse_limits
 from reprise.kernel.policy import seconds
 from reprise.kernel.settings import ProcessSettings, Settings
 from reprise.kernel.tags import as_tags
+from reprise.runtime.batch import Batch
 from reprise.runtime.builds import Accepts
 from reprise.runtime.client import Client, RunHandle
 from reprise.runtime.engine import Engine
@@ -295,6 +296,31 @@ class Reprise:
             await self.client.resume(id)
         await self._adopt(id)
         return self.handle(id, workflow or self.registry.get(row.workflow))
+
+    async def retry(
+        self, id: str, workflow: Workflow[..., Any] | None = None, *, fresh: bool = False
+    ) -> RunHandle[Any]:
+        """Try a run again that failed, was cancelled or needs attention, and return the handle of the one that goes on.
+
+        See :meth:`RunHandle.retry`; ``workflow`` as of :meth:`resume`.
+
+        Raises:
+            RetryRefused: it cannot be tried again so; says why.
+            RunNotFound: there is no such run.
+        """
+        return await self.resume(await self.client.retry(id, fresh=fresh), workflow)
+
+    async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
+        """Tell every run that a query means to pause, resume, retry or cancel, and return what became of each.
+
+        Runs in whose state the ``verb`` says nothing are not meant, nor are children unless the query asks of ``id`` or
+        ``parent``. ``reason`` is that of a cancel, ``fresh`` that of :meth:`retry`.
+
+        Raises:
+            QueryError: the query cannot be read; nobody was told.
+            UnknownOption: there is no such verb.
+        """
+        return await self.client.batch(verb, query, reason=reason, fresh=fresh)
 
     async def _adopt(self, id: str) -> None:
         """Look at once whether a run that exists can go on here."""

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from reprise.cli.batch import RunIds, Where, Wish, Yes, fulfil
 from reprise.cli.config import read_config
-from reprise.cli.output import Screen
-from reprise.cli.session import RunId, StoreUrl, door, flag, is_alive, screen_of
+from reprise.cli.output import Format, Screen
+from reprise.cli.session import DryRun, Output, RunId, StoreUrl, door, flag, is_alive, screen_of
 from reprise.kernel.errors import RunEnded
 from reprise.kernel.machine import RUN
-from reprise.runtime.client import Client
-from reprise.stores.runs import RunRow
-
-Act = Callable[[Client, RunRow], Awaitable[object]]
+from reprise.runtime.batch import Verb
 
 
 def signal(
@@ -43,44 +40,66 @@ def signal(
     reprise signal @last approve true
     reprise signal survey-7 price '{"amount": 12}'
     """
-    read = _read(value)
-    _act(
-        screen_of(context),
-        store,
-        id,
-        lambda client, row: client.signal(row.id, name, read, id=key),
-        f"Signal {name!r} sent to",
-    )
+    asyncio.run(_signal(screen_of(context), store, id, name, _read(value), key))
 
 
 def cancel(
     context: typer.Context,
-    id: RunId,
+    ids: RunIds = None,
+    query: Where = "",
     reason: Annotated[
         str,
         typer.Option("--reason", "-r", metavar="TEXT", help="Why; kept with the run.", show_default=False),
     ] = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: Output = Format.TABLE,
     store: StoreUrl = None,
 ) -> None:
-    """Ask a run to stop. Its ``finally`` parts run first.
+    """Ask runs to stop. Their ``finally`` parts run first.
 
     reprise cancel survey-7 --reason "wrong input"
+
+    reprise cancel -q 'workflow:survey age>1d' --dry-run
     """
-    _act(
-        screen_of(context),
-        store,
-        id,
-        lambda client, row: client.cancel(row.id, reason, "command line"),
-        "Cancel asked of",
+    wish = Wish(
+        verb=Verb.CANCEL,
+        ids=tuple(ids or ()),
+        query=query,
+        reason=reason,
+        dry_run=dry_run,
+        yes=yes,
+        output=output,
+        store=store,
     )
+    raise typer.Exit(asyncio.run(fulfil(screen_of(context), read_config(store), wish)))
 
 
-def pause(context: typer.Context, id: RunId, store: StoreUrl = None) -> None:
-    """Let a run rest when what executes now is recorded. It goes on with ``reprise resume``.
+def pause(
+    context: typer.Context,
+    ids: RunIds = None,
+    query: Where = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    output: Output = Format.TABLE,
+    store: StoreUrl = None,
+) -> None:
+    """Let runs rest when what executes now is recorded. They go on with ``reprise resume``.
 
     reprise pause survey-7
+
+    reprise pause -q 'workflow:survey' --yes
     """
-    _act(screen_of(context), store, id, lambda client, row: client.pause(row.id), "Pause asked of")
+    wish = Wish(
+        verb=Verb.PAUSE,
+        ids=tuple(ids or ()),
+        query=query,
+        dry_run=dry_run,
+        yes=yes,
+        output=output,
+        store=store,
+    )
+    raise typer.Exit(asyncio.run(fulfil(screen_of(context), read_config(store), wish)))
 
 
 def _read(text: str) -> Any:
@@ -90,19 +109,15 @@ def _read(text: str) -> Any:
         return text
 
 
-def _act(screen: Screen, store: str | None, id: str, act: Act, done: str) -> None:
-    asyncio.run(_tell(screen, store, id, act, done))
-
-
-async def _tell(screen: Screen, store: str | None, id: str, act: Act, done: str) -> None:
+async def _signal(screen: Screen, store: str | None, id: str, name: str, value: Any, key: str) -> None:
     async with door(read_config(store)) as (opened, client):
         row = await client.resolve(id)
         if row.status in RUN.final:
             raise RunEnded(
                 f"Run {row.id} has ended ({row.status}) and takes nothing more.", hint="Start a new one."
             )
-        await act(client, row)
+        await client.signal(row.id, name, value, id=key)
         alive = await is_alive(opened, row.owner)
-    screen.say(f"{done} run {row.id}.")
+    screen.say(f"Signal {name!r} sent to run {row.id}.")
     if not alive:
         screen.hint(f"No worker has it now; it is read when one does:  reprise resume {row.id}{flag(store)}")

@@ -14,6 +14,7 @@ from reprise.cli.paint import error_lines, status
 from reprise.cli.session import FILE_TAG, flag, is_ours
 from reprise.cli.tree import Row, State, Step, Tree
 from reprise.kernel.machine import RUN, RunStatus
+from reprise.runtime.forking import RETRIED, RETRY_OF
 from reprise.stores.runs import RunRow, group_name
 
 MANY = 8
@@ -74,6 +75,8 @@ def _head(row: RunRow, tree: Tree, alive: bool, now: int) -> list[Text]:
         facts.append(("deadline", f"{local(tree.started.deadline)}  ({ago(tree.started.deadline, now)})"))
     if row.parent:
         facts.append(("parent", line(row.parent)))
+    elif before := row.tags.get(RETRY_OF):
+        facts.append(("retry of", line(str(before))))
     if row.build:
         facts.append(("build", line(row.build)))
     if row.slots:
@@ -183,7 +186,8 @@ def next_commands(row: RunRow, tree: Tree, store: str | None) -> list[str]:
     history = [f"reprise events {run}{where}", f"reprise logs {run}{where}"]
     if row.status in RUN.final:
         many = any(len(each.steps) > MANY for each in tree.rows.values())
-        return ([f"reprise show {run} --steps{where}"] if many else []) + history
+        again = [f"reprise retry {run}{where}"] if row.status in RETRIED and row.parent is None else []
+        return again + ([f"reprise show {run} --steps{where}"] if many else []) + history
     if row.status in (RunStatus.PAUSED, RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION):
         return [f"reprise resume {run}{where}", f"reprise cancel {run}{where}", *history]
     commands = [

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,12 +17,13 @@ from rich.text import Text
 
 from reprise import __version__
 from reprise.cli.config import Config, read_config, shown
+from reprise.cli.locating import file_of
 from reprise.cli.moments import ago, duration
 from reprise.cli.output import Format, Screen, line
-from reprise.cli.session import Output, StoreUrl, file_of, flag, prepare, screen_of
+from reprise.cli.session import Output, StoreUrl, flag, prepare, screen_of
 from reprise.cli.version import package
 from reprise.kernel.clock import MICROSECONDS, SystemClock
-from reprise.kernel.errors import ConfigurationError, RepriseError
+from reprise.kernel.errors import ConfigurationError, RepriseError, nearest
 from reprise.kernel.machine import ExitCode, RunStatus
 from reprise.kernel.settings import masked
 from reprise.runtime.worker import LIVE
@@ -41,11 +42,14 @@ LARGE_FILE = 200 << 20
 BEHIND = 2 * MICROSECONDS
 """How far the clock may be behind what the store has seen."""
 
+OWN_VARIABLES = frozenset({"REPRISE_STORE"})
+"""Variables that are no ``section.key``."""
+
 Level = Literal["ok", "warn", "fail"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What one check found. ``repair`` is a command, or what to do."""
+    """What one check found. ``repair`` is a command, or what to do where no command does it."""
 
     check: str
     level: Level
@@ -59,7 +63,7 @@ def doctor(
     output: Output = Format.TABLE,
     store: StoreUrl = None,
 ) -> None:
-    """Check installation, settings and store; each line says what is wrong and what repairs it.
+    """Check installation, settings and store; each line says what is so, and the command that repairs what is not.
 
     Exits with 1 when something fails. Nothing is created, and nothing is repaired.
 
@@ -82,13 +86,9 @@ def _print(screen: Screen, findings: list[Finding]) -> None:
     wide = max(len(finding.check) for finding in findings)
     for finding in findings:
         mark, style = _MARKS[finding.level]
-        screen.line(
-            Text.assemble(
-                (f"{mark} {finding.level:<4}", style), f"  {finding.check:<{wide}}  ", line(finding.text)
-            )
-        )
-        if finding.repair:
-            screen.line(Text(f"        {'':<{wide}}  → {line(finding.repair)}", "bold"))
+        said = f"  {finding.check:<{wide}}  {line(finding.text)}"
+        repair = f"  → {line(finding.repair)}" if finding.repair else ""
+        screen.line(Text.assemble((f"{mark} {finding.level:<4}", style), said, (repair, "bold")))
 
 
 async def _examine(store: str | None, full: bool) -> list[Finding]:
@@ -97,6 +97,7 @@ async def _examine(store: str | None, full: bool) -> list[Finding]:
         config = read_config(store)
     except ConfigurationError as error:
         return [*findings, Finding("settings", "fail", error.what, error.hint or "Mend the setting.")]
+    findings += _environment(config.origins)
     findings += _settings(config)
     findings += _place(config)
     findings += [finding async for finding in _store(config, store, full)]
@@ -109,7 +110,12 @@ async def _examine(store: str | None, full: bool) -> list[Finding]:
 def _installation() -> Iterator[Finding]:
     version = platform.python_version()
     if sys.version_info < OLDEST_PYTHON:
-        yield Finding("python", "fail", f"{version} is too old", "Install Python 3.11 or newer.")
+        yield Finding(
+            "python",
+            "fail",
+            f"{version} is too old",
+            "uv python install 3.13   (or your system's way to a newer Python)",
+        )
     else:
         yield Finding("python", "ok", f"{version} on {platform.system()} {platform.machine()}")
     yield Finding("reprise", "ok", __version__)
@@ -121,16 +127,40 @@ def _installation() -> Iterator[Finding]:
         )
     else:
         yield Finding("packages", "ok", ", ".join(f"{name} {found}" for name, found in versions.items()))
+    yield _command()
     for extra, name in EXTRAS.items():
         found = package(name)
         text = f"{name} {found}" if found else f"not installed; pip install 'reprise-agents[{extra}]' adds it"
         yield Finding(f"extra {extra}", "ok", text)
 
 
+def _command() -> Finding:
+    """Tell whether the ``reprise`` that a shell finds is that of this Python."""
+    bin = Path(sys.executable).parent
+    found = shutil.which("reprise")
+    if found is None:
+        return Finding("command", "ok", f"not on PATH; it is {bin / 'reprise'}")
+    if Path(found).parent != bin:
+        text = f"a shell finds {found}, this is that of {bin}"
+        return Finding("command", "warn", text, f'export PATH="{bin}:$PATH"')
+    return Finding("command", "ok", found)
+
+
+def _environment(origins: Mapping[str, str]) -> Iterator[Finding]:
+    """Name variables that look like settings and are none."""
+    known = {f"REPRISE_{path.upper().replace('.', '__')}" for path in origins}
+    for name in sorted(os.environ):
+        if not name.startswith("REPRISE_") or name in known or name in OWN_VARIABLES:
+            continue
+        near = nearest(name, known, 0.85)
+        repair = f'export {near}="${name}"; unset {name}' if near else f"unset {name}"
+        yield Finding("environment", "warn", f"{name} is no setting", repair)
+
+
 def _settings(config: Config) -> Iterator[Finding]:
     origins = shown(config.origins)
     text = ", ".join(f"{path} ({origin})" for path, origin in sorted(origins.items()))
-    yield Finding("settings", "ok", text or "all defaults")
+    yield Finding("settings", "ok", text or "all defaults; reprise config show --origin lists them")
     if config.keys is not None:
         yield from _keys(config)
 
@@ -157,7 +187,7 @@ def _place(config: Config) -> Iterator[Finding]:
         yield Finding("folder", "fail", f"{folder} cannot be written by this user", f"chmod u+wx {folder}")
     free = shutil.disk_usage(folder).free
     level: Level = "fail" if free < NO_ROOM else "warn" if free < LITTLE_ROOM else "ok"
-    repair = "" if level == "ok" else "Make room on the disk, or move the store."
+    repair = "" if level == "ok" else "reprise prune --older-than 30d   (or move the store: reprise db copy)"
     yield Finding("disk", level, f"{size(free)} free", repair)
     if file.exists():
         yield from _file(file)
@@ -226,7 +256,9 @@ async def _content(store: Store, full: bool) -> AsyncIterator[Finding]:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         lacking = "sealed with" in problems[0]
         repair = (
-            "Give the key: settings, payloads.keys" if lacking else "Stop all workers and restore a backup."
+            "Give the key: settings, payloads.keys"
+            if lacking
+            else "reprise db restore BACKUP --replace   (when all workers have stopped)"
         )
         yield Finding("content", "fail", f"{problems[0]}{more}", repair)
     else:
@@ -245,7 +277,10 @@ async def _clock(store: Store) -> AsyncIterator[Finding]:
     if newest and newest[0].updated_at - now > BEHIND:
         ahead = duration(newest[0].updated_at - now)
         yield Finding(
-            "clock", "warn", f"the store has seen a time {ahead} ahead of this clock", "Set the clock (NTP)."
+            "clock",
+            "warn",
+            f"the store has seen a time {ahead} ahead of this clock",
+            "sudo timedatectl set-ntp true   (or your system's way to set the clock)",
         )
     else:
         yield Finding(

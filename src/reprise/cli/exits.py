@@ -14,6 +14,7 @@ from reprise.kernel.errors import (
     QueryError,
     RepriseError,
     ResultTimeout,
+    RetryRefused,
     RunCancelled,
     RunConflict,
     RunEnded,
@@ -37,6 +38,7 @@ _ERRORS: tuple[tuple[type[RepriseError], ExitCode], ...] = (
     (RunCancelled, ExitCode.CANCELLED),
     (RunConflict, ExitCode.CONFLICT),
     (RunEnded, ExitCode.CONFLICT),
+    (RetryRefused, ExitCode.CONFLICT),
     (RunPaused, ExitCode.INTERRUPTED),
 )
 

@@ -16,6 +16,7 @@ from reprise.cli.moments import ago, duration
 from reprise.cli.output import Format, Screen, line, table
 from reprise.cli.paint import status as painted
 from reprise.cli.session import Output, StoreUrl, door, is_alive, screen_of
+from reprise.cli.top import Pace, watch as watch_runs
 from reprise.cli.why import Lines, lines_of, why_not
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import nearest, unknown_option
@@ -27,9 +28,7 @@ from reprise.stores.store import Store
 
 Conditions = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[QUERY]", help="Which runs; all of its conditions must hold.", show_default=False
-    ),
+    typer.Argument(metavar="QUERY", help="Which runs; all of its conditions must hold.", show_default=False),
 ]
 CountBy = Annotated[
     str,
@@ -76,6 +75,18 @@ def ps(
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", min=1, help="At most so many.")] = 20,
     before: Before = "",
     all: Children = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Look again and again: counts, rates, the newest runs.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", metavar="SECONDS", min=0.1, help="With --watch: how often.")
+    ] = 1.0,
+    times: Annotated[
+        int,
+        typer.Option(
+            "--times", metavar="N", min=0, help="With --watch: look so often, then end.", show_default=False
+        ),
+    ] = 0,
     output: Output = Format.TABLE,
     store: StoreUrl = None,
 ) -> None:
@@ -88,6 +99,8 @@ def ps(
     reprise ps 'error:"connection reset" (team:red or team:blue) created>2026-11-01'
 
     reprise ps status:open --count workflow
+
+    reprise ps --watch workflow:survey
 
     What a condition may ask of:
 
@@ -106,11 +119,18 @@ def ps(
     Operators: : and != (a,b is any of them), < <= > >=, and, or, not, ( )
     """
     text = " ".join(query or ())
+    page = Page(text, asked(text, all), limit, before, _group(count))
+    screen, config = screen_of(context), read_config(store)
+    if watch:
+        asyncio.run(_watch(screen, config, page, all, Pace(every, times), output))
+    else:
+        asyncio.run(_ps(screen, config, page, output))
+
+
+def asked(text: str, all: bool) -> Query:
+    """Return what a query asks for now: runs that others started only with ``all``, or if it says which."""
     wanted = parse(text, SystemClock().now())
-    if not (all or fields(wanted) & {"id", "parent"}):
-        wanted = all_of(wanted, Is("parent", None))
-    page = Page(text, wanted, limit, before, _group(count))
-    asyncio.run(_ps(screen_of(context), read_config(store), page, output))
+    return wanted if all or fields(wanted) & {"id", "parent"} else all_of(wanted, Is("parent", None))
 
 
 def _group(by: str) -> str:
@@ -128,7 +148,7 @@ async def _ps(screen: Screen, config: Config, page: Page, output: Format) -> Non
             _show_counts(screen, await store.runs.count(page.query, by=page.by), page.by, output)
             return
         rows = await store.runs.find(page.query, limit=page.limit, before=page.before)
-        gone = {owner for owner in {row.owner for row in rows} if owner and not await is_alive(store, owner)}
+        gone = await _gone(store, rows)
         lines = await lines_of(store, rows)
         hint = await _hint(store, page, rows)
     if output is not Format.TABLE:
@@ -137,6 +157,22 @@ async def _ps(screen: Screen, config: Config, page: Page, output: Format) -> Non
     screen.table(_runs(rows, gone, page.tags, lines))
     if hint:
         screen.hint(hint)
+
+
+async def _watch(screen: Screen, config: Config, page: Page, all: bool, pace: Pace, output: Format) -> None:
+    async with door(config) as (store, _):
+
+        async def newest(most: int) -> Table:
+            rows = await store.runs.find(asked(page.text, all), limit=max(1, most))
+            return _runs(rows, await _gone(store, rows), page.tags, await lines_of(store, rows))
+
+        await watch_runs(screen, store, SystemClock(), lambda: asked(page.text, all), newest, pace, output)
+
+
+async def _gone(store: Store, rows: list[RunRow]) -> set[str]:
+    """Return the owners of runs that are not there any more."""
+    owners = {row.owner for row in rows if row.status not in RUN.final}
+    return {owner for owner in owners if owner and not await is_alive(store, owner)}
 
 
 async def _hint(store: Store, page: Page, rows: list[RunRow]) -> str:

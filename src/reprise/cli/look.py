@@ -1,4 +1,4 @@
-"""``reprise show``, ``events``, ``logs``: reading one run, from the store alone."""
+"""``reprise show``, ``events``: reading one run, from the store alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from reprise.cli.card import card, next_commands
 from reprise.cli.config import Config, read_config
 from reprise.cli.facts import (
     kind_name,
-    log_fact,
     record_fact,
     record_name,
     record_text,
@@ -23,16 +22,13 @@ from reprise.cli.facts import (
 )
 from reprise.cli.moments import clock_time, duration
 from reprise.cli.output import Format, Screen, line
-from reprise.cli.session import Output, RunId, StoreUrl, door, is_alive, screen_of
+from reprise.cli.session import Follow, Output, RunId, StoreUrl, door, is_alive, screen_of
 from reprise.cli.tree import Tree
 from reprise.cli.why import lines_of, why_not
 from reprise.kernel.clock import SystemClock
-from reprise.kernel.events import LogLine, Record, progress_stream, run_stream
-from reprise.runtime.branch import name_in
+from reprise.kernel.events import Record, progress_stream, run_stream
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
-
-Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")]
 
 
 def show(
@@ -128,48 +124,4 @@ def _event(record: Record) -> Text:
         (line(key) and f" {line(key)}", "dim"),
         (took, "dim"),
         f"  {line(record_text(record))}",
-    )
-
-
-def logs(
-    context: typer.Context,
-    id: RunId,
-    follow: Follow = False,
-    output: Output = Format.TABLE,
-    store: StoreUrl = None,
-) -> None:
-    """Print what the steps and the body of a run logged (level INFO and above).
-
-    reprise logs @last -f
-    """
-    asyncio.run(_logs(screen_of(context), read_config(store), id, follow, output))
-
-
-async def _logs(screen: Screen, config: Config, id: str, follow: bool, output: Format) -> None:
-    async with door(config) as (_, client):
-        row = await client.resolve(id)
-        if output is Format.JSON and not follow:
-            screen.json(msgspec.json.encode([log_fact(record) async for record in client.logs(row.id)]))
-            return
-        some = False
-        async for record in client.logs(row.id, follow=follow):
-            if output is Format.TABLE:
-                screen.line(_log(record))
-            else:
-                screen.row(log_fact(record))
-            some = True
-    if not some and output is Format.TABLE:
-        screen.hint("Nothing was logged (child runs have logs of their own).")
-
-
-_LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
-
-
-def _log(record: Record) -> Text:
-    said = msgspec.json.decode(record.data, type=LogLine)
-    return Text.assemble(
-        (f"{clock_time(record.at)}  ", "dim"),
-        (f"{line(said.level):<7}  ", _LEVELS.get(said.level, "")),
-        (f"{line(name_in(said.key))}  " if said.key else "", "bold"),
-        line(said.text),
     )

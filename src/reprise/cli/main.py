@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, cast
 
 import typer
@@ -41,9 +41,10 @@ class Section(NamedTuple):
 
 TABLE: dict[str, Row | Section] = {
     "run": Row("reprise.cli.run:run", "Run a workflow of a file, durably.", RUN),
-    "resume": Row("reprise.cli.run:resume", "Let an unfinished run go on, here.", RUN),
+    "resume": Row("reprise.cli.going_on:resume", "Let unfinished runs go on.", RUN),
+    "retry": Row("reprise.cli.going_on:retry", "Try runs again that failed or were cancelled.", RUN),
     "worker": Row("reprise.cli.worker:worker", "Serve workflows: take whatever run is due.", RUN),
-    "ps": Row("reprise.cli.find:ps", "Find and count runs, newest first.", LOOK),
+    "ps": Row("reprise.cli.find:ps", "Find and count runs, newest first; watch them.", LOOK),
     "show": Row("reprise.cli.look:show", "Show one run: state, result, steps, what to do next.", LOOK),
     "events": Section(
         "Print the history of a run; export, import, verify archives.",
@@ -60,11 +61,12 @@ TABLE: dict[str, Row | Section] = {
         reprise events ID is short for reprise events show ID.
         """,
     ),
-    "logs": Row("reprise.cli.look:logs", "Print what the steps of a run logged.", LOOK),
+    "logs": Row("reprise.cli.logs:logs", "Print what runs logged.", LOOK),
     "signal": Row("reprise.cli.act:signal", "Send a signal to a run.", ACT),
-    "cancel": Row("reprise.cli.act:cancel", "Ask a run to stop.", ACT),
-    "pause": Row("reprise.cli.act:pause", "Let a run rest until it is resumed.", ACT),
     "budget": Row("reprise.cli.budget:budget", "Show what a run spends; give it more.", ACT),
+    "cancel": Row("reprise.cli.act:cancel", "Ask runs to stop.", ACT),
+    "pause": Row("reprise.cli.act:pause", "Let runs rest until they are resumed.", ACT),
+    "init": Row("reprise.cli.init:init", "Make a project that runs, with a test.", HOUSE),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),
     "db": Section(
         "Migrate, back up, restore, copy a store.",
@@ -82,6 +84,13 @@ TABLE: dict[str, Row | Section] = {
         },
         help="Look after the store: what it holds, its version, backups, moving to another one.",
     ),
+    "config": Section(
+        "Show the settings in force, and where each comes from.",
+        HOUSE,
+        {"show": Row("reprise.cli.settings:show", "Show settings, values, origins.", COMMANDS)},
+        help="The settings in force. Secrets are never shown.",
+    ),
+    "completion": Row("reprise.cli.completion:completion", "Teach a shell to complete.", HOUSE),
     "doctor": Row("reprise.cli.doctor:doctor", "Check installation and store, and say how to repair.", HOUSE),
     "version": Row("reprise.cli.version:version", "Print the version.", HOUSE),
 }
@@ -139,7 +148,25 @@ def _load(name: str, row: Row | Section) -> TyperCommand | TyperGroup:
 def _command(name: str, function: Any) -> TyperCommand:
     alone = typer.Typer(add_completion=False)
     alone.command(name, context_settings=CONTEXT)(function)
-    return cast("TyperCommand", typer.main.get_command(alone))
+    command = cast("TyperCommand", typer.main.get_command(alone))
+    command.help = reflowed(command.help or "")
+    return command
+
+
+def reflowed(text: str) -> str:
+    r"""Return help in which the lines of a paragraph are one, and examples stay lines of their own.
+
+    >>> reflowed("Show a run: state,\nresult.\n\nreprise show @last\nreprise show survey-7")
+    'Show a run: state, result.\n\nreprise show @last\nreprise show survey-7'
+    """
+    lines: list[str] = []
+    for each in text.splitlines():
+        both = (lines[-1], each) if lines else ()
+        if both and all(both) and not any(one.startswith((" ", "reprise ")) for one in both):
+            lines[-1] += f" {each}"
+        else:
+            lines.append(each)
+    return "\n".join(lines)
 
 
 def _debug(context: typer.Context, value: bool) -> None:
@@ -165,7 +192,7 @@ def _common(
     """Take the options that every command has."""
 
 
-app = typer.Typer(cls=Commands, context_settings=CONTEXT)
+app = typer.Typer(cls=Commands, context_settings=CONTEXT, add_completion=False)  # completing.py does that
 
 
 @app.callback(invoke_without_command=True)
@@ -177,14 +204,28 @@ def reprise(
 ) -> None:
     """Durable multi-agent workflows: runs that survive crashes.
 
-    The three to begin with:
+    The four to begin with:
 
+      reprise init shop
       reprise run flow.py -i name=value
       reprise ps
       reprise show @last
     """
     if context.invoked_subcommand is None:
         print(context.get_help())  # noqa: T201
+
+
+def options_of(names: Sequence[str]) -> list[str]:
+    """Return the options of the command of these names, for completion; of a section, those of its default."""
+    row: Row | Section | None = None
+    rows: Mapping[str, Row | Section] = TABLE
+    for name in names:
+        row = rows.get(name) or row
+        rows = row.rows if isinstance(row, Section) else {}
+    if isinstance(row, Section):
+        row = row.rows.get(row.default)
+    command = _load(names[0], row) if row is not None else None
+    return sorted({one for each in command.params for one in each.opts if one[0] == "-"}) if command else []
 
 
 def main() -> None:

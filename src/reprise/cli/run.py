@@ -1,9 +1,8 @@
-"""``reprise run`` and ``reprise resume``."""
+"""``reprise run``."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -11,14 +10,13 @@ import typer
 
 from reprise.app.reprise import Reprise
 from reprise.cli.config import Config, read_config
-from reprise.cli.drive import Plan, Progress, conclude, drive, logs, resume_command
+from reprise.cli.drive import Plan, Progress, drive, resume_command
 from reprise.cli.inputs import read_input
 from reprise.cli.load import Loaded, Target, load, parse_target
 from reprise.cli.output import Screen
-from reprise.cli.session import FILE_TAG, WORKFLOW_TAG, RunId, StoreUrl, door, flag, prepare, screen_of
-from reprise.cli.tree import Tree
+from reprise.cli.session import FILE_TAG, WORKFLOW_TAG, StoreUrl, flag, prepare, screen_of
 from reprise.kernel.clock import SystemClock
-from reprise.kernel.errors import ConfigurationError, RunConflict, RunNotFound
+from reprise.kernel.errors import RunConflict, RunNotFound
 from reprise.kernel.ids import Ids
 from reprise.kernel.machine import RUN, ExitCode
 from reprise.runtime.client import Client
@@ -188,93 +186,3 @@ async def _detach(plan: Plan, store: Store, screen: Screen) -> int:
     screen.raw(plan.id)
     screen.hint(f"A worker executes it:  reprise worker {plan.target.place}{plan.where}")
     return ExitCode.OK
-
-
-def resume(
-    context: typer.Context,
-    id: RunId,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            "--file",
-            "-f",
-            metavar="FILE.py",
-            help="Where its workflow is; default: where it was started from.",
-            show_default=False,
-        ),
-    ] = None,
-    detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Only say that it may go on; a worker executes it.")
-    ] = False,
-    timeout: Timeout = None,
-    store: StoreUrl = None,
-    concurrency: Concurrency = None,
-    progress: Shown = Progress.AUTO,
-) -> None:
-    """Let an unfinished run go on, here: one that was stopped, paused, stranded, or whose worker died.
-
-    Finished steps are not repeated. Of a run that has ended, the result is printed.
-
-      reprise resume @last
-      reprise resume survey-7
-    """
-    config = read_config(store, {"concurrency": concurrency})
-    raise typer.Exit(
-        asyncio.run(_resume(screen_of(context), config, store, id, file, detach, progress, timeout))
-    )
-
-
-async def _resume(
-    screen: Screen,
-    config: Config,
-    store: str | None,
-    id: str,
-    file: str | None,
-    detach: bool,
-    progress: Progress,
-    timeout: float | None,
-) -> int:
-    async with door(config) as (opened, client):
-        row = await client.resolve(id)
-        if row.status in RUN.final:
-            finished = await client.finished(row.id)
-            assert finished is not None
-            return conclude(screen, Tree(row.id), finished, flag(store), "")
-        if detach:
-            await client.resume(row.id)
-            screen.say(f"Run {row.id} goes on when a worker takes it.")
-            return ExitCode.OK
-        loaded = _code_of(row, config, file)
-        plan = Plan(
-            id=row.id,
-            workflow=loaded.pick(loaded.target.name or row.workflow),
-            workflows=loaded.all,
-            target=loaded.target,
-            config=config,
-            row=row,
-            progress=progress,
-            timeout=timeout,
-            where=flag(store),
-            resume=resume_command(row.id, loaded.target, config, flag(store)),
-        )
-        logs()
-        return await drive(plan, opened, screen)
-
-
-def _code_of(row: RunRow, config: Config, file: str | None) -> Loaded:
-    """Load the code of a run: the file that was named, or the one that the run remembers.
-
-    A file elsewhere on this machine is loaded only if the store is one too: a store that others write must not choose
-    what is executed here.
-    """
-    remembered = str(row.tags.get(FILE_TAG, ""))
-    target = parse_target(file or remembered)
-    outside = Path(target.place).is_absolute() or ".." in Path(target.place).parts
-    if not target.place or (file is None and outside and not config.store.startswith("sqlite:")):
-        raise ConfigurationError(
-            f"Run {row.id} does not say where {row.workflow!r} is."
-            if not remembered
-            else f"Run {row.id} was started from {remembered}, which is not in this folder.",
-            hint=f"Name the file: reprise resume {row.id} --file FILE.py",
-        )
-    return load(target)

@@ -6,16 +6,17 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import typer
 
 from reprise.cli.config import Config
+from reprise.cli.locating import file_of
 from reprise.cli.output import Format, Screen
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import StoreUnreachable
 from reprise.kernel.settings import StoreSettings, masked
 from reprise.runtime.client import Client
+from reprise.runtime.forking import RETRY_OF
 from reprise.runtime.payloads import Payloads
 from reprise.stores import open_store
 from reprise.stores.store import Store
@@ -27,8 +28,8 @@ WORKFLOW_TAG = "reprise.workflow"
 
 
 def is_ours(tag: str) -> bool:
-    """Tell whether a tag is one of the command line's own, not of the workflow's author."""
-    return tag in (FILE_TAG, WORKFLOW_TAG)
+    """Tell whether a tag is one of ours, not of the workflow's author."""
+    return tag in (FILE_TAG, WORKFLOW_TAG, RETRY_OF)
 
 
 RunId = Annotated[
@@ -45,6 +46,7 @@ StoreUrl = Annotated[
     ),
 ]
 Output = Annotated[Format, typer.Option("--output", "-o", help="How data is printed.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on: of one run, until it has ended.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 
 
@@ -79,12 +81,6 @@ def prepare(config: Config, *, create: bool) -> Store:
         if config.store == StoreSettings().url:
             _make_folder(file.parent)
     return open_store(config.store, keys=config.keys)
-
-
-def file_of(url: str) -> Path | None:
-    """Return the file that a URL names, None where it names none."""
-    parts = urlsplit(url)
-    return Path(unquote(parts.path.removeprefix("/"))) if parts.scheme == "sqlite" else None
 
 
 def _make_folder(folder: Path) -> None:

@@ -33,6 +33,7 @@ RepriseError
 │   ├── AmbiguousId               a prefix that several runs share
 │   ├── RunConflict               the id exists with another workflow or input
 │   ├── RunEnded                  the run has ended and takes nothing more
+│   ├── RetryRefused              the run cannot be tried again so
 │   ├── RunFailed                 the run ended with an error
 │   ├── RunCancelled              the run was cancelled
 │   ├── RunStranded               no worker here can execute the run
@@ -221,6 +222,10 @@ class RunConflict(RunError):
 
 class RunEnded(RunError):
     """The run has ended and takes nothing more."""
+
+
+class RetryRefused(RunError):
+    """The run cannot be tried again so; nothing was started."""
 
 
 class RunFailed(RunError):

@@ -158,6 +158,8 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the run may spend; of a child, what its parent allots to it."""
     origin: str = ""
     """Id from which what the body is given by chance (random values, the order of sets) follows; '' = the run's own."""
+    work: str = ""
+    """Id of the run whose work is tried again: the idempotency keys of its steps follow from it; '' = the run's own."""
 
 
 class Continued(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -65,6 +65,19 @@ def name_in(key: str) -> str:
     return stem if dot and count.isdigit() else last or key
 
 
+def place_of(key: str) -> tuple[str, int] | None:
+    """Return the path of the branch and the ordinal in it that a step's key names, None of an explicit key.
+
+    >>> place_of(":2.load"), place_of("/one.3/fetch:1"), place_of("front-page")
+    (('', 2), ('/one.3/fetch', 1), None)
+    """
+    path, colon, rest = key.rpartition(":")
+    number = rest.partition(".")[0]
+    if not colon or not number.isdigit() or (path and path[0] != "/"):
+        return None
+    return path, int(number)
+
+
 BRANCH: ContextVar[Branch] = ContextVar("reprise_branch")
 """The branch of the running task of a body."""
 

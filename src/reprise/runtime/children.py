@@ -41,6 +41,8 @@ def start_child(engine: Engine, job: Job) -> None:
         owned=not slots,
         parent=parent.id,
         parent_key=job.key,
+        # A child of what is tried again is the same work too.
+        work=child_id(parent.work, job.key) if parent.started.work else "",
         tags=tags,
         slots=slots,
         budget=workflow.budget if parent.purse is None else parent.purse.allotment(job.key),

@@ -14,14 +14,17 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
     AmbiguousId,
     ResultTimeout,
+    RetryRefused,
     RunCancelled,
     RunEnded,
     RunNeedsAttention,
     RunNotFound,
     RunPaused,
     RunStranded,
+    StaleVersion,
     StreamClosed,
     StreamMissing,
+    unknown_option,
 )
 from reprise.kernel.events import (
     CancelRequest,
@@ -40,6 +43,8 @@ from reprise.kernel.failures import decode_error, encode_error
 from reprise.kernel.ids import Counter, Ids
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.query_text import parse
+from reprise.runtime.batch import RESTING, Batch, Verb, runs_meant, tell
+from reprise.runtime.forking import fork
 from reprise.runtime.history import read_history
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.spent import Spent, read_spent
@@ -51,8 +56,6 @@ T = TypeVar("T")
 
 LOOK_AGAIN, LOOK_SELDOM = 1.0, 5.0
 """Seconds after which a waiter looks again although nobody tapped it: at first, and when it has waited for long."""
-RESTING = frozenset({RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION, RunStatus.PAUSED})
-"""States without an end in which waiting any longer is pointless without somebody's doing."""
 
 
 class Client:
@@ -151,6 +154,55 @@ class Client:
             if resting.id != run:
                 await self._mail(resting.id, Kind.RESUME_SENT, self._ids.new(), refused=())
         await self._mail(run, Kind.RESUME_SENT, self._ids.new(), refused=())
+
+    async def retry(self, run: str, *, fresh: bool = False) -> str:
+        """Try a run again that failed or was cancelled, and return the id under which it goes on.
+
+        A *fork* of it, ``<id>~2``, ``~3`` …, is left to any worker: what succeeded is not done again, what failed or was
+        cancelled is; random values and the idempotency keys of its steps are those of the first run. With ``fresh`` only
+        the input is kept. One that needs attention goes on itself, as by :meth:`resume`.
+
+        Raises:
+            RetryRefused: it has not ended, completed, was tried again already, is a child, or undid what it had done.
+            RunNotFound: there is no such run.
+        """
+        row = await self.row(run)
+        if row.status == RunStatus.NEEDS_ATTENTION and not fresh:
+            await self.resume(run)
+            return run
+        made = await fork(self._store, row, self._clock.now(), fresh=fresh)
+        try:
+            await append(self._store.log, self._numbers.new(), *made.groups)
+        except StaleVersion:
+            raise RetryRefused(
+                f"Run {run} was tried again already, as {made.id}.", hint=f"Look: reprise show {made.id}"
+            ) from None
+        self._store.signal.wake(["runs"])
+        return made.id
+
+    async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
+        """Tell every run that a query means to pause, resume, retry or cancel, and return what became of each.
+
+        Meant are those in whose state the ``verb`` says something, and runs that others started only if the query asks
+        of ``id`` or ``parent``. ``reason`` is that of a cancel, ``fresh`` that of :meth:`retry`.
+
+        Raises:
+            QueryError: the query cannot be read; nobody was told.
+            UnknownOption: there is no such verb.
+        """
+        if verb not in set(Verb):
+            raise unknown_option(verb, [each.value for each in Verb], "batch()")
+        wanted = parse(query, self._clock.now())
+        done: list[str] = []
+        refused: dict[str, str] = {}
+        async for page in runs_meant(self._store.runs, Verb(verb), wanted):
+            async for some in tell(self, Verb(verb), [row.id for row in page], reason=reason, fresh=fresh):
+                for told in some:
+                    if told.error is None:
+                        done.append(told.goes_on or told.run)
+                    else:
+                        refused[told.run] = str(told.error)
+        return Batch(tuple(done), refused)
 
     async def resting(self, run: str) -> list[RunRow]:
         """Return those of a run and its descendants that rest: paused, stranded, in need of attention."""
@@ -357,6 +409,12 @@ class RunHandle(Generic[T]):
     async def resume(self) -> None:
         """Let the run go on."""
         await self._client.resume(self.id)
+
+    async def retry(self, *, fresh: bool = False) -> RunHandle[T]:
+        """Try the run again and return the handle of the one that goes on; see :meth:`Client.retry`."""
+        return RunHandle(
+            self._client, await self._client.retry(self.id, fresh=fresh), self._decode, self._local
+        )
 
     async def events(self) -> Sequence[Record]:
         """Return the history so far."""

@@ -144,7 +144,7 @@ class Execution:
         self.continued = continued = history.continued
         self.generation = generation = continued.generation if continued is not None else 0
         self.scope = scope_of(self.id, generation)
-        """In what the keys of this generation are counted for others: idempotency keys, ids of child runs."""
+        """In what the keys of this generation are counted for others: ids of child runs, see also :attr:`work`."""
         self.seed = scope_of(started.origin, generation) if started.origin else self.scope
         """From what random values and the order of sets follow."""
         self.since = history.since
@@ -438,6 +438,12 @@ class Execution:
             self.main.cancel(self.cancel_request.reason or None)
 
     # ---------------------------------------------------------------- nothing left to do
+
+    @property
+    def work(self) -> str:
+        """In what idempotency keys are counted: a run that is tried again is the same work as the first one."""
+        work = self.started.work
+        return scope_of(work, self.generation) if work else self.scope
 
     @property
     def idle(self) -> bool:

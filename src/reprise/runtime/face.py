@@ -138,7 +138,7 @@ def current_step() -> CurrentStep:
             "No run executes a step here.", hint="Call current_step() in a @step that a workflow awaits."
         )
     return CurrentStep(
-        job.execution.id, job.execution.scope, job.key, job.step.name, job.attempt, pure=job.step.pure
+        job.execution.id, job.execution.work, job.key, job.step.name, job.attempt, pure=job.step.pure
     )
 
 

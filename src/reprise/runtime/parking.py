@@ -132,6 +132,8 @@ async def pause(engine: Engine, execution: Execution, mail: str) -> None:
     except StoreError:
         engine.orphans.add(execution.id)
         raise
+    else:
+        engine.observe(execution.id, final.groups[0].events)
     engine.store.signal.wake([run_stream(execution.id), "runs"])
 
 

@@ -55,6 +55,7 @@ def opening(
     deadline: int = 0,
     parent: str = "",
     parent_key: str = "",
+    work: str = "",
     slots: tuple[Slot, ...] = (),
     budget: Budget | None = None,
 ) -> tuple[Started, Group]:
@@ -75,7 +76,9 @@ def opening(
             for name, variable in engine.variables.items()
             if variable.get(None) is not None
         },
-        budget,
+        budget=budget,
+        origin=work,
+        work=work,
     )
     events = [Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))]
     change = RunChange(

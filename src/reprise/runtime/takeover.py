@@ -36,6 +36,7 @@ from reprise.kernel.failures import encode_error
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
+from reprise.runtime.forking import RETRY_OF
 from reprise.runtime.history import POISON, History, read_history, wishes
 from reprise.runtime.places import lasting
 from reprise.runtime.starting import PYTHON, next_token
@@ -99,6 +100,12 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         inbox = mail[-1].version if mail else consumed
         await _release(engine, row.id, head, inbox, status=RunStatus.PAUSED, owner=None, due_at=None)
         return None
+    if (
+        RETRY_OF in row.tags
+        and not (head.token or row.slots)
+        and await _lines_up(engine, row, head, history, workflow)
+    ):
+        return None
     owner, seated = await _own_with_places(engine, row, head, history, resumed)
     if engine.build and row.build != engine.build:
         engine.foreign.add(row.id)
@@ -117,6 +124,26 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
     except NonDeterminismError as error:
         await _give_up(engine, row.id, owner, engine.payloads.text(str(error)))
         return None
+
+
+async def _lines_up(
+    engine: Engine, row: RunRow, head: Head, history: History, workflow: Workflow[..., Any]
+) -> bool:
+    """Let a run that is tried again, and that nobody had yet, stand in line for what its workflow's limits say.
+
+    Who starts it has no code to ask, and the index forgets the places of a run that has ended.
+    """
+    try:
+        args, kwargs = workflow.arguments.decode(bytes(history.started.input))
+        slots = engine.registry.slots(workflow, args, kwargs, row.tags)
+    except Exception as error:
+        await point_out(engine, row, engine.payloads.text(f"its limits cannot be told: {error}"))
+        return True
+    if slots:
+        due_at = history.started.deadline or None
+        await _release(engine, row.id, head, slots=slots, in_line=True, due_at=due_at)
+        engine.store.signal.wake(["runs"])
+    return bool(slots)
 
 
 async def _own_with_places(

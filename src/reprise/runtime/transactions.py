@@ -75,7 +75,7 @@ class Attempt:
     def __init__(self, engine: Engine, job: Job, context: Context, port: Transactions) -> None:
         self._engine, self._job, self._context, self._port = engine, job, context, port
         self._execution = execution = job.execution
-        step = CurrentStep(execution.id, execution.scope, job.key, job.step.name, job.attempt)
+        step = CurrentStep(execution.id, execution.work, job.key, job.step.name, job.attempt)
         self._letters = Letters(engine, step.idempotency_key)
         context.run(LETTERS.set, self._letters)
         self._stopped = self._has_turn = False

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from reprise.kernel.errors import ConfigurationError, nearest
-from reprise.stores.packing import packed
-from reprise.stores.packing.writing import Keys
-from reprise.stores.store import Store
+
+if TYPE_CHECKING:
+    from reprise.stores.packing.writing import Keys
+    from reprise.stores.store import Store
 
 _KEEPERS = {
     "memory": "reprise.stores.memory:open_memory",
-    "sqlite": "reprise.stores.sqlite:open_sqlite",
+    "sqlite": "reprise.stores.sqlite.store:open_sqlite",
     "postgresql": "reprise.stores.postgres:open_postgres",
     "postgres": "reprise.stores.postgres:open_postgres",
 }
@@ -41,4 +43,5 @@ def open_store(url: str, *, keys: Keys | None = None) -> Store:
             else "Use memory://, sqlite:///file.db or postgresql://host/db.",
         )
     module, _, name = keeper.partition(":")
+    packed = import_module("reprise.stores.packing").packed
     return packed(getattr(import_module(module), name)(url), keys)

@@ -101,7 +101,8 @@ class Do(msgspec.Struct, frozen=True, tag=True):
     origin: Origin
     step: str
     run: str
-    scope: str
+    work: str
+    """In what idempotency keys are counted."""
     key: str
     attempt: int
     call: msgspec.Raw

@@ -109,7 +109,7 @@ class Guest:
         self._link = link
         self.execution = self.host = self.purse = self.step = self
         self.id = order.run
-        self.scope = order.scope
+        self.work = order.work
         self.key = order.key
         self.name = order.step
         self.attempt = order.attempt

@@ -65,7 +65,7 @@ class Orders:
             origin,
             step.name,
             job.execution.id,
-            job.execution.scope,
+            job.execution.work,
             job.key,
             job.attempt,
             msgspec.Raw(call),
