@@ -29,6 +29,7 @@ _EXPORTS: dict[str, str] = {
     "ConfigurationError": "reprise.kernel.errors",
     "CopyDiffers": "reprise.kernel.errors",
     "DeadlineExceeded": "reprise.kernel.errors",
+    "EffectNotOpen": "reprise.kernel.errors",
     "Evicted": "reprise.kernel.errors",
     "InvalidTransition": "reprise.kernel.errors",
     "KeyMissing": "reprise.kernel.errors",
@@ -104,6 +105,7 @@ _EXPORTS: dict[str, str] = {
     "budget": "reprise.runtime.budgets",
     "spend": "reprise.runtime.budgets",
     "RunHandle": "reprise.runtime.client",
+    "EffectRow": "reprise.runtime.effect_rows",
     "Executor": "reprise.runtime.executors.executor",
     "CurrentRun": "reprise.runtime.face",
     "CurrentStep": "reprise.runtime.face",
@@ -113,12 +115,18 @@ _EXPORTS: dict[str, str] = {
     "progress": "reprise.runtime.face",
     "set_tags": "reprise.runtime.face",
     "wait_for_signal": "reprise.runtime.face",
+    "Done": "reprise.runtime.intents",
+    "Intent": "reprise.runtime.intents",
+    "NOT_DONE": "reprise.runtime.intents",
+    "UNKNOWN": "reprise.runtime.intents",
     "Call": "reprise.runtime.middleware",
     "Outbox": "reprise.runtime.outbox",
     "outbox": "reprise.runtime.outbox",
     "Spent": "reprise.runtime.spent",
     "Step": "reprise.runtime.step",
     "step": "reprise.runtime.step",
+    "Undo": "reprise.runtime.undo",
+    "set_undo": "reprise.runtime.undo",
     "Workflow": "reprise.runtime.workflow",
     "workflow": "reprise.runtime.workflow",
     "open_store": "reprise.stores",
@@ -162,6 +170,7 @@ if TYPE_CHECKING:
         ConfigurationError as ConfigurationError,
         CopyDiffers as CopyDiffers,
         DeadlineExceeded as DeadlineExceeded,
+        EffectNotOpen as EffectNotOpen,
         Evicted as Evicted,
         InvalidTransition as InvalidTransition,
         KeyMissing as KeyMissing,
@@ -239,6 +248,7 @@ if TYPE_CHECKING:
     from reprise.runtime.batch import Batch as Batch
     from reprise.runtime.budgets import budget as budget, spend as spend
     from reprise.runtime.client import RunHandle as RunHandle
+    from reprise.runtime.effect_rows import EffectRow as EffectRow
     from reprise.runtime.executors.executor import Executor as Executor
     from reprise.runtime.face import (
         CurrentRun as CurrentRun,
@@ -250,10 +260,17 @@ if TYPE_CHECKING:
         set_tags as set_tags,
         wait_for_signal as wait_for_signal,
     )
+    from reprise.runtime.intents import (
+        NOT_DONE as NOT_DONE,
+        UNKNOWN as UNKNOWN,
+        Done as Done,
+        Intent as Intent,
+    )
     from reprise.runtime.middleware import Call as Call
     from reprise.runtime.outbox import Outbox as Outbox, outbox as outbox
     from reprise.runtime.spent import Spent as Spent
     from reprise.runtime.step import Step as Step, step as step
+    from reprise.runtime.undo import Undo as Undo, set_undo as set_undo
     from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
     from reprise.stores import open_store as open_store
     from reprise.stores.archive.reading import verify_archive as verify_archive

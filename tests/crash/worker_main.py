@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.crash import flows
+from tests.crash import flows, outside
 from tests.crash.ledger import Counted, Durable, Ledger, Refused
 from tests.crash.places import name_of
 
@@ -44,6 +44,7 @@ async def work(options: Options) -> None:
     """Execute runs until SIGTERM; write what the log acknowledged and what it refused."""
     folder = Path(options.folder)
     flows.keep_ledger(folder)
+    outside.find_receiver(folder)
     said = Ledger(folder / f"{options.name}.said.jsonl")
     if not options.fenced:
         keeper.admit = batch.admit = _admit_anything
@@ -56,7 +57,7 @@ async def work(options: Options) -> None:
     store.log.submit = _telling_refusals(store.log.submit, said)
     app = Reprise(
         store,
-        workflows=flows.WORKFLOWS,
+        workflows=[*flows.WORKFLOWS, *outside.WORKFLOWS],
         observers=[durable],
         concurrency=options.concurrency,
         lease=options.lease,

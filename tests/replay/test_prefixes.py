@@ -6,13 +6,14 @@ import asyncio
 import os
 
 import pytest
-from tests.replay import generations, pure, rules
+from tests.replay import effects, generations, pure, rules
 from tests.replay.harness import trial
 from tests.replay.patterns import CORPUS
 
 assert rules.CHOICE, "its patterns are in the corpus, too"
 assert generations.SENT, "likewise"
 assert pure.SENT, "likewise"
+assert effects.DONE == {}, "likewise"
 TRIALS = int(os.environ.get("REPRISE_TRIALS", "2"))
 
 pytestmark = pytest.mark.replay

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from reprise.cli.batch import RunIds, Where, Wish, Yes, fulfil
 from reprise.cli.config import read_config
+from reprise.cli.inputs import read_value
 from reprise.cli.output import Format, Screen
 from reprise.cli.session import DryRun, Output, RunId, StoreUrl, door, flag, is_alive, screen_of
 from reprise.kernel.errors import RunEnded
@@ -40,7 +40,7 @@ def signal(
     reprise signal @last approve true
     reprise signal survey-7 price '{"amount": 12}'
     """
-    asyncio.run(_signal(screen_of(context), store, id, name, _read(value), key))
+    asyncio.run(_signal(screen_of(context), store, id, name, read_value(value), key))
 
 
 def cancel(
@@ -51,12 +51,13 @@ def cancel(
         str,
         typer.Option("--reason", "-r", metavar="TEXT", help="Why; kept with the run.", show_default=False),
     ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Also end the undoing of what they did.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     output: Output = Format.TABLE,
     store: StoreUrl = None,
 ) -> None:
-    """Ask runs to stop. Their ``finally`` parts run first.
+    """Ask runs to stop. Their ``finally`` parts run first, and what their steps did is undone.
 
     reprise cancel survey-7 --reason "wrong input"
 
@@ -67,6 +68,7 @@ def cancel(
         ids=tuple(ids or ()),
         query=query,
         reason=reason,
+        force=force,
         dry_run=dry_run,
         yes=yes,
         output=output,
@@ -100,13 +102,6 @@ def pause(
         store=store,
     )
     raise typer.Exit(asyncio.run(fulfil(screen_of(context), read_config(store), wish)))
-
-
-def _read(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text
 
 
 async def _signal(screen: Screen, store: str | None, id: str, name: str, value: Any, key: str) -> None:

@@ -60,6 +60,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     query: str
     reason: str = ""
     fresh: bool = False
+    force: bool = False
     dry_run: bool = False
     yes: bool = False
     output: Format = Format.TABLE
@@ -187,7 +188,7 @@ async def _tell(opened: Door, wish: Wish, chosen: Sequence[RunRow], screen: Scre
     ids = [id for id in ids if id not in ended]
     with ticker(screen) as report:
         options = {"reason": wish.reason, "by": "command line"}
-        async for some in tell(opened.client, wish.verb, ids, fresh=wish.fresh, **options):
+        async for some in tell(opened.client, wish.verb, ids, fresh=wish.fresh, force=wish.force, **options):
             told += some
             report("runs", len(told), len(chosen))
     return told

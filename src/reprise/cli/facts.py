@@ -26,6 +26,9 @@ _BODIES: dict[int, Any] = {
     Kind.RUN_FINISHED: events.Finished,
     Kind.RUN_CONTINUED: events.Continued,
     Kind.BUDGET: events.Spending,
+    Kind.STEP_INTENDED: events.Intended,
+    Kind.EFFECT_RESOLVED: events.Resolved,
+    Kind.UNDO_FAILED: ErrorValue,
     Kind.STEP_FAILED: ErrorValue,
     Kind.TIMER_FIRED: int,
     Kind.SIGNAL_RECEIVED: events.Signal,
@@ -128,8 +131,12 @@ def record_text(record: Record) -> str:
         return f"by {body.worker}, attempt {body.attempt}"
     if kind == Kind.BUDGET:
         return f"{body.what} {body.cost}{''.join(f' of {name}' for name in body.scopes if name)}"
-    if kind == Kind.STEP_FAILED:
+    if kind in (Kind.STEP_FAILED, Kind.UNDO_FAILED):
         return brief(body)
+    if kind == Kind.STEP_INTENDED:
+        return f"{body.effect or 'to be undone should the run fail'}, key {body.key}"
+    if kind == Kind.EFFECT_RESOLVED:
+        return f"{body.answer}, {'a person said' if body.mail else 'reconcile said'}"
     if kind == Kind.STEP_RETRYING:
         return f"attempt {body.attempt} failed: {brief(body.error)}"
     if kind == Kind.SIGNAL_RECEIVED:
@@ -150,7 +157,7 @@ def record_text(record: Record) -> str:
 def record_name(record: Record) -> str:
     """Return the name of the step that a record is about, '' where it is about none."""
     steps = (Kind.STEP_STARTED, Kind.STEP_RETRYING, Kind.CHILD_STARTED)
-    is_step = record.kind in steps or Kind.STEP_COMPLETED <= record.kind <= Kind.STEP_CANCELLED
+    is_step = record.kind in steps or (Kind.STEP_INTENDED <= record.kind <= Kind.STEP_CANCELLED)
     return name_in(record.key) if is_step else ""
 
 

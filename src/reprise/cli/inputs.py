@@ -35,6 +35,18 @@ def read_input(
     return workflow.arguments.bind_mapping(named)
 
 
+def read_value(text: str) -> Any:
+    """Return a value given on the command line: JSON; what is not JSON is text.
+
+    >>> read_value("12"), read_value("o-12")
+    (12, 'o-12')
+    """
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
 def _value(text: str, stdin: Callable[[], str]) -> dict[str, Any] | list[Any]:
     if text == "-":
         return _json(stdin(), "standard input")

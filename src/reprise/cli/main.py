@@ -63,6 +63,9 @@ TABLE: dict[str, Row | Section] = {
     ),
     "logs": Row("reprise.cli.logs:logs", "Print what runs logged.", LOOK),
     "signal": Row("reprise.cli.act:signal", "Send a signal to a run.", ACT),
+    "effects": Row(
+        "reprise.cli.effects:effects", "Show what a run did outside; say what became of a call.", ACT
+    ),
     "budget": Row("reprise.cli.budget:budget", "Show what a run spends; give it more.", ACT),
     "cancel": Row("reprise.cli.act:cancel", "Ask runs to stop.", ACT),
     "pause": Row("reprise.cli.act:pause", "Let runs rest until they are resumed.", ACT),

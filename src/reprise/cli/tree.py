@@ -210,6 +210,8 @@ class Tree(msgspec.Struct):
         elif kind == Kind.RUN_STRANDED:
             self.reason = msgspec.json.decode(data, type=Stranded).reason
             self._move("strand")
+        elif kind in (Kind.UNDO_DONE, Kind.UNDO_FAILED):
+            self._move("compensate")
         elif kind == Kind.CANCEL_REQUESTED:
             self.reason = msgspec.json.decode(data, type=CancelRequest).reason
             self._move("cancel")

@@ -34,6 +34,7 @@ RepriseError
 │   ├── RunConflict               the id exists with another workflow or input
 │   ├── RunEnded                  the run has ended and takes nothing more
 │   ├── RetryRefused              the run cannot be tried again so
+│   ├── EffectNotOpen             nobody waits to be told what became of that effect
 │   ├── RunFailed                 the run ended with an error
 │   ├── RunCancelled              the run was cancelled
 │   ├── RunStranded               no worker here can execute the run
@@ -226,6 +227,10 @@ class RunEnded(RunError):
 
 class RetryRefused(RunError):
     """The run cannot be tried again so; nothing was started."""
+
+
+class EffectNotOpen(RunError):
+    """Nobody waits to be told what became of that effect."""
 
 
 class RunFailed(RunError):

@@ -46,6 +46,14 @@ class Kind(IntEnum):
     """``Finished``: how it ended; always the last event of the stream."""
     RUN_CONTINUED = 10
     """``Continued``: the run goes on as a new generation with a fresh history; replay reads from here."""
+    STEP_INTENDED = 11
+    """``Intended``: durable before a step with ``effect=`` or ``undo=`` begins."""
+    EFFECT_RESOLVED = 12
+    """``Resolved``: what became of a call whose outcome was unknown; its outcome, if any, follows in the same commit."""
+    UNDO_DONE = 13
+    """The step of that key was undone."""
+    UNDO_FAILED = 14
+    """``ErrorValue``: why the step of that key could not be undone."""
     BUDGET = 15
     """``Spending``: what a call may cost, before it begins; what it did cost, with its outcome; or more to spend."""
 
@@ -70,6 +78,8 @@ class Kind(IntEnum):
     RESUME_SENT = 67
     CHILD_FINISHED = 68
     """``ChildFinished``: in one commit with the child's RUN_FINISHED."""
+    EFFECT_ANSWER = 69
+    """``EffectAnswer``: a person says what became of a call."""
     BUDGET_RAISED = 72
     """``Spending`` with the name of the budget: somebody gives the run more to spend."""
 
@@ -162,6 +172,61 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     """Id of the run whose work is tried again: the idempotency keys of its steps follow from it; '' = the run's own."""
 
 
+class Intended(msgspec.Struct, frozen=True, omit_defaults=True):
+    """STEP_INTENDED: a call that is about to be made."""
+
+    name: str
+    """Of the step."""
+    key: str
+    """What the receiver knows the call by."""
+    number: int = 1
+    """Intents of this call so far."""
+    until: int = 0
+    """Latest moment at which the call may still act (microseconds), 0 = there is none."""
+    effect: str = ""
+    undo: str = ""
+    """Full name of the step whose ``undo`` would undo it, '' = none."""
+    call: msgspec.Raw = msgspec.Raw(b"null")
+    """Arguments for the undo: ``[args, kwargs]``."""
+    given: bool = False
+    """Those arguments were given by ``set_undo``; else they are the call's own."""
+    settled: bool = False
+    """It is known that nothing came of it. Not written by itself: follows from EFFECT_RESOLVED."""
+
+
+class Resolved(msgspec.Struct, frozen=True, omit_defaults=True):
+    """EFFECT_RESOLVED: ``answer`` is done, not_done or unknown (which is not recorded)."""
+
+    answer: str
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    """What the step would have returned, if it is done."""
+    mail: str = ""
+    """Id of a person's answer, '' = the step's own ``reconcile`` said it."""
+
+
+class EffectAnswer(msgspec.Struct, frozen=True):
+    """EFFECT_ANSWER: of which intent of which step, and what became of it."""
+
+    key: str
+    number: int
+    resolved: Resolved
+
+
+class Owed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step that has begun and would have to be undone."""
+
+    key: str
+    intent: Intended
+    outcome: int = 0
+    """Kind of its outcome, 0 = none is known."""
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    """What it returned, if it did."""
+    loose: bool = False
+    """It may act although nobody waits for it: its worker died, it was cancelled, or it failed in a way that says nothing."""
+    failed: ErrorValue | None = None
+    """Why it could not be undone so far."""
+
+
 class Continued(msgspec.Struct, frozen=True, omit_defaults=True):
     """RUN_CONTINUED: all that a generation keeps of those before. What follows in the same commit is what came for them
     and nobody had taken: signals, a request to cancel.
@@ -181,6 +246,8 @@ class Continued(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the earlier generations took of the run's budget."""
     borders: list[int] = []
     """Versions after which the earlier generations begin that are still in the log, oldest first."""
+    owed: list[Owed] = []
+    """Steps of earlier generations that are undone should this one fail, oldest first."""
 
 
 class Owned(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -238,6 +305,8 @@ class CancelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     by: str = ""
     deadline: bool = False
     """The run's own deadline, not somebody's wish."""
+    force: bool = False
+    """What is not undone yet stays so."""
 
 
 class Spending(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -84,7 +84,14 @@ async def runs_meant(runs: Runs, verb: Verb, query: Query) -> AsyncIterator[list
 
 
 async def tell(
-    client: Client, verb: Verb, ids: Sequence[str], *, reason: str = "", by: str = "", fresh: bool = False
+    client: Client,
+    verb: Verb,
+    ids: Sequence[str],
+    *,
+    reason: str = "",
+    by: str = "",
+    fresh: bool = False,
+    force: bool = False,
 ) -> AsyncIterator[list[Told]]:
     """Tell runs, some at a time, and yield what became of them."""
 
@@ -96,7 +103,7 @@ async def tell(
             elif verb is Verb.RESUME:
                 await client.resume(run)
             elif verb is Verb.CANCEL:
-                await client.cancel(run, reason, by)
+                await client.cancel(run, reason, by, force=force)
             else:
                 goes_on = await client.retry(run, fresh=fresh)
         except RepriseError as error:

@@ -8,7 +8,9 @@ branches happen to run.
 
 from __future__ import annotations
 
+import uuid
 from contextvars import ContextVar
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -76,6 +78,16 @@ def place_of(key: str) -> tuple[str, int] | None:
     if not colon or not number.isdigit() or (path and path[0] != "/"):
         return None
     return path, int(number)
+
+
+def idempotency_key(scope: str, key: str) -> str:
+    """Return by what a receiver knows the call of that key in a generation of a run, and no other call.
+
+    >>> idempotency_key("order-7", ":1.charge")
+    'd59e884f-b0bf-443c-a8d8-bf9ac84b820f'
+    """
+    digest = blake2b(f"{scope}\0{key}".encode(), digest_size=16)
+    return str(uuid.UUID(bytes=digest.digest(), version=4))
 
 
 BRANCH: ContextVar[Branch] = ContextVar("reprise_branch")

@@ -28,10 +28,12 @@ from reprise.kernel.errors import (
 )
 from reprise.kernel.events import (
     CancelRequest,
+    EffectAnswer,
     Event,
     Finished,
     Kind,
     Record,
+    Resolved,
     Signal,
     Spending,
     inbox_stream,
@@ -44,8 +46,10 @@ from reprise.kernel.ids import Counter, Ids
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.query_text import parse
 from reprise.runtime.batch import RESTING, Batch, Verb, runs_meant, tell
+from reprise.runtime.effect_rows import EffectRow, effects_in, not_open
 from reprise.runtime.forking import fork
 from reprise.runtime.history import read_history
+from reprise.runtime.intents import NOT_DONE, UNKNOWN, Done, Unsettled
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.spent import Spent, read_spent
 from reprise.stores.log import Group, RunChange, append
@@ -124,15 +128,50 @@ class Client:
         await self._mail(run, Kind.SIGNAL_SENT, id, data)
         return id
 
-    async def cancel(self, run: str, reason: str = "", by: str = "") -> None:
-        """Ask a run to stop; it ends when its body has run its ``finally`` parts.
+    async def cancel(self, run: str, reason: str = "", by: str = "", *, force: bool = False) -> None:
+        """Ask a run to stop; it ends when its body has run its ``finally`` parts, and what it did is undone.
+
+        With ``force`` a run that undoes stops to do so: it needs attention, with the list of what is still to undo.
 
         Raises:
             RunNotFound, RunEnded: nothing was sent.
         """
-        await self._mail(
-            run, Kind.CANCEL_SENT, self._ids.new(), msgspec.json.encode(CancelRequest(reason, by))
-        )
+        request = CancelRequest(reason, by, force=force)
+        await self._mail(run, Kind.CANCEL_SENT, self._ids.new(), msgspec.json.encode(request))
+
+    async def effects(self, run: str) -> list[EffectRow]:
+        """Return what the latest generation of a run did to the outside, and what it has to undo should it fail.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        row = await self.row(run)
+        return effects_in(await self._store.log.read(run_stream(run), row.since))
+
+    async def resolve_effect(
+        self, run: str, key: str, answer: Done[Any] | Unsettled, *, type: Any = Any
+    ) -> EffectRow:
+        """Say what became of a call whose outcome is unknown: ``Done(value)`` or ``NOT_DONE``; the run goes on.
+
+        ``key`` is what the receiver knows the call by, or the key of the step. With ``NOT_DONE`` the call is made again.
+
+        Raises:
+            RunNotFound, RunEnded, CodecError, PayloadTooLarge: nothing was sent.
+            EffectNotOpen: the run does not wait to be told about it.
+        """
+        row = await self.row(run)
+        open = [effect for effect in await self.effects(run) if effect.state == "open" and effect.effect]
+        found = next((effect for effect in open if key in (effect.key, effect.step_key)), None)
+        if found is None or row.status != RunStatus.NEEDS_ATTENTION or answer is UNKNOWN:
+            raise not_open(run, key, row.status, [effect.key for effect in open])
+        resolved = Resolved(NOT_DONE.value)
+        if isinstance(answer, Done):
+            encoded = standard.encode(answer.value, type)
+            self._payloads.within(encoded, "The value of effect {} of run {}", found.effect, run)
+            resolved = Resolved("done", msgspec.Raw(encoded))
+        data = msgspec.json.encode(EffectAnswer(found.step_key, found.number, resolved))
+        await self._mail(run, Kind.EFFECT_ANSWER, self._ids.new(), data)
+        return found
 
     async def pause(self, run: str) -> None:
         """Ask a run to rest when what executes now is recorded.
@@ -398,9 +437,13 @@ class RunHandle(Generic[T]):
         """Send a signal; return its id."""
         return await self._client.signal(self.id, name, value, id=id, type=type)
 
-    async def cancel(self, reason: str = "") -> None:
-        """Ask the run to stop."""
-        await self._client.cancel(self.id, reason)
+    async def cancel(self, reason: str = "", *, force: bool = False) -> None:
+        """Ask the run to stop; with ``force`` also to undo what it did."""
+        await self._client.cancel(self.id, reason, force=force)
+
+    async def effects(self) -> list[EffectRow]:
+        """Return what the run did to the outside, and what it has to undo should it fail."""
+        return await self._client.effects(self.id)
 
     async def pause(self) -> None:
         """Ask the run to rest."""

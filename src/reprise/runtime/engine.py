@@ -44,10 +44,11 @@ from reprise.kernel.settings import ProcessSettings
 from reprise.kernel.tags import Tag, same_tags
 from reprise.runtime.caching import Cache
 from reprise.runtime.children import start_child
+from reprise.runtime.effects import attend, begin, check_intents, doubt
 from reprise.runtime.execution import Execution
 from reprise.runtime.executors.executor import Executor
 from reprise.runtime.executors.pools import Pools, all_executors
-from reprise.runtime.generation import continued_history, is_to_trim, trim
+from reprise.runtime.generation import ContinueAs, continued_history, is_to_trim, trim
 from reprise.runtime.history import DEADLINE, History
 from reprise.runtime.host import Job, Observer
 from reprise.runtime.loaded import Loaded
@@ -63,6 +64,7 @@ from reprise.runtime.starting import check_same, first_history, open_run
 from reprise.runtime.step import TRANSACTION
 from reprise.runtime.takeover import strand, take_over
 from reprise.runtime.transactions import InTransaction
+from reprise.runtime.undo import carry_over, compensate, keep_undo
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, outcome
 from reprise.stores.runs import RunRow
@@ -208,6 +210,8 @@ class Engine:
         if job.step.what == "workflow":
             start_child(self, job)
             return False
+        if job.step.intends:
+            return begin(self, job)
         if job.step.pure:
             become_pipelined(job.execution)
         if job.step.cache:
@@ -240,7 +244,12 @@ class Engine:
         """Bring the mail that came while the run was in nobody's memory; index the tags that its body has set by now.
 
         From now on the run is this build's.
+
+        Raises:
+            NonDeterminismError: this code does not make a call whose outcome is unknown.
         """
+        if execution.intents:
+            check_intents(execution)
         if not same_tags(execution.tags, execution.indexed_tags):
             execution.indexed_tags = execution.tags
             execution.alter(tags=execution.tags)
@@ -259,6 +268,26 @@ class Engine:
         if execution.suspect and not execution.rests:
             # Should its worker die now, it was not this run's doing.
             self.spawn(show_resting(self, [execution]))
+
+    def doubt(self, job: Job, error: BaseException, took: int) -> None:
+        """Find out whether a call happened."""
+        doubt(self, job, error, took)
+
+    def keep_undo(self, job: Job, call: bytes) -> None:
+        """Record what the undo of an executing step is to be given; may be called from any thread."""
+        keep_undo(self, job, call)
+
+    def compensate(self, execution: Execution, finished: Finished) -> None:
+        """Undo what the run did, then let it end so."""
+        compensate(self, execution, finished)
+
+    def carry_over(self, execution: Execution, wish: ContinueAs) -> None:
+        """Let the next generation of a run begin, which undoes what this one did should it fail."""
+        carry_over(self, execution, wish)
+
+    def attend(self, execution: Execution) -> None:
+        """Let the run go from memory until somebody says what became of its calls."""
+        self.spawn(attend(self, execution))
 
     def unseated(self, execution: Execution) -> None:
         """Take the places that the run needs, or let it stand in line for them."""
@@ -450,7 +479,7 @@ class Engine:
         if DEADLINE not in execution.seen and not execution.done:
             execution.seen[DEADLINE] = None
             execution.record(Kind.CANCEL_REQUESTED, DEADLINE, b'{"reason":"deadline","deadline":true}')
-            execution.alter(status=RunStatus.CANCELLING)
+            execution.alter(status=execution.resting(RunStatus.CANCELLING))
 
     async def take_over(self, row: RunRow) -> Execution | None:
         """Take a run over and let it go on here; None when that is not possible (see :mod:`takeover`).

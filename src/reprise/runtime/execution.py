@@ -70,10 +70,10 @@ class Execution:
     # More attributes than a shared instance dictionary takes; slots are smaller and made faster.
     __slots__ = (
         "__weakref__ acks after alone armed attempts bytes cancel_request change child_jobs children context continued "
-        "done ending explicit extra failing finishing generation had_mail history holding host id idle_since "
-        "in_flight inbox_known inbox_version indexed_tags last_at length live loop mail main marked out pending "
+        "done doubts ending explicit extra failing finishing generation had_mail history holding host id idle_since "
+        "in_flight inbox_known inbox_version indexed_tags intents last_at length live loop mail main marked out pending "
         "pipeline prints purse recorded replaying rests scheduled scope seated seed seen settled since slots started "
-        "stream suspect tags to_start to_stop token unheard version waiting warn_at wish workflow"
+        "stream suspect tags to_start to_stop token undoable unheard version waiting warn_at wish workflow"
     ).split()
 
     def __init__(
@@ -113,6 +113,8 @@ class Execution:
         self.waiting: dict[str, StepFuture] = {}
         self.in_flight: dict[str, Job] = {}
         self.child_jobs: dict[str, Job] = {}
+        self.doubts: dict[str, Job] | None = None
+        """Steps of which only a person can say whether they happened; None = there never were any."""
         self.to_start: dict[str, Job] = {}
         self.to_stop: list[Job] = []
         self.armed: dict[str, asyncio.TimerHandle] = {}
@@ -155,6 +157,10 @@ class Execution:
         books, budget = history.books, started.budget
         self.purse = None if books is None and budget is None else Purse(self, budget, books)
         """What the run may still spend, None where nothing is limited."""
+        self.intents = history.intents
+        """Durable intents of steps that have not ended, until these are started here."""
+        self.undoable = history.undoable
+        """Whether a step has begun that is to be undone should the run fail."""
         self.seen = history.seen
         self.inbox_version = continued.inbox if continued is not None else 0
         self.inbox_known = history.fresh and continued is None
@@ -215,7 +221,10 @@ class Execution:
                 self.to_stop.append(job)
             else:
                 self.waiting.pop(key, None)
-        elif (job := self.in_flight.get(key) or self.child_jobs.get(key)) is not None:
+                self.intents.pop(key, None)
+        elif (job := self.in_flight.get(key) or self.child_jobs.get(key)) is not None or (
+            self.doubts is not None and (job := self.doubts.pop(key, None)) is not None
+        ):
             self.to_stop.append(job)
 
     def _timer_cancelled(self, handle: TimerHandle) -> bool:
@@ -390,18 +399,19 @@ class Execution:
                     continue
                 if self._at_end():
                     if self.wish is None:
-                        self._finish(outcome_of(self))
+                        self._conclude(outcome_of(self))
                     else:
+                        self.finishing = True
                         self._disarm()
-                        begin_next(self, self.wish)
+                        if self.undoable:
+                            self.host.carry_over(self, self.wish)
+                        else:
+                            begin_next(self, self.wish)
                     return False
             if self.history:
                 self.deliver(self.history.popleft())
             elif not self.live:
-                self.live = True
-                self.replaying = False
-                self.prints = {}
-                self.host.went_live(self)
+                self.go_live()
             elif self.pending:
                 self.deliver(self.pending.popleft())
             else:
@@ -412,6 +422,13 @@ class Execution:
                 until = until or now + SLICE
                 if now > until:
                     return True
+
+    def go_live(self) -> None:
+        """Let what the body does from now on happen: its history was delivered."""
+        self.live = True
+        self.replaying = False
+        self.prints = {}
+        self.host.went_live(self)
 
     def deliver(self, record: Event | Record) -> None:
         """Let one record happen in the body."""
@@ -458,7 +475,9 @@ class Execution:
         if not self.idle:
             return
         waits_for_more = bool(self.to_start) and self.purse is not None and self.purse.blocks
-        if self.to_start and not self.seated and not waits_for_more:
+        if self.doubts:
+            self.host.attend(self)
+        elif self.to_start and not self.seated and not waits_for_more:
             self.host.unseated(self)
         elif not (self.armed or self.mail.waiting or self.child_jobs or waits_for_more):
             self.fail(stuck(self))
@@ -491,7 +510,14 @@ class Execution:
         check_reached(self)
         return True
 
-    def _finish(self, finished: Finished) -> None:
+    def _conclude(self, finished: Finished) -> None:
+        """End a run whose body has ended; what it did is undone first if it did not complete."""
+        if self.undoable and finished.status != RunStatus.COMPLETED:
+            self.host.compensate(self, finished)
+        else:
+            self.finish(finished)
+
+    def finish(self, finished: Finished) -> None:
         """Append the end. What of the run still executes is abandoned; its results would be refused."""
         self.history = self.pending = NOTHING
         self._disarm()
@@ -519,9 +545,9 @@ class Execution:
         self.failing = error
         # With all its history delivered, what the body does is news: this code would have failed at first, too.
         news = not self.history and not isinstance(error, NonDeterminismError)
-        self._unwind()
+        self.unwind()
         if news:
-            self._finish(failed(error))
+            self._conclude(failed(error))
             return
         self.done = True
         self.host.ended(self, None, error)
@@ -531,7 +557,7 @@ class Execution:
         if self.done:
             return
         self.done = True
-        self._unwind()
+        self.unwind()
         self.host.ended(self, None, error)
 
     def evict(self) -> None:
@@ -539,9 +565,10 @@ class Execution:
         if self.done:
             return
         self.done = True
-        self._unwind()
+        self.unwind()
 
-    def _unwind(self) -> None:
+    def unwind(self) -> None:
+        """Let go of the body; what executes is asked to stop."""
         self._disarm()
         if not self.loop.is_closed():
             unwind(self.loop, [self.main, *self.loop.tasks], self.context)

@@ -14,13 +14,14 @@ from reprise.kernel.chance import Random, seeded
 from reprise.kernel.clock import MICROSECONDS, to_datetime
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, CodecError, ConfigurationError, SignalTypeError
-from reprise.kernel.events import Progress
+from reprise.kernel.events import Intended, Progress
 from reprise.kernel.policy import seconds
 from reprise.kernel.tags import Tag, as_tags, same_tags
-from reprise.runtime.branch import BRANCH, RUN
+from reprise.runtime.branch import BRANCH, RUN, idempotency_key
 from reprise.runtime.execution import Execution
 from reprise.runtime.generation import ContinueAs
 from reprise.runtime.host import STEP
+from reprise.runtime.intents import intent_of
 
 T = TypeVar("T")
 
@@ -85,10 +86,19 @@ class CurrentStep:
     """The step that the running code belongs to."""
 
     def __init__(
-        self, run: str, scope: str, key: str, name: str, attempt: int, *, pure: bool = False
+        self,
+        run: str,
+        scope: str,
+        key: str,
+        name: str,
+        attempt: int,
+        intent: Intended | None = None,
+        *,
+        pure: bool = False,
     ) -> None:
         self.run = run
         self._scope = scope
+        self._intent = intent
         self.key = key
         self.name = name
         self.attempt = attempt
@@ -99,6 +109,8 @@ class CurrentStep:
     def idempotency_key(self) -> str:
         """A key for the receiver, the same over attempts, crashes and take-overs of this call, and of no other call.
 
+        With ``@step(effect=…, key=function)`` it is what that function gives.
+
         Raises:
             ConfigurationError: the step is pure. It has no receiver; and after a crash the calls before it may give
                 other results, so that another call may have its place.
@@ -108,8 +120,16 @@ class CurrentStep:
                 f"Step {self.name} is pure, so there is no idempotency key for it.",
                 hint="Take pure=True away: what somebody else takes note of is an effect.",
             )
-        digest = hashlib.blake2b(f"{self._scope}\0{self.key}".encode(), digest_size=16)
-        return str(uuid.UUID(bytes=digest.digest(), version=4))
+        return self._intent.key if self._intent is not None else idempotency_key(self._scope, self.key)
+
+    @property
+    def until(self) -> datetime | None:
+        """When the call must not act any more (UTC), as its durable intent says; None without ``effect=`` or ``undo=``.
+
+        Hand it to a receiver that refuses later calls: a process that was suspended in just this line acts when it wakes.
+        """
+        intent = self._intent
+        return to_datetime(intent.until) if intent is not None and intent.until else None
 
 
 def current_run() -> CurrentRun:
@@ -137,9 +157,8 @@ def current_step() -> CurrentStep:
         raise BodyError(
             "No run executes a step here.", hint="Call current_step() in a @step that a workflow awaits."
         )
-    return CurrentStep(
-        job.execution.id, job.execution.work, job.key, job.step.name, job.attempt, pure=job.step.pure
-    )
+    run, step = job.execution, job.step
+    return CurrentStep(run.id, run.work, job.key, step.name, job.attempt, intent_of(job), pure=step.pure)
 
 
 @overload

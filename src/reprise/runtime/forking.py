@@ -47,8 +47,8 @@ _BEGINS = frozenset({Kind.STEP_RETRYING, Kind.CHILD_STARTED})
 _OF_RUNS = frozenset(
     {Kind.RUN_PAUSED, Kind.RUN_RESUMED, Kind.RUN_STRANDED, Kind.RUN_FINISHED, Kind.RUN_OWNED}
 )
-_UNDONE = frozenset({13, 14})
-"""UNDO_DONE, UNDO_FAILED: the run has taken back what it did."""
+_UNDONE = frozenset({Kind.UNDO_DONE, Kind.UNDO_FAILED})
+"""The run has taken back what it did."""
 _TRY = re.compile(r"(.+)~(\d+)")
 
 

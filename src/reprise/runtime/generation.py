@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 from msgspec import UNSET
 
-from reprise.kernel.events import Continued, Event, Kind, Record, inbox_stream, run_stream
+from reprise.kernel.events import Continued, Event, Kind, Owed, Record, inbox_stream, run_stream
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.tags import same_tags
 from reprise.runtime.ending import leaves_children
@@ -62,8 +62,8 @@ def wish_in(error: BaseException | None) -> ContinueAs | None:
     return error if isinstance(error, ContinueAs) else None
 
 
-def begin_next(execution: Execution, wish: ContinueAs) -> None:
-    """Let a run whose body has ended append the begin of its next generation."""
+def begin_next(execution: Execution, wish: ContinueAs, owed: Sequence[Owed] = ()) -> None:
+    """Let a run whose body has ended append the begin of its next generation, which owes to undo what this one did."""
     at = max(execution.host.now(), execution.last_at)
     before, started = execution.continued, execution.started
     continued = Continued(
@@ -74,6 +74,7 @@ def begin_next(execution: Execution, wish: ContinueAs) -> None:
         _remembered(execution),
         execution.purse.taken() if execution.purse is not None else None,
         _borders(execution),
+        list(owed),
     )
     execution.alter(
         status=RunStatus.RUNNING,
@@ -92,7 +93,6 @@ def begin_next(execution: Execution, wish: ContinueAs) -> None:
     if (cancel := execution.unheard) is not None:
         execution.out.append(Event(Kind.CANCEL_REQUESTED, at, cancel.key, cancel.data))
     execution.extra.extend(leaves_children(execution))
-    execution.finishing = True
 
 
 def _remembered(execution: Execution) -> list[str]:

@@ -9,7 +9,18 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.errors import StoreCorrupt
-from reprise.kernel.events import ChildStarted, Continued, Finished, Kind, Owned, Record, Retrying, Started
+from reprise.kernel.events import (
+    ChildStarted,
+    Continued,
+    Finished,
+    Intended,
+    Kind,
+    Owned,
+    Record,
+    Resolved,
+    Retrying,
+    Started,
+)
 from reprise.kernel.tags import Tag
 from reprise.runtime.budgets import RUN_SCOPE, Books
 
@@ -48,6 +59,12 @@ class History(msgspec.Struct):
     """What the notes say of budgets, None if there are none."""
     attempts: dict[str, int] = {}
     """Failed attempts by step key, of steps that have not ended."""
+    intents: dict[str, Intended] = {}
+    """The last intent by step key, of steps that have not ended."""
+    undoable: bool = False
+    """Some step has begun that would have to be undone."""
+    not_undone: dict[str, None] = {}
+    """Keys of steps that could not be undone since somebody resumed the run."""
     seen: dict[str, None] = {}
     """Ids of mail that was consumed, in its order."""
     owned: int = 0
@@ -90,7 +107,7 @@ def _begun(run: str, first: Record | None) -> History:
         continued = msgspec.json.decode(first.data, type=Continued)
         seen = dict.fromkeys(continued.seen)
         history = History(continued.started, continued, first.version - 1, records=deque(), seen=seen)
-        history.began, history.fresh = first.at, False
+        history.began, history.fresh, history.undoable = first.at, False, bool(continued.owed)
         if continued.spent is not None:
             history.books = Books({RUN_SCOPE: continued.spent})
         return history
@@ -108,6 +125,7 @@ def _delivered(history: History, record: Record) -> None:
         history.prints[key] = record.print
         history.recorded[key] = None
         history.attempts.pop(key, None)
+        history.intents.pop(key, None)
         if key in history.children:
             history.seen[history.children[key]] = None
     elif record.kind == Kind.TIMER_FIRED:
@@ -137,9 +155,31 @@ def _noted(history: History, record: Record) -> None:
         history.seen[record.key] = None
     elif kind == Kind.RUN_RESUMED:
         history.paused = ""
+        history.not_undone.clear()
         history.seen[record.key] = None
     elif kind == Kind.RUN_FINISHED:
         history.finished = msgspec.json.decode(record.data, type=Finished)
+    elif Kind.STEP_INTENDED <= kind <= Kind.UNDO_FAILED:
+        _about_effects(history, record)
+
+
+def _about_effects(history: History, record: Record) -> None:
+    kind, key = record.kind, record.key
+    if kind == Kind.STEP_INTENDED:
+        intent = msgspec.json.decode(record.data, type=Intended)
+        history.intents[key] = intent
+        history.prints[key] = record.print
+        history.undoable |= bool(intent.undo)
+    elif kind == Kind.EFFECT_RESOLVED:
+        resolved = msgspec.json.decode(record.data, type=Resolved)
+        if resolved.mail:
+            history.seen[resolved.mail] = None
+        if (open := history.intents.get(key)) is not None:
+            history.intents[key] = msgspec.structs.replace(open, settled=True)
+    elif kind == Kind.UNDO_DONE:
+        history.owned = 0
+    else:
+        history.not_undone[key] = None
 
 
 def wishes(history: History, mail: Sequence[Record]) -> list[str]:

@@ -8,11 +8,12 @@ from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from reprise.kernel.errors import RepriseError
-from reprise.kernel.events import Event, Finished, Progress
+from reprise.kernel.events import Event, Finished, Intended, Progress
 from reprise.runtime.payloads import Payloads
 
 if TYPE_CHECKING:
     from reprise.runtime.execution import Execution
+    from reprise.runtime.generation import ContinueAs
 
 
 Observer = Callable[[str, Sequence[Event]], None]
@@ -20,20 +21,28 @@ Observer = Callable[[str, Sequence[Event]], None]
 
 
 class Job:
-    """A step that is to be executed, or is executing, for a run."""
+    """A step that is to be executed, or is executing, for a run.
+
+    Only a step that declares something has ``intent`` and ``doubt``: its durable intent, and why its outcome is unknown.
+    """
 
     __slots__ = (
         "args",
         "asked",
         "attempt",
         "context",
+        "doubt",
         "driver",
         "execution",
+        "intent",
         "key",
         "kwargs",
         "print",
         "step",
     )
+
+    intent: Intended | None
+    doubt: str
 
     def __init__(
         self,
@@ -97,6 +106,30 @@ class Host(Protocol):
 
     def quiet(self, execution: Execution) -> None:
         """Notice that the body waits and nothing of it executes."""
+        ...
+
+    def doubt(self, job: Job, error: BaseException, took: int) -> None:
+        """Find out what became of a call that failed in a way that does not tell whether it happened."""
+        ...
+
+    def compensate(self, execution: Execution, finished: Finished) -> None:
+        """Undo what the run did, then let it end so."""
+        ...
+
+    def carry_over(self, execution: Execution, wish: ContinueAs) -> None:
+        """Let the next generation of a run begin, which undoes what this one did should it fail."""
+        ...
+
+    def keep_undo(self, job: Job, call: bytes) -> None:
+        """Record what the undo of an executing step is to be given; may be called from any thread.
+
+        Raises:
+            PayloadTooLarge: it is.
+        """
+        ...
+
+    def attend(self, execution: Execution) -> None:
+        """Notice that nothing of the run can go on until a person says what became of a call."""
         ...
 
     def unseated(self, execution: Execution) -> None:

@@ -5,6 +5,7 @@ A run that left is due again at its next timer, when mail comes, or at once. It 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,15 @@ def due_at(execution: Execution) -> int | None:
     return min(due, default=None)
 
 
-async def park(engine: Engine, executions: Iterable[Execution], *, in_line: bool = False) -> int:
+async def park(
+    engine: Engine, executions: Iterable[Execution], *, in_line: bool = False, attention: str = ""
+) -> int:
     """Let waiting runs go from memory, but those to which mail came meanwhile; return how many went.
 
-    With ``in_line`` they wait for their places.
+    With ``in_line`` they wait for their places; with ``attention``, which says what for, for a person.
     """
     leaving = [
-        Leaving(engine, execution, in_line)
+        Leaving(engine, execution, in_line, attention)
         for execution in executions
         if execution.live and execution.idle and not execution.done
     ]
@@ -70,13 +73,15 @@ class Leaving:
 
     __slots__ = ("_due", "_engine", "_execution", "_version", "append")
 
-    def __init__(self, engine: Engine, execution: Execution, in_line: bool) -> None:
+    def __init__(self, engine: Engine, execution: Execution, in_line: bool, attention: str = "") -> None:
         self._engine, self._execution = engine, execution
         self._due, self._version = due_at(execution), execution.version
         status = execution.resting(RunStatus.PENDING if in_line else RunStatus.WAITING)
         change = RunChange(execution.id, status, owner=None, due_at=self._due, at=engine.now())
         if in_line:
             change.in_line = True
+        elif attention:
+            change.status, change.error = RunStatus.NEEDS_ATTENTION, attention
         rest = Group(execution.stream, (), execution.version, execution.token, run=change)
         inbox = Group(inbox_stream(execution.id), (), execution.inbox_version)
         self.append = Append(engine.numbers.new(), (rest, inbox))
@@ -106,11 +111,22 @@ class Leaving:
 async def settle(execution: Execution) -> None:
     """Let a run start nothing more and wait until what executes is recorded."""
     execution.holding = True
+    await all_recorded(execution)
+
+
+async def all_recorded(execution: Execution) -> None:
+    """Wait until nothing of a run executes and what came of it is durable."""
     while (execution.in_flight or execution.out or execution.acks) and not (
         execution.done or execution.finishing
     ):
+        await news(execution)
+
+
+def news(execution: Execution) -> asyncio.Future[None]:
+    """Return a future that is done when something of a run became durable, or its mail was read, or it left memory."""
+    if execution.settled is None or execution.settled.done():
         execution.settled = execution.host.outer.create_future()
-        await execution.settled
+    return execution.settled
 
 
 async def pause(engine: Engine, execution: Execution, mail: str) -> None:

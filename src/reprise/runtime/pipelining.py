@@ -96,6 +96,13 @@ class Pipeline:
             fresh.append(event)
         return fresh
 
+    def give_up(self) -> None:
+        """Tell those who still wait that they are not to be told."""
+        asked, self.asked = self.asked, []
+        for _, future in asked:
+            if not future.done():
+                future.set_result(False)
+
     def answer(self, durable: int) -> None:
         """Tell those whose past is durable."""
         while self.asked and self.asked[0][0] <= durable:
@@ -218,10 +225,7 @@ class Pipelined(Execution):
 
     def _forget(self) -> None:
         super()._forget()
-        asked, self.pipeline.asked = self.pipeline.asked, []
-        for _, future in asked:
-            if not future.done():
-                future.set_result(False)
+        self.pipeline.give_up()
 
 
 def entry_of(stream: str, step: Recorded[..., Any], event: Event) -> Group:

@@ -21,6 +21,7 @@ from reprise.kernel.events import Kind, Retrying
 from reprise.kernel.policy import Fault
 from reprise.runtime.executors.executor import Executor, not_configured
 from reprise.runtime.host import STEP, Job
+from reprise.runtime.intents import intend, is_unknown
 from reprise.runtime.middleware import Call, Middleware, compose
 from reprise.runtime.outward import again
 from reprise.runtime.payloads import Payloads
@@ -243,6 +244,8 @@ class Pool:
 
     async def _innermost_job(self, job: Job) -> Any:
         """Call the step's function where it belongs."""
+        if job.step.intends:
+            await intend(job)
         name = job.step.executor
         executor = self._executors.get(name)
         if executor is None:
@@ -257,7 +260,10 @@ class Pool:
             return  # it is recorded: what failed only stood around it
         step = job.step
         fault = step.retry.classify(error)
-        again = fault is Fault.TRANSIENT or (fault is Fault.UNKNOWN and step.idempotent)
+        if step.intends and is_unknown(job, fault):
+            job.execution.host.doubt(job, error, took)
+            return
+        again = fault is Fault.TRANSIENT or (fault is Fault.UNKNOWN and step.repeatable)
         value = self._payloads.failure(error)
         if not again or isinstance(error, PayloadTooLarge) or job.asked or job.attempt >= step.retry.attempts:
             job.execution.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(value), took)

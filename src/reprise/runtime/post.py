@@ -15,6 +15,7 @@ from reprise.kernel.errors import StoreError
 from reprise.kernel.events import ChildFinished, Event, Kind, Record, inbox_stream, run_stream
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.budgets import purse_of
+from reprise.runtime.effects import answered
 from reprise.runtime.ending import child_error
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import pause_in
@@ -94,8 +95,8 @@ class Post:
             if tapped or executions.get(run) is not execution:
                 self._tapped.discard(run)
                 self.bring(run)
-            if execution is not None and not execution.seated:
-                execution.wake()  # to ask for its places, if it still wants a step
+            if execution is not None and (not execution.seated or execution.doubts is not None):
+                execution.wake()  # to ask for its places, if it still wants a step; or for attention
 
     async def _read(self, execution: Execution) -> None:
         log, inbox = self._engine.store.log, inbox_stream(execution.id)
@@ -132,9 +133,11 @@ def receive(execution: Execution, records: Sequence[Record]) -> None:
             execution.record(Kind.SIGNAL_RECEIVED, record.key, record.data)
         elif record.kind == Kind.CANCEL_SENT:
             execution.record(Kind.CANCEL_REQUESTED, record.key, record.data)
-            execution.alter(status=RunStatus.CANCELLING)
+            execution.alter(status=execution.resting(RunStatus.CANCELLING))
         elif record.kind == Kind.BUDGET_RAISED:
             purse_of(execution).raise_by(record.key, record.data)
+        elif record.kind == Kind.EFFECT_ANSWER:
+            answered(execution, record)
         elif record.kind == Kind.CHILD_FINISHED:
             _child_finished(execution, msgspec.json.decode(record.data, type=ChildFinished))
         execution.alter(due_at=None)

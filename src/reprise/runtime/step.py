@@ -43,10 +43,14 @@ DEFAULT_RETRY = Retry(3)
 """How a step is tried again unless it says otherwise."""
 OPTIONS = (
     "name", "key", "retry", "timeout", "on_cancel", "idempotent", "costs", "executor", "memory", "cpu", "transaction",
-    "pure", "cache", "version",
+    "pure", "cache", "version", "effect", "reconcile", "undo",
 )  # fmt: skip
 TRANSACTION = "transaction"
 """Executor of steps in the log's transaction."""
+
+UNDOABLE: dict[str, Step[..., Any]] = {}
+"""Steps with ``undo=`` by their full name: what is to be undone may have been done by a process, or a generation of the
+run, whose calls nobody makes again."""
 
 
 class Recorded(Generic[P, R]):
@@ -61,6 +65,8 @@ class Recorded(Generic[P, R]):
     """Whether there is more to do for a call than to execute it and to record what came of it."""
     on_end = "cancel"
     """What becomes of a call that nobody waited for when the body ends: cancel, wait (child runs), abandon."""
+    intends = False
+    """Whether an intent is written before it is called."""
     executor = "inline"
     elsewhere = False
     """Whether the executor may have a capacity of its own."""
@@ -121,7 +127,7 @@ class Step(Recorded[P, R]):
         function: Callable[..., Any],
         *,
         name: str = "",
-        key: str = "",
+        key: str | Callable[..., str] = "",
         retry: Retry | None = None,
         timeout: float | timedelta | UnsetType | None = UNSET,
         on_cancel: OnCancel | None = None,
@@ -134,6 +140,9 @@ class Step(Recorded[P, R]):
         pure: bool = False,
         cache: bool | float | timedelta | str | None = None,
         version: str = "",
+        effect: str = "",
+        reconcile: Callable[..., Any] | None = None,
+        undo: Callable[..., Any] | None = None,
     ) -> None:
         if not callable(function):
             raise ConfigurationError(f"@step needs a function, not {function!r}.")
@@ -148,7 +157,8 @@ class Step(Recorded[P, R]):
         self.executor = check_name(executor or where, name)
         default: OnCancel = "wait" if self.executor in ("inline", "process", TRANSACTION) else "abandon"
         given = 1 if transaction else 0
-        super().__init__(function, name=name, key=key, on_cancel=on_cancel or default, given=given)
+        fixed = "" if callable(key) else key
+        super().__init__(function, name=name, key=fixed, on_cancel=on_cancel or default, given=given)
         self._place(memory, cpu)
         self.retry = retry if retry is not None else DEFAULT_RETRY
         if isinstance(timeout, UnsetType):
@@ -160,6 +170,47 @@ class Step(Recorded[P, R]):
             _check_transaction(self)
         self.idempotent = idempotent or pure
         self._share(pure=pure, cache=cache, version=version)
+        self.key_of = key if callable(key) else None
+        """Function of a call's arguments that gives what the receiver knows it by."""
+        self.effect = effect
+        self.reconcile = reconcile
+        self.undo = undo
+        self.repeatable = self.idempotent or bool(effect and key)
+        """Whether calling it again after an unknown outcome does no harm."""
+        if effect or reconcile is not None or undo is not None or self.key_of is not None:
+            self.intends = self.declared = True
+            self.plain = False
+            self._check_declaration()
+
+    def _check_declaration(self) -> None:
+        if self.effect and self.transaction:
+            raise ConfigurationError(
+                f"Step {self.name} is in the log's transaction, so it happens exactly once.",
+                hint="Leave effect= out.",
+            )
+        if self.pure:
+            raise ConfigurationError(
+                f"Step {self.name} is pure, so it has no effect that could be done twice or undone.",
+                hint="Take pure=True away, or effect=, reconcile= and undo=.",
+            )
+        if not self.effect and (self.reconcile is not None or self.key_of is not None):
+            option = "reconcile" if self.reconcile is not None else "key"
+            raise ConfigurationError(
+                f"Step {self.name} has a function {option}= and no effect=.", hint='Name it: effect="charge".'
+            )
+        if self.reconcile is not None and self.timeout is None:
+            raise ConfigurationError(
+                f"Step {self.name} has reconcile= and no timeout: nobody would know when it may be asked.",
+                hint="Give it a timeout= after which the call cannot act any more.",
+            )
+        for option in ("reconcile", "undo"):
+            if (given := getattr(self, option)) is not None and not callable(given):
+                raise ConfigurationError(f"{option}= of step {self.name} is {given!r}; give a function.")
+
+    @property
+    def full_name(self) -> str:
+        """Name of the function with its module."""
+        return f"{self.__module__}.{self.__qualname__}"
 
     def _place(self, memory: int | str | None, cpu: float | timedelta | None) -> None:
         """Check where the function is to be called, and within which limits."""
@@ -228,7 +279,7 @@ class Step(Recorded[P, R]):
             )
 
     def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in OPTIONS}
+        return {name: getattr(self, name) for name in OPTIONS} | {"key": self.key_of or self.key}
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Bind as a method does."""
@@ -390,11 +441,20 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             a timedelta), True = for ever.
         version: of a cached step: what stands for its code; by default a digest of the function itself, which does not
             see a change of what it calls.
+        effect: name of what it does to the outside and must not do twice unnoticed. That it is about to happen is
+            durable before it begins; after an unknown outcome it is called again only if ``key`` is given (the receiver
+            knows a call by ``current_step().idempotency_key`` and does it once) or it is ``idempotent``. Else
+            ``reconcile`` is asked, and where there is none, a person. ``key`` may then be a function of the call's
+            arguments that returns that idempotency key, such as an order's number.
+        reconcile: function of an :class:`~reprise.runtime.intents.Intent` that finds out whether the call happened:
+            ``Done(value)``, ``NOT_DONE`` or ``UNKNOWN``. Asked when ``timeout`` has passed since the call began.
+        undo: function of an :class:`~reprise.runtime.undo.Undo` that undoes the call when the run fails or is
+            cancelled, called also where the call may not have happened. It may be a step, for its retries and timeout.
 
     Raises:
         UnknownOption: a name is misspelt.
-        ConfigurationError: the function is a generator, a process could not import it, or an option's value is not
-            possible.
+        ConfigurationError: the function is a generator, a process could not import it, an option's value is not
+            possible, or two do not fit together.
 
     >>> @step(retry=Retry(4), timeout=30)
     ... async def double(n: int) -> int:
@@ -411,4 +471,7 @@ def step(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _make(options: dict[str, Any], function: Callable[..., Any]) -> Step[..., Any]:
-    return Step[..., Any](function, **options)
+    made = Step[..., Any](function, **options)
+    if made.undo is not None:
+        UNDOABLE[made.full_name] = made
+    return made

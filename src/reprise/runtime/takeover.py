@@ -84,7 +84,8 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         history.tags = row.tags
         poisoned = history.owned >= POISON
         consumed = history.continued.inbox if history.continued is not None else 0
-        mail = await log.read(inbox_stream(row.id), consumed) if poisoned or history.paused else []
+        asks = poisoned or history.paused or history.not_undone
+        mail = await log.read(inbox_stream(row.id), consumed) if asks else []
     except StoreCorrupt as error:
         await _needs_attention(engine, row, await log.head(stream), str(error))
         return None

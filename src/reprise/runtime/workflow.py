@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from reprise.kernel.budget import Budget
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.limit import Limit, parse_limits
+from reprise.kernel.policy import seconds
 from reprise.runtime.step import Recorded, check_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 OnParentEnd = Literal["cancel", "wait", "abandon"]
-OPTIONS = ("name", "key", "on_parent_end", "limits", "budget")
+OPTIONS = ("name", "key", "on_parent_end", "limits", "budget", "undo_deadline")
 
 
 class Workflow(Recorded[P, R]):
@@ -38,6 +40,7 @@ class Workflow(Recorded[P, R]):
         on_parent_end: OnParentEnd = "cancel",
         limits: Limit | Iterable[Limit] = (),
         budget: Budget | None = None,
+        undo_deadline: float | timedelta | None = None,
     ) -> None:
         if not inspect.iscoroutinefunction(function):
             raise ConfigurationError(
@@ -53,9 +56,12 @@ class Workflow(Recorded[P, R]):
         self.on_end = on_parent_end
         self.limits = parse_limits(limits, self.name)
         self.budget = budget
+        self.undo_deadline = None if undo_deadline is None else seconds(undo_deadline, "undo_deadline")
 
     def options(self, **changes: Any) -> Workflow[P, R]:
-        """Return the same workflow with other options: ``key``, ``on_parent_end``, ``limits``, ``budget``."""
+        """Return the same workflow with other options: ``key``, ``on_parent_end``, ``limits``, ``budget``,
+        ``undo_deadline``.
+        """
         check_options("@workflow", changes, OPTIONS)
         options: dict[str, Any] = {
             "name": self.name,
@@ -63,6 +69,7 @@ class Workflow(Recorded[P, R]):
             "on_parent_end": self.on_end,
             "limits": self.limits,
             "budget": self.budget,
+            "undo_deadline": self.undo_deadline,
         }
         return Workflow(self.function, **(options | changes))
 
@@ -85,6 +92,8 @@ def workflow(function: Callable[..., Any] | None = None, /, **options: Any) -> A
             waits), "abandon" (it goes on alone).
         limits: how many of its runs may execute at once, or begin in a time: a Limit, or several.
         budget: what a run may spend, a Budget; of a child, what its parent allots to it.
+        undo_deadline: seconds (or timedelta) that undoing what a run did may take; what is left then is a person's to
+            see to. None = as long as it takes.
 
     Raises:
         ConfigurationError: the function is not async.

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from reprise.kernel.events import ErrorValue
+from reprise.kernel.events import ErrorValue, Intended
 from reprise.runtime.executors.origins import Origin
 
 LENGTH = 4
@@ -113,6 +113,8 @@ class Do(msgspec.Struct, frozen=True, tag=True):
     cpu: float | None = None
     variables: list[Variable] = []
     pure: bool = False
+    intent: Intended | None = None
+    """The durable intent of the call, if it has one."""
 
 
 class Quit(msgspec.Struct, frozen=True, tag=True):
@@ -164,6 +166,12 @@ class Spent(msgspec.Struct, frozen=True, tag=True):
     amounts: dict[str, int | float]
 
 
+class GivenForUndo(msgspec.Struct, frozen=True, tag=True):
+    """What the step sets as the arguments of its undo."""
+
+    call: msgspec.Raw
+
+
 class Logged(msgspec.Struct, frozen=True, tag=True):
     """A log record."""
 
@@ -190,6 +198,6 @@ class Logged(msgspec.Struct, frozen=True, tag=True):
         }
 
 
-News = Told | Spent | Logged
+News = Told | Spent | GivenForUndo | Logged
 Answer = Ready | Returned | Raised | Beat | News
 read_answer = msgspec.json.Decoder(Answer).decode

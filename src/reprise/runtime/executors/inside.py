@@ -40,6 +40,7 @@ from reprise.runtime.executors.frames import (
     Beat,
     Do,
     Frames,
+    GivenForUndo,
     Hello,
     Load,
     Logged,
@@ -55,6 +56,7 @@ from reprise.runtime.executors.frames import (
 )
 from reprise.runtime.executors.origins import MAIN, Origin, import_again, look_up
 from reprise.runtime.host import STEP, Job
+from reprise.runtime.intents import GIVEN
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.step import function_of
 
@@ -114,6 +116,10 @@ class Guest:
         self.name = order.step
         self.attempt = order.attempt
         self.pure = order.pure
+        self.intent = order.intent
+        self.intends = order.intent is not None
+        self.undo = (order.intent.undo or None) if order.intent is not None else None
+        self._payloads = Payloads(order.limit)
 
     def progress(self, run: str, progress: Progress) -> None:
         """Tell the worker how far the step is."""
@@ -122,6 +128,11 @@ class Guest:
     def said(self, key: str, amounts: dict[str, int | float]) -> None:
         """Tell the worker what the step costs."""
         self._link.send(Spent(amounts))
+
+    def keep_undo(self, job: object, call: bytes) -> None:
+        """Tell the worker what the step's undo is to be given."""
+        self._payloads.within(call, GIVEN, self.name, self.key)
+        self._link.send(GivenForUndo(msgspec.Raw(call)))
 
 
 class LinkHandler(logging.Handler):

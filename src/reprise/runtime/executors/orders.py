@@ -17,6 +17,7 @@ from reprise.kernel.failures import decode_error
 from reprise.runtime.executors.frames import Answer, Do, Raised, Returned, Variable
 from reprise.runtime.executors.origins import Origin, look_up, origin_of
 from reprise.runtime.host import Job
+from reprise.runtime.intents import intent_of
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.step import Step, function_of
 
@@ -74,6 +75,7 @@ class Orders:
             step.cpu,
             self._carried(job) if self._variables else [],
             step.pure,
+            intent_of(job),
         )
 
     def _carried(self, job: Job) -> list[Variable]:

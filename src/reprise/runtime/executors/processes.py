@@ -24,6 +24,7 @@ from reprise.runtime.executors.ends import died, how_it_ended, unfit
 from reprise.runtime.executors.frames import (
     ROOM,
     Answer,
+    GivenForUndo,
     Load,
     Logged,
     News,
@@ -262,6 +263,8 @@ class Processes:
         elif isinstance(said, Spent):
             if job.execution.purse is not None:
                 job.execution.purse.said(job.key, said.amounts)
+        elif isinstance(said, GivenForUndo):
+            job.execution.host.keep_undo(job, bytes(said.call))
         else:
             execution = job.execution
             execution.host.progress(execution.id, Progress(job.key, said.done, said.total, said.note))
