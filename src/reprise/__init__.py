@@ -19,11 +19,13 @@ _EXPORTS: dict[str, str] = {
     "SystemClock": "reprise.kernel.clock",
     "VirtualClock": "reprise.kernel.clock",
     "AmbiguousId": "reprise.kernel.errors",
+    "AnswerRefused": "reprise.kernel.errors",
     "AppendRefused": "reprise.kernel.errors",
     "ArchiveCorrupt": "reprise.kernel.errors",
     "BodyError": "reprise.kernel.errors",
     "BudgetExceeded": "reprise.kernel.errors",
     "BusyBodyError": "reprise.kernel.errors",
+    "ChunksGone": "reprise.kernel.errors",
     "ClaimLost": "reprise.kernel.errors",
     "CodecError": "reprise.kernel.errors",
     "ConfigurationError": "reprise.kernel.errors",
@@ -43,6 +45,7 @@ _EXPORTS: dict[str, str] = {
     "PayloadTooLarge": "reprise.kernel.errors",
     "ProcessDied": "reprise.kernel.errors",
     "QueryError": "reprise.kernel.errors",
+    "QuestionClosed": "reprise.kernel.errors",
     "RepriseError": "reprise.kernel.errors",
     "ResultTimeout": "reprise.kernel.errors",
     "RetryRefused": "reprise.kernel.errors",
@@ -72,9 +75,11 @@ _EXPORTS: dict[str, str] = {
     "StreamClosed": "reprise.kernel.errors",
     "StreamMissing": "reprise.kernel.errors",
     "StuckBodyError": "reprise.kernel.errors",
+    "UnknownHandler": "reprise.kernel.errors",
     "UnknownOption": "reprise.kernel.errors",
     "UnknownWorkflow": "reprise.kernel.errors",
     "UnsupportedFileSystem": "reprise.kernel.errors",
+    "UpdateRefused": "reprise.kernel.errors",
     "Event": "reprise.kernel.events",
     "Kind": "reprise.kernel.events",
     "Record": "reprise.kernel.events",
@@ -101,10 +106,13 @@ _EXPORTS: dict[str, str] = {
     "weighted": "reprise.kernel.rules",
     "Secret": "reprise.kernel.settings",
     "Settings": "reprise.kernel.settings",
+    "ask": "reprise.runtime.asking",
     "Batch": "reprise.runtime.batch",
     "budget": "reprise.runtime.budgets",
     "spend": "reprise.runtime.budgets",
     "RunHandle": "reprise.runtime.client",
+    "Chunk": "reprise.runtime.dialogue",
+    "OpenQuestion": "reprise.runtime.dialogue",
     "EffectRow": "reprise.runtime.effect_rows",
     "Executor": "reprise.runtime.executors.executor",
     "CurrentRun": "reprise.runtime.face",
@@ -122,11 +130,15 @@ _EXPORTS: dict[str, str] = {
     "Call": "reprise.runtime.middleware",
     "Outbox": "reprise.runtime.outbox",
     "outbox": "reprise.runtime.outbox",
+    "query": "reprise.runtime.queries",
     "Spent": "reprise.runtime.spent",
     "Step": "reprise.runtime.step",
     "step": "reprise.runtime.step",
+    "Stream": "reprise.runtime.streams",
+    "stream": "reprise.runtime.streams",
     "Undo": "reprise.runtime.undo",
     "set_undo": "reprise.runtime.undo",
+    "update": "reprise.runtime.updates",
     "Workflow": "reprise.runtime.workflow",
     "workflow": "reprise.runtime.workflow",
     "open_store": "reprise.stores",
@@ -160,11 +172,13 @@ if TYPE_CHECKING:
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
     from reprise.kernel.errors import (
         AmbiguousId as AmbiguousId,
+        AnswerRefused as AnswerRefused,
         AppendRefused as AppendRefused,
         ArchiveCorrupt as ArchiveCorrupt,
         BodyError as BodyError,
         BudgetExceeded as BudgetExceeded,
         BusyBodyError as BusyBodyError,
+        ChunksGone as ChunksGone,
         ClaimLost as ClaimLost,
         CodecError as CodecError,
         ConfigurationError as ConfigurationError,
@@ -184,6 +198,7 @@ if TYPE_CHECKING:
         PayloadTooLarge as PayloadTooLarge,
         ProcessDied as ProcessDied,
         QueryError as QueryError,
+        QuestionClosed as QuestionClosed,
         RepriseError as RepriseError,
         ResultTimeout as ResultTimeout,
         RetryRefused as RetryRefused,
@@ -213,9 +228,11 @@ if TYPE_CHECKING:
         StreamClosed as StreamClosed,
         StreamMissing as StreamMissing,
         StuckBodyError as StuckBodyError,
+        UnknownHandler as UnknownHandler,
         UnknownOption as UnknownOption,
         UnknownWorkflow as UnknownWorkflow,
         UnsupportedFileSystem as UnsupportedFileSystem,
+        UpdateRefused as UpdateRefused,
     )
     from reprise.kernel.events import Event as Event, Kind as Kind, Record as Record
     from reprise.kernel.failures import register_error as register_error
@@ -245,9 +262,11 @@ if TYPE_CHECKING:
         weighted as weighted,
     )
     from reprise.kernel.settings import Secret as Secret, Settings as Settings
+    from reprise.runtime.asking import ask as ask
     from reprise.runtime.batch import Batch as Batch
     from reprise.runtime.budgets import budget as budget, spend as spend
     from reprise.runtime.client import RunHandle as RunHandle
+    from reprise.runtime.dialogue import Chunk as Chunk, OpenQuestion as OpenQuestion
     from reprise.runtime.effect_rows import EffectRow as EffectRow
     from reprise.runtime.executors.executor import Executor as Executor
     from reprise.runtime.face import (
@@ -268,9 +287,12 @@ if TYPE_CHECKING:
     )
     from reprise.runtime.middleware import Call as Call
     from reprise.runtime.outbox import Outbox as Outbox, outbox as outbox
+    from reprise.runtime.queries import query as query
     from reprise.runtime.spent import Spent as Spent
     from reprise.runtime.step import Step as Step, step as step
+    from reprise.runtime.streams import Stream as Stream, stream as stream
     from reprise.runtime.undo import Undo as Undo, set_undo as set_undo
+    from reprise.runtime.updates import update as update
     from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
     from reprise.stores import open_store as open_store
     from reprise.stores.archive.reading import verify_archive as verify_archive

@@ -99,7 +99,9 @@ async def drive_to_the_end(pattern: Pattern, store: MemoryStore, run: str, start
     options: dict[str, Any] = {"capture_logs": False, "grace": 0.0, "keep_generations": None}
     async with Reprise(store, workflows=workflows, middleware=[watch], **options) as app:
         handle = await app.start(pattern.workflow, id=run) if start else app.handle(run)
-        driver = asyncio.create_task(pattern.drive(app.client, run)) if pattern.drive and start else None
+        driver = None
+        if pattern.drive and (start or pattern.drives_on):
+            driver = asyncio.create_task(pattern.drive(app.client, run))
         try:
             finished = await handle.finished(PATIENCE)
         finally:
@@ -146,6 +148,10 @@ async def cut(
         later = [
             r for r in mail if r.version > consumed and (r.kind != Kind.CHILD_FINISHED or r.key in whole)
         ]
+        if parent == run and count < len(before.streams[run_stream(run)]):
+            # Nobody answers what was not asked yet.
+            end = before.streams[run_stream(run)][count].position
+            later = [r for r in later if r.kind != Kind.ANSWER_SENT or r.position < end]
         if parent != run:
             later = [r for r in later if r.kind == Kind.CHILD_FINISHED]
         inboxes[parent] = old + later

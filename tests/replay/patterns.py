@@ -31,6 +31,8 @@ class Pattern:
     workflow: Workflow[..., Any]
     check: Check
     drive: Drive | None = None
+    drives_on: bool = False
+    """Whoever disturbs it goes on when the run is resumed."""
 
 
 CORPUS: dict[str, Pattern] = {}
@@ -38,11 +40,11 @@ KIDS: dict[str, Workflow[..., Any]] = {}
 """Children by name."""
 
 
-def pattern(check: Check, drive: Drive | None = None) -> Callable[[Any], Any]:
+def pattern(check: Check, drive: Drive | None = None, *, drives_on: bool = False) -> Callable[[Any], Any]:
     """Add a function to the corpus."""
 
     def add(function: Any) -> Any:
-        CORPUS[function.__name__] = Pattern(workflow(function), check, drive)
+        CORPUS[function.__name__] = Pattern(workflow(function), check, drive, drives_on)
         return function
 
     return add

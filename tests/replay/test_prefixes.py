@@ -6,7 +6,7 @@ import asyncio
 import os
 
 import pytest
-from tests.replay import effects, generations, pure, rules
+from tests.replay import effects, generations, pure, rules, talking
 from tests.replay.harness import trial
 from tests.replay.patterns import CORPUS
 
@@ -14,6 +14,7 @@ assert rules.CHOICE, "its patterns are in the corpus, too"
 assert generations.SENT, "likewise"
 assert pure.SENT, "likewise"
 assert effects.DONE == {}, "likewise"
+assert talking.TALKED, "likewise"
 TRIALS = int(os.environ.get("REPRISE_TRIALS", "2"))
 
 pytestmark = pytest.mark.replay

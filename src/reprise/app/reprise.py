@@ -186,6 +186,7 @@ class Reprise:
             **self._options,
         )
         self._engine.observers.extend(self._observers)
+        self.client.near = self._engine.desk.near
         if self._capture_logs:
             self._handler = SideHandler(self._engine.side, self._engine)
             logging.getLogger().addHandler(self._handler)
@@ -214,7 +215,7 @@ class Reprise:
             self._worker = None
         if self._engine is not None:
             await self._engine.stop(0)
-            self._engine = None
+            self._engine = self.client.near = None
             await self.store.stop()
 
     @property

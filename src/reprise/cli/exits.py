@@ -7,11 +7,13 @@ import traceback
 from reprise.cli.output import Screen
 from reprise.kernel.errors import (
     AmbiguousId,
+    AnswerRefused,
     ArchiveCorrupt,
     ConfigurationError,
     CopyDiffers,
     DeadlineExceeded,
     QueryError,
+    QuestionClosed,
     RepriseError,
     ResultTimeout,
     RetryRefused,
@@ -21,7 +23,9 @@ from reprise.kernel.errors import (
     RunNotFound,
     RunPaused,
     StoreError,
+    UnknownHandler,
     UnknownWorkflow,
+    UpdateRefused,
 )
 from reprise.kernel.machine import ExitCode
 
@@ -29,6 +33,10 @@ _ERRORS: tuple[tuple[type[RepriseError], ExitCode], ...] = (
     (ConfigurationError, ExitCode.USAGE),
     (UnknownWorkflow, ExitCode.USAGE),
     (AmbiguousId, ExitCode.USAGE),
+    (UnknownHandler, ExitCode.NOT_FOUND),
+    (AnswerRefused, ExitCode.USAGE),
+    (UpdateRefused, ExitCode.CONFLICT),
+    (QuestionClosed, ExitCode.CONFLICT),
     (RunNotFound, ExitCode.NOT_FOUND),
     (ArchiveCorrupt, ExitCode.FAILED),
     (CopyDiffers, ExitCode.FAILED),

@@ -33,6 +33,8 @@ _BODIES: dict[int, Any] = {
     Kind.TIMER_FIRED: int,
     Kind.SIGNAL_RECEIVED: events.Signal,
     Kind.CANCEL_REQUESTED: events.CancelRequest,
+    Kind.UPDATE_RECEIVED: events.Update,
+    Kind.ANSWER_RECEIVED: events.Answer,
     Kind.STEP_COMPLETED: msgspec.Raw,
 }
 """What the data of a record is, by kind; of others it is shown as it stands."""
@@ -141,6 +143,10 @@ def record_text(record: Record) -> str:
         return f"attempt {body.attempt} failed: {brief(body.error)}"
     if kind == Kind.SIGNAL_RECEIVED:
         return f"{body.name} = {bytes(body.value).decode()}"
+    if kind == Kind.UPDATE_RECEIVED:
+        return f"{body.name} {bytes(body.input).decode()}"
+    if kind == Kind.ANSWER_RECEIVED:
+        return f"{body.question} = {bytes(body.value).decode()}" + (f" by {body.by}" if body.by else "")
     if kind == Kind.CHILD_STARTED:
         return f"{body.workflow}: {body.run}"
     if kind == Kind.RUN_FINISHED:

@@ -36,10 +36,10 @@ def read_input(
 
 
 def read_value(text: str) -> Any:
-    """Return a value given on the command line: JSON; what is not JSON is text.
+    """Return the value of a JSON text; what is not JSON is text.
 
-    >>> read_value("12"), read_value("o-12")
-    (12, 'o-12')
+    >>> read_value("3"), read_value("tea"), read_value('"3"')
+    (3, 'tea', '3')
     """
     try:
         return msgspec.json.decode(text)

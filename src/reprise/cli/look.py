@@ -23,6 +23,7 @@ from reprise.cli.facts import (
 from reprise.cli.moments import clock_time, duration
 from reprise.cli.output import Format, Screen, line
 from reprise.cli.session import Follow, Output, RunId, StoreUrl, door, is_alive, screen_of
+from reprise.cli.talk import answer_command, question_fact, question_lines
 from reprise.cli.tree import Tree
 from reprise.cli.why import lines_of, why_not
 from reprise.kernel.clock import SystemClock
@@ -55,10 +56,12 @@ async def _show(
         children = await store.runs.find(RunFilter(parent=row.id), limit=1000, newest_first=False)
         alive = await is_alive(store, row.owner)
         lines = await lines_of(store, [row, *children])
+        questions = await client.questions(row.id)
     if output is not Format.TABLE:
         fact = show_fact(row, tree, lines) | {
             "children": [run_fact(child, lines) for child in children],
             "owner_alive": alive,
+            "questions": [question_fact(one) for one in questions],
         }
         screen.json(msgspec.json.encode(fact)) if output is Format.JSON else screen.row(fact)
         return
@@ -68,7 +71,11 @@ async def _show(
             screen.table(part)
         else:
             screen.lines(part)
+    for one in questions:
+        screen.lines([Text(), *question_lines(one, now)])
     screen.say()
+    for one in questions:
+        screen.hint(f"  {answer_command(one, flag, several=len(questions) > 1)}")
     for command in next_commands(row, tree, flag):
         screen.hint(f"  {command}")
 

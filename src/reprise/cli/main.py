@@ -62,7 +62,11 @@ TABLE: dict[str, Row | Section] = {
         """,
     ),
     "logs": Row("reprise.cli.logs:logs", "Print what runs logged.", LOOK),
+    "query": Row("reprise.cli.talk:query", "Ask a run that goes on about its state.", LOOK),
+    "stream": Row("reprise.cli.talk:stream", "Print what a run has so far: its streams of output.", LOOK),
     "signal": Row("reprise.cli.act:signal", "Send a signal to a run.", ACT),
+    "answer": Row("reprise.cli.talk:answer", "Answer what a run asks a person.", ACT),
+    "update": Row("reprise.cli.talk:update", "Change a run that goes on; print what came of it.", ACT),
     "effects": Row(
         "reprise.cli.effects:effects", "Show what a run did outside; say what became of a call.", ACT
     ),

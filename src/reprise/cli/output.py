@@ -86,6 +86,11 @@ class Screen:
         self.out.file.write((clean(text) if self.out.is_terminal else text) + "\n")
         self.out.file.flush()
 
+    def write(self, text: str) -> None:
+        """Write a part of a line of data to stdout, at once; see :meth:`raw`."""
+        self.out.file.write(clean(text) if self.out.is_terminal else text)
+        self.out.file.flush()
+
     def line(self, text: Text) -> None:
         """Write one styled line to stdout; it is wrapped on a terminal and never cut."""
         if self.out.is_terminal:

@@ -79,7 +79,7 @@ def frame(view: View, now: int, width: int = 80, height: int = 24) -> list[Text]
 
 def _status(view: View) -> str:
     waits, state = view.waits, view.tree.status
-    rests = waits is not None and not waits.steps and bool(waits.signals or waits.timers)
+    rests = waits is not None and not waits.steps and bool(waits.signals or waits.timers or waits.questions)
     return RunStatus.WAITING if rests and state == RunStatus.RUNNING else state
 
 
@@ -196,6 +196,12 @@ def _waiting(view: View, now: int) -> list[Text]:
             (f"   reprise signal {tree.id} {line(name)} VALUE", "dim"),
         )
         for name in waits.signals[:3]
+    ]
+    lines += [
+        Text.assemble(
+            ("  ⏸ ", "blue"), f"asks {line(text) or 'a question'}", (f"   reprise answer {tree.id}", "dim")
+        )
+        for text in waits.questions[:3]
     ]
     if waits.timers:
         due = waits.timers[0]

@@ -126,7 +126,7 @@ class Arguments:
         Raises ``TypeError`` when the function cannot be called so, and ``CodecError`` naming the parameter whose value
         cannot be written.
         """
-        self._check_call(args, kwargs)
+        self.check_call(args, kwargs)
         given = [self._encode(name, value) for name, value in zip(self._positions(), args, strict=False)]
         named = [b"%b:%b" % (msgspec.json.encode(k), self._encode(k, v)) for k, v in kwargs.items()]
         return b"[[%b],{%b}]" % (b",".join(given), b",".join(named))
@@ -169,7 +169,8 @@ class Arguments:
             )
         return CodecError(what, hint=error.hint)
 
-    def _check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Raise ``TypeError`` when the function cannot be called with these."""
         _, positional, keyword_only, required, rest, options = self.parameters
         if len(args) > len(positional) and not rest:
             raise TypeError(

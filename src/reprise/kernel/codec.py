@@ -179,7 +179,7 @@ class Codec:
 
     def _conversion_check(self, cls: type[Any]) -> Callable[[Any], None]:
         known = self._registered(cls) is not None
-        model = not known and _is_pydantic(cls)
+        model = not known and is_pydantic(cls)
 
         def check(value: Any) -> None:
             if not (known or model):
@@ -202,7 +202,7 @@ class Codec:
             return str(value)
         if conversion := self._registered(value.__class__):
             return conversion[0](value)
-        if _is_pydantic(value.__class__):
+        if is_pydantic(value.__class__):
             return value.model_dump(mode="json", by_alias=True, round_trip=True)
         raise TypeError(f"{type_name(type(value))} has no JSON form")
 
@@ -213,7 +213,7 @@ class Codec:
             return cls(plain)
         if conversion := self._registered(cls):
             return conversion[1](plain)
-        if _is_pydantic(cls):
+        if is_pydantic(cls):
             return cast("Any", cls).model_validate(plain)
         raise TypeError(f"{type_name(cls)} has no JSON form")
 
@@ -244,7 +244,7 @@ def _from_text(text: str, declared: node.Type) -> Any:
     kinds = declared.types if isinstance(declared, node.UnionType) else (declared,)
     arrays = any(isinstance(kind, node.CollectionType | node.TupleType) for kind in kinds)
     objects = any(
-        isinstance(kind, _OBJECTS) or (isinstance(kind, node.CustomType) and _is_pydantic(kind.cls))
+        isinstance(kind, _OBJECTS) or (isinstance(kind, node.CustomType) and is_pydantic(kind.cls))
         for kind in kinds
     )
     if text.lstrip()[:1] in ("[", "{") and (arrays or objects):
@@ -267,9 +267,16 @@ def _path_check(cls: type[Any]) -> Callable[[Any], None]:
     return check
 
 
-def _is_pydantic(cls: type[Any]) -> bool:
+def is_pydantic(cls: type[Any]) -> bool:
+    """Tell whether a class is a pydantic model; pydantic is not loaded for that."""
     pydantic: Any = sys.modules.get("pydantic")
     return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+
+
+def encode_as_it_is(value: Any) -> bytes:
+    """Encode a value by the class that it has, where nobody knows what is declared."""
+    kind = cast("type[Any]", type(value))
+    return standard.encode(value, Any if kind in (dict, list) else kind)
 
 
 standard = Codec()

@@ -40,6 +40,11 @@ RepriseError
 │   ├── RunStranded               no worker here can execute the run
 │   ├── RunNeedsAttention         a person has to decide
 │   ├── RunPaused                 the run rests until somebody resumes it
+│   ├── UnknownHandler            the body has no query, update, question or stream of that name
+│   ├── UpdateRefused             a validator refused an update; nothing happened
+│   ├── AnswerRefused             an answer does not fit the question, which stays open
+│   ├── QuestionClosed            the question was answered before, or has expired
+│   ├── ChunksGone                chunks of a stream that are no longer kept
 │   ├── ResultTimeout             the run had not ended in the time waited
 │   └── DeadlineExceeded          the run's own deadline passed
 ├── BodyError                     the body of a run did what only a step may do
@@ -251,6 +256,26 @@ class RunNeedsAttention(RunError):
 
 class RunPaused(RunError):
     """The run rests until somebody resumes it."""
+
+
+class UnknownHandler(RunError):
+    """The body has no query, update, question or stream of that name."""
+
+
+class UpdateRefused(RunError):
+    """A validator refused an update; nothing happened and nothing was recorded."""
+
+
+class AnswerRefused(RunError):
+    """An answer does not fit the question, which stays open."""
+
+
+class QuestionClosed(RunError):
+    """The question takes no answer any more: it was answered before, or has expired."""
+
+
+class ChunksGone(RunError):
+    """Chunks of a stream that are no longer kept were asked for."""
 
 
 class ResultTimeout(RunError):

@@ -8,6 +8,9 @@ Streams
     ``inbox/<id>``     what others want of the run; written by anyone, consumed by the owner
     ``progress/<id>``  what people watch; side stream, never replayed
     ``log/<id>``       captured log lines; side stream, never replayed
+    ``talk/<id>``      what the run says to others: questions, answers to updates; written only by its owner
+    ``query/<id>``     questions about the state of the run, and their answers; kept for a moment
+    ``out/<id>``       names of its streams of partial output, each in ``out/<id>/<name>``; written only by its owner
     ``cache/<digest>`` the result of a pure step for whoever asks the same; belongs to no run
 
 Kinds below 64 belong to ``run/``; replay *delivers* those marked so, the rest are notes for people.
@@ -15,6 +18,7 @@ Kinds below 64 belong to ``run/``; replay *delivers* those marked so, the rest a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any, Literal
 
@@ -70,6 +74,10 @@ class Kind(IntEnum):
     """``Signal`` as it was taken from the inbox; ``key`` is the signal's id."""
     CANCEL_REQUESTED = 21
     """``CancelRequest`` as it was taken from the inbox; ``key`` is the request's id."""
+    UPDATE_RECEIVED = 22
+    """``Update`` as it was admitted from the inbox; ``key`` is ``update/`` and the id of its sender."""
+    ANSWER_RECEIVED = 23
+    """``Answer`` as it was admitted from the inbox; ``key`` is ``answer/`` and the id of its sender."""
 
     # -- inbox/<id>: the ``key`` is the id by which duplicates are dropped
     SIGNAL_SENT = 64
@@ -80,6 +88,10 @@ class Kind(IntEnum):
     """``ChildFinished``: in one commit with the child's RUN_FINISHED."""
     EFFECT_ANSWER = 69
     """``EffectAnswer``: a person says what became of a call."""
+    UPDATE_SENT = 70
+    """``Update``: admitted or refused by the run; ``REPLIED`` under the same key says which."""
+    ANSWER_SENT = 71
+    """``Answer``: likewise."""
     BUDGET_RAISED = 72
     """``Spending`` with the name of the budget: somebody gives the run more to spend."""
 
@@ -88,6 +100,22 @@ class Kind(IntEnum):
     """``Progress``: how far a step or a run is."""
     LOG_LINE = 129
     """``LogLine``: one captured record of ``logging``."""
+    CHUNK = 130
+    """A piece of partial output, as JSON; ``key`` is the step that wrote it, '' = the body, whose chunks ``print`` counts."""
+    CHUNKS_VOID = 132
+    """The step ``key`` begins anew: what it wrote before into this stream is void."""
+    STREAM_OPENED = 133
+    """``key`` names a stream of partial output."""
+    QUERY_SENT = 134
+    """``Update``: what is asked of the body's state; ``key`` is the query's id."""
+    QUERY_ANSWERED = 135
+    """``Reply``."""
+    REPLIED = 136
+    """``Reply``: what came of the update, or of the answer to a question, that was sent under ``key``."""
+    QUESTION_ASKED = 137
+    """``Question``: the run asks a person; ``key`` names the question."""
+    QUESTION_CLOSED = 138
+    """``Closed``: the question ``key`` takes no answer any more."""
 
     # -- cache/<digest>
     CACHED = 131
@@ -298,6 +326,50 @@ class Signal(msgspec.Struct, frozen=True):
     value: msgspec.Raw
 
 
+class Update(msgspec.Struct, frozen=True):
+    """UPDATE_SENT and UPDATE_RECEIVED; also QUERY_SENT."""
+
+    name: str
+    input: msgspec.Raw
+    """Encoded positional and keyword arguments: ``[args, kwargs]``."""
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """ANSWER_SENT and ANSWER_RECEIVED."""
+
+    question: str
+    """Key of the question."""
+    value: msgspec.Raw
+    by: str = ""
+    """Who gave it, as far as they said."""
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """REPLIED and QUERY_ANSWERED: a value, or an error."""
+
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    error: ErrorValue | None = None
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """QUESTION_ASKED."""
+
+    text: str
+    schema: dict[str, Any]
+    """JSON schema of what may be answered."""
+    to: str = ""
+    """Whom it is meant for."""
+    expires_at: int = 0
+    """Microseconds since the epoch, 0 = never."""
+
+
+class Closed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """QUESTION_CLOSED: ``how`` is answered, or expired; the latter also when the body gave it up."""
+
+    how: str
+    by: str = ""
+
+
 class CancelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """CANCEL_SENT and CANCEL_REQUESTED."""
 
@@ -371,14 +443,37 @@ def cache_stream(digest: str) -> str:
     return f"cache/{digest}"
 
 
-RUN_STREAMS = (run_stream(""), inbox_stream(""), progress_stream(""), log_stream(""))
+def talk_stream(run: str) -> str:
+    """Return the name of what a run says to others."""
+    return f"talk/{run}"
+
+
+def query_stream(run: str) -> str:
+    """Return the name of the questions about a run's state."""
+    return f"query/{run}"
+
+
+def out_stream(run: str, name: str = "") -> str:
+    """Return the name of a run's stream of partial output, or of the list of these streams."""
+    return f"out/{run}/{name}" if name else f"out/{run}"
+
+
+RUN_STREAMS = (
+    run_stream(""),
+    inbox_stream(""),
+    progress_stream(""),
+    log_stream(""),
+    talk_stream(""),
+    query_stream(""),
+    out_stream(""),
+)
 """How the names of all streams begin that belong to a run; its history first."""
 
 
-def streams_of_run(run: str) -> tuple[str, ...]:
-    """Return the names of all streams of a run; its history first.
+def streams_of_run(run: str, outs: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the names of all streams of a run, its history first; ``outs`` are those of its partial output.
 
-    >>> streams_of_run("a")
-    ('run/a', 'inbox/a', 'progress/a', 'log/a')
+    >>> streams_of_run("a", ["tokens"])
+    ('run/a', 'inbox/a', 'progress/a', 'log/a', 'talk/a', 'query/a', 'out/a', 'out/a/tokens')
     """
-    return tuple(kind + run for kind in RUN_STREAMS)
+    return (*(kind + run for kind in RUN_STREAMS), *(out_stream(run, name) for name in outs))

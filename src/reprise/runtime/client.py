@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar, cast, overload
 
 import msgspec
 
@@ -16,61 +16,53 @@ from reprise.kernel.errors import (
     ResultTimeout,
     RetryRefused,
     RunCancelled,
-    RunEnded,
     RunNeedsAttention,
     RunNotFound,
     RunPaused,
     RunStranded,
     StaleVersion,
-    StreamClosed,
-    StreamMissing,
     unknown_option,
 )
 from reprise.kernel.events import (
     CancelRequest,
     EffectAnswer,
-    Event,
     Finished,
     Kind,
     Record,
     Resolved,
     Signal,
     Spending,
-    inbox_stream,
     log_stream,
     progress_stream,
     run_stream,
 )
 from reprise.kernel.failures import decode_error, encode_error
-from reprise.kernel.ids import Counter, Ids
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.query_text import parse
 from reprise.runtime.batch import RESTING, Batch, Verb, runs_meant, tell
+from reprise.runtime.dialogue import PATIENCE, Chunk, Dialogue, OpenQuestion
 from reprise.runtime.effect_rows import EffectRow, effects_in, not_open
 from reprise.runtime.forking import fork
 from reprise.runtime.history import read_history
 from reprise.runtime.intents import NOT_DONE, UNKNOWN, Done, Unsettled
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.spent import Spent, read_spent
-from reprise.stores.log import Group, RunChange, append
-from reprise.stores.runs import RunFilter, RunRow, find_row
+from reprise.stores.log import append
+from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 LOOK_AGAIN, LOOK_SELDOM = 1.0, 5.0
 """Seconds after which a waiter looks again although nobody tapped it: at first, and when it has waited for long."""
 
 
-class Client:
+class Client(Dialogue):
     """Operations on the runs of one store."""
 
     def __init__(self, store: Store, clock: Clock, payloads: Payloads | None = None) -> None:
-        self._store = store
-        self._payloads = payloads or Payloads()
-        self._clock = clock
-        self._ids = Ids(clock.now)
-        self._numbers = Counter()
+        super().__init__(store, clock, payloads or Payloads())
 
     async def resolve(self, id: str) -> RunRow:
         """Return the run of that id, of a unique prefix of it, or the newest one for ``@last``.
@@ -267,37 +259,6 @@ class Client:
         row = await self.row(run)
         return read_spent(read_history(run, await self._store.log.read(run_stream(run), row.since)))
 
-    async def _mail(self, run: str, kind: Kind, id: str, data: bytes = b"", **change_of_run: Any) -> None:
-        now = self._clock.now()
-        change = RunChange(run, due_at=now, at=now, **change_of_run)
-        group = Group(inbox_stream(run), [Event(kind, now, id, data)], guard=run_stream(run), run=change)
-        try:
-            await append(self._store.log, self._numbers.new(), group)
-        except StreamMissing:
-            raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps") from None
-        except StreamClosed:
-            raise RunEnded(f"Run {run} has ended and takes nothing more.", hint="Start a new one.") from None
-        self._store.signal.wake([inbox_stream(run), "runs"])
-
-    async def row(self, run: str) -> RunRow:
-        """Return the index row of a run.
-
-        Raises:
-            RunNotFound: there is none.
-        """
-        row = await find_row(self._store.runs, run)
-        if row is None:
-            raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps")
-        return row
-
-    async def finished(self, run: str) -> Finished | None:
-        """Return how a run ended, None while it has not."""
-        head = await self._store.log.head(run_stream(run))
-        if not head.closed:
-            return None
-        last = await self._store.log.read(run_stream(run), head.version - 1)
-        return msgspec.json.decode(last[-1].data, type=Finished)
-
     async def wait(self, run: str, timeout: float | None = None, *, settled: bool = False) -> Finished:
         """Wait until a run has ended (with ``settled``: or rests in a state that only a person changes).
 
@@ -436,6 +397,89 @@ class RunHandle(Generic[T]):
     async def signal(self, name: str, value: Any = None, *, id: str = "", type: Any = Any) -> str:
         """Send a signal; return its id."""
         return await self._client.signal(self.id, name, value, id=id, type=type)
+
+    @overload
+    async def query(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        type: type[U],
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: float = PATIENCE,
+    ) -> U: ...
+    @overload
+    async def query(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        type: Any = Any,
+        kwargs: Mapping[str, Any] | None = None,
+        timeout: float = PATIENCE,
+    ) -> Any: ...
+
+    async def query(self, name: str, /, *args: Any, type: Any = Any, **options: Any) -> Any:
+        """Ask about the run's state; options and errors as of :meth:`Client.query`."""
+        return await self._client.query(self.id, name, *args, type=type, **options)
+
+    @overload
+    async def update(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        type: type[U],
+        kwargs: Mapping[str, Any] | None = None,
+        id: str = "",
+        timeout: float | None = None,
+    ) -> U: ...
+    @overload
+    async def update(
+        self,
+        name: str,
+        /,
+        *args: Any,
+        type: Any = Any,
+        kwargs: Mapping[str, Any] | None = None,
+        id: str = "",
+        timeout: float | None = None,
+    ) -> Any: ...
+
+    async def update(self, name: str, /, *args: Any, type: Any = Any, **options: Any) -> Any:
+        """Change the run; options and errors as of :meth:`Client.update`."""
+        return await self._client.update(self.id, name, *args, type=type, **options)
+
+    async def questions(self) -> list[OpenQuestion]:
+        """Return what the run asks people."""
+        return await self._client.questions(self.id)
+
+    async def answer(
+        self,
+        value: Any,
+        *,
+        question: str = "",
+        by: str = "",
+        id: str = "",
+        timeout: float | None = PATIENCE,
+    ) -> None:
+        """Answer what the run asks; errors as of :meth:`Client.answer`."""
+        await self._client.answer(self.id, value, question=question, by=by, id=id, timeout=timeout)
+
+    @overload
+    def stream(
+        self, name: str, *, type: type[U], after: int = 0, follow: bool = True
+    ) -> AsyncGenerator[Chunk[U]]: ...
+    @overload
+    def stream(
+        self, name: str, *, type: Any = Any, after: int = 0, follow: bool = True
+    ) -> AsyncGenerator[Chunk[Any]]: ...
+
+    def stream(
+        self, name: str, *, type: Any = Any, after: int = 0, follow: bool = True
+    ) -> AsyncGenerator[Chunk[Any]]:
+        """Yield the chunks of a stream; errors as of :meth:`Client.stream`."""
+        return self._client.stream(self.id, name, type=type, after=after, follow=follow)
 
     async def cancel(self, reason: str = "", *, force: bool = False) -> None:
         """Ask the run to stop; with ``force`` also to undo what it did."""

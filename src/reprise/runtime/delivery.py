@@ -1,4 +1,4 @@
-"""Let what the log says of a step or a timer happen in the body."""
+"""Let what the log says happen in the body, one record at a time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,48 @@ import msgspec
 
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.errors import RepriseError
-from reprise.kernel.events import ErrorValue, Kind
+from reprise.kernel.events import CancelRequest, ErrorValue, Event, Kind, Record, Signal
 from reprise.kernel.failures import decode_error
+from reprise.runtime.asking import give_answer
 from reprise.runtime.ending import unreached
+from reprise.runtime.updates import begin_update
 
 if TYPE_CHECKING:
     from reprise.runtime.execution import Execution
+
+
+def deliver(execution: Execution, record: Event | Record) -> None:
+    """Let one record happen in the body.
+
+    Raises:
+        NonDeterminismError: nobody waits for it, and nobody ever did.
+    """
+    kind = record.kind
+    if kind < 16:
+        return
+    loop = execution.loop
+    now = record.at / MICROSECONDS
+    if now > loop.now:
+        loop.now = now
+    key = record.key
+    execution.length += 1
+    execution.bytes += len(record.data)
+    if kind <= Kind.STEP_CANCELLED:
+        deliver_step(execution, kind, key, record.data)
+    elif kind == Kind.TIMER_FIRED:
+        deliver_timer(execution, key, record.data)
+    elif kind == Kind.SIGNAL_RECEIVED:
+        name = msgspec.json.decode(record.data, type=Signal).name
+        execution.context.run(execution.mail.put, name, record)
+    elif kind == Kind.CANCEL_REQUESTED:
+        execution.cancel_request = msgspec.json.decode(record.data, type=CancelRequest)
+        if execution.main.done():
+            execution.unheard = record
+        execution.main.cancel(execution.cancel_request.reason or None)
+    elif kind == Kind.UPDATE_RECEIVED:
+        begin_update(execution, record)
+    elif kind == Kind.ANSWER_RECEIVED:
+        give_answer(execution, record)
 
 
 def deliver_step(execution: Execution, kind: int, key: str, data: bytes) -> None:

@@ -15,6 +15,7 @@ from reprise.kernel.errors import (
     NonDeterminismError,
     RepriseError,
     RunCancelled,
+    RunEnded,
     StuckBodyError,
 )
 from reprise.kernel.events import (
@@ -25,6 +26,7 @@ from reprise.kernel.events import (
     Finished,
     Kind,
     inbox_stream,
+    talk_stream,
 )
 from reprise.kernel.failures import brief, encode_error
 from reprise.kernel.machine import RunStatus
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
     """Return what the end of a run writes to others in the same commit: mail to its parent and its children."""
-    groups = leaves_children(execution)
+    groups = [*leaves_children(execution), *last_words(execution)]
     now = execution.host.now()
     started = execution.started
     if started.parent:
@@ -51,6 +53,18 @@ def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
             )
         )
     return groups
+
+
+def last_words(execution: Execution) -> list[Group]:
+    """Return what is to be said when a body has ended: also that updates which it did not get through ended with it."""
+    talk = execution.talk
+    if talk is None:
+        return []
+    for update in list(talk.running):
+        talk.reply(update, error=RunEnded(f"Run {execution.id} ended before the update was through."))
+    words = talk.last_words()
+    groups = [Group(talk_stream(execution.id), words)] if words else []
+    return groups + [group for outlet in talk.outlets.values() for group in outlet.groups()]
 
 
 def leaves_children(execution: Execution) -> list[Group]:

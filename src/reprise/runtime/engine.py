@@ -54,15 +54,18 @@ from reprise.runtime.host import Job, Observer
 from reprise.runtime.loaded import Loaded
 from reprise.runtime.parking import give_back, show_resting
 from reprise.runtime.payloads import Payloads
-from reprise.runtime.pipelining import become_pipelined
+from reprise.runtime.pipelining import become_pipelined, past_is_durable
 from reprise.runtime.places import Places
 from reprise.runtime.pool import Pool
 from reprise.runtime.post import Post
+from reprise.runtime.queries import Desk
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
 from reprise.runtime.starting import check_same, first_history, open_run
 from reprise.runtime.step import TRANSACTION
+from reprise.runtime.streams import recall_outlets
 from reprise.runtime.takeover import strand, take_over
+from reprise.runtime.talk import Talk, go_live, recall
 from reprise.runtime.transactions import InTransaction
 from reprise.runtime.undo import carry_over, compensate, keep_undo
 from reprise.runtime.workflow import Workflow
@@ -110,7 +113,7 @@ class Engine:
         known |= {**(executors or {}), TRANSACTION: InTransaction(self)}
         made = partial(Pool, self.outer, clock, self.flush, self._schedule, uniform, payloads, known)
         self.pool = Pools(known, concurrency, partial(made, middleware=middleware))
-        self.post = Post(self)
+        self.post, self.desk = Post(self), Desk(self)
         self.side = Side(store, clock, self.outer, self.numbers.new, payloads)
         self.loaded = Loaded(self, max_loaded, max_loaded_bytes)
         self.executions = self.loaded.runs
@@ -124,7 +127,7 @@ class Engine:
         self.starting: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
-        self._unlisten: Callable[[], None] | None = None
+        self._unlisten: list[Callable[[], None]] = []
         self.stopping = False
         self.unreadable: set[str] = set()
         """Runs whose history is sealed with a key that is not here."""
@@ -140,8 +143,9 @@ class Engine:
 
     def start(self) -> None:
         """Listen for mail."""
-        if self._unlisten is None:
-            self._unlisten = self.store.signal.listen("inbox/*", self.post.tap)
+        if not self._unlisten:
+            listen = self.store.signal.listen
+            self._unlisten = [listen("inbox/*", self.post.tap), listen("query/*", self.desk.tap)]
 
     # ---------------------------------------------------------------- host of the executions
 
@@ -178,6 +182,8 @@ class Engine:
         for execution in dirty:
             if execution.done:
                 continue  # it left memory; what it still wanted to say is said by whoever goes on
+            if execution.talk is not None and execution.talk.held and not execution.finishing:
+                continue  # for a moment only; whoever holds it hands it in again
             append = execution.take(self.numbers.new())
             if append is not None:
                 appends.append(append)
@@ -256,8 +262,36 @@ class Engine:
         if execution.id in self.foreign:
             self.foreign.discard(execution.id)
             execution.alter(build=self.build)
+        if execution.talk is not None:
+            self.outer.call_soon(go_live, execution, context=self.context)
         if execution.had_mail:
             self.outer.call_soon(self.post.bring, execution.id)
+
+    def tap(self, streams: Sequence[str]) -> None:
+        """Tap those who listen to streams."""
+        self.store.signal.wake(streams)
+
+    def keep_only(self, stream: str, count: int) -> None:
+        """Trim a stream to its latest records, soon."""
+        self.spawn(self._keep_only(stream, count))
+
+    async def _keep_only(self, stream: str, count: int) -> None:
+        head = await self.store.log.head(stream)
+        await self.store.log.trim(stream, head.version - count)
+
+    async def past_is_durable(self, execution: Execution) -> bool:
+        """Wait until others may be told what a body was given so far; False when it left memory before."""
+        return execution.pipeline is None or await past_is_durable(execution)
+
+    def recall(self, talk: Talk) -> None:
+        """Read what a run has said and written so far, and let it say and write the rest."""
+        self.outer.call_soon(self._recall, talk, context=self.context)
+
+    def _recall(self, talk: Talk) -> None:
+        if talk.is_unsure:
+            self.spawn(recall_outlets(self, talk))
+        if talk.unsaid:
+            self.spawn(recall(self, talk))
 
     def quiet(self, execution: Execution) -> None:
         """Remember that the run only waits: it may be let go."""
@@ -529,8 +563,8 @@ class Engine:
         if self.stopping:
             return
         self.stopping = True
-        if self._unlisten is not None:
-            self._unlisten()
+        for unlisten in self._unlisten:
+            unlisten()
         await self.pool.close(grace)
         self.flush()
         self.side.flush()

@@ -24,13 +24,12 @@ from reprise.kernel.events import (
     Finished,
     Kind,
     Record,
-    Signal,
 )
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN, Branch
 from reprise.runtime.budgets import Purse
-from reprise.runtime.delivery import deliver_step, deliver_timer
+from reprise.runtime.delivery import deliver
 from reprise.runtime.ending import (
     check_reached,
     disagreement,
@@ -48,6 +47,7 @@ from reprise.runtime.loop import SLICE, RunLoop
 from reprise.runtime.mailbox import Mailboxes
 from reprise.runtime.outward import go_out
 from reprise.runtime.step import Recorded
+from reprise.runtime.talk import Talk
 from reprise.runtime.unwind import unwind
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append, Group, RunChange
@@ -70,10 +70,10 @@ class Execution:
     # More attributes than a shared instance dictionary takes; slots are smaller and made faster.
     __slots__ = (
         "__weakref__ acks after alone armed attempts bytes cancel_request change child_jobs children context continued "
-        "done doubts ending explicit extra failing finishing generation had_mail history holding host id idle_since "
+        "done doubts ending explicit extra failing finishing fresh generation had_mail history holding host id idle_since "
         "in_flight inbox_known inbox_version indexed_tags intents last_at length live loop mail main marked out pending "
         "pipeline prints purse recorded replaying rests scheduled scope seated seed seen settled since slots started "
-        "stream suspect tags to_start to_stop token undoable unheard version waiting warn_at wish workflow"
+        "stream suspect tags talk to_start to_stop token undoable unheard version waiting warn_at wish workflow"
     ).split()
 
     def __init__(
@@ -131,11 +131,11 @@ class Execution:
         self.alone: asyncio.Future[None] | None = None
         """Something of the run is written by another way than this; until it is done, nothing goes this way."""
         self.settled: asyncio.Future[None] | None = None
+        self.talk: Talk | None = None
+        """What it listens to and says; None while that is nothing."""
         self.loop = RunLoop(host.outer, id, self.seed, self.fail)
-        self.loop.keep_timers_if(self._timer_cancelled)
-        self.loop.now = history.began / MICROSECONDS
         self.mail = Mailboxes(self.loop)
-        self._open_body(body, variables)
+        self._open_body(body, variables, history.began)
 
     def _remember(self, history: History) -> None:
         """Take over what is known of the run so far."""
@@ -172,11 +172,15 @@ class Execution:
         self.recorded = history.recorded
         self.prints = history.prints
         self.history = history.records
+        self.fresh = history.fresh
+        """Whether no owner before has seen any of it, or of this generation."""
         self.replaying = not history.fresh
         """Whether the body does what an owner before may have seen it do; for people, not for decisions."""
 
-    def _open_body(self, body: Body, variables: Callable[[], None] | None) -> None:
-        """Make the main task, in a context that holds nothing but what is declared."""
+    def _open_body(self, body: Body, variables: Callable[[], None] | None, began: int) -> None:
+        """Make the main task, in a context that holds nothing but what is declared; its time begins at ``began``."""
+        self.loop.keep_timers_if(self._timer_cancelled)
+        self.loop.now = began / MICROSECONDS
         self.context = Context()
         self.context.run(BRANCH.set, Branch(""))
         self.context.run(RUN.set, self)
@@ -244,9 +248,10 @@ class Execution:
             at = self.last_at
         self.last_at = at
         self.out.append(Event(kind, at, key, data, print, took))
-        self._mark()
+        self.mark()
 
-    def _mark(self) -> None:
+    def mark(self) -> None:
+        """Let what there is to be appended be taken with the next flush."""
         if not self.marked:
             self.marked = True
             self.host.dirty(self)
@@ -259,6 +264,8 @@ class Execution:
             return
         if self.purse is not None:
             self.purse.ended(job, took)
+        if self.talk is not None:
+            self.talk.flush()  # what it wrote is there when its outcome is
         self.recorded[job.key] = None
         self.record(kind, job.key, data, job.print, took)
 
@@ -267,7 +274,13 @@ class Execution:
         self.out.append(note)
         self.extra.append(opening)
         self.after.append(settled)
-        self._mark()
+        self.mark()
+
+    def send(self, group: Group, settled: Callable[[bool], None]) -> None:
+        """Append events of another stream with what is appended next; say whether that was done."""
+        self.extra.append(group)
+        self.after.append(settled)
+        self.mark()
 
     def written(self) -> asyncio.Future[bool]:
         """Return a future of whether what is to be appended now, or next, was written."""
@@ -279,7 +292,7 @@ class Execution:
         """Change the run's row in the index with the next append."""
         if self.change is None:
             self.change = RunChange(self.id)
-            self._mark()
+            self.mark()
         for name, value in fields.items():
             setattr(self.change, name, value)
         return self.change
@@ -311,7 +324,7 @@ class Execution:
         if alone is not None:
             alone.set_result(None)
         if not self.done and (self.out or self.extra or self.change is not None):
-            self._mark()
+            self.mark()
 
     def committed(self, append: Append) -> None:
         """Receive an append that is durable, or was refused."""
@@ -346,6 +359,7 @@ class Execution:
 
     # ---------------------------------------------------------------- delivery
 
+    deliver = deliver
     go_out = go_out
 
     def wake(self) -> None:
@@ -430,30 +444,6 @@ class Execution:
         self.prints = {}
         self.host.went_live(self)
 
-    def deliver(self, record: Event | Record) -> None:
-        """Let one record happen in the body."""
-        kind = record.kind
-        if kind < 16:
-            return
-        loop = self.loop
-        now = record.at / MICROSECONDS
-        if now > loop.now:
-            loop.now = now
-        key = record.key
-        self.length += 1
-        self.bytes += len(record.data)
-        if kind <= Kind.STEP_CANCELLED:
-            deliver_step(self, kind, key, record.data)
-        elif kind == Kind.TIMER_FIRED:
-            deliver_timer(self, key, record.data)
-        elif kind == Kind.SIGNAL_RECEIVED:
-            self.context.run(self.mail.put, msgspec.json.decode(record.data, type=Signal).name, record)
-        elif kind == Kind.CANCEL_REQUESTED:
-            self.cancel_request = msgspec.json.decode(record.data, type=CancelRequest)
-            if self.main.done():
-                self.unheard = record
-            self.main.cancel(self.cancel_request.reason or None)
-
     # ---------------------------------------------------------------- nothing left to do
 
     @property
@@ -465,11 +455,17 @@ class Execution:
     @property
     def idle(self) -> bool:
         """Tell whether nothing of the run executes or is on its way: it only waits."""
-        return not (self.in_flight or self.out or self.acks or self.scheduled or self.pending or self.marked)
+        busy = self.in_flight or self.out or self.acks or self.scheduled or self.pending or self.marked
+        return not (busy or (self.talk is not None and self.talk.busy))
 
     def resting(self, status: str) -> str:
         """Return the state of the run when it leaves memory: ``status``, unless it is about to be cancelled."""
         return status if self.cancel_request is None else RunStatus.CANCELLING
+
+    @property
+    def _listens(self) -> bool:
+        """Tell whether an update or an answer may wake the body."""
+        return self.talk is not None and self.talk.listens
 
     def _look_if_stuck(self) -> None:
         if not self.idle:
@@ -479,7 +475,7 @@ class Execution:
             self.host.attend(self)
         elif self.to_start and not self.seated and not waits_for_more:
             self.host.unseated(self)
-        elif not (self.armed or self.mail.waiting or self.child_jobs or waits_for_more):
+        elif not (self.armed or self.mail.waiting or self.child_jobs or waits_for_more or self._listens):
             self.fail(stuck(self))
         else:
             self.history = self.pending = NOTHING
@@ -507,6 +503,8 @@ class Execution:
             self.holding or self.history or self.pending or self.out or self.acks or not self.live
         ):
             return False  # a pause comes first; and what came for this generation is known, so that it is not lost
+        if self.talk is not None and self.talk.is_unsure:
+            return False
         check_reached(self)
         return True
 

@@ -15,7 +15,7 @@ from msgspec import UNSET
 from reprise.kernel.events import Continued, Event, Kind, Owed, Record, inbox_stream, run_stream
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.tags import same_tags
-from reprise.runtime.ending import leaves_children
+from reprise.runtime.ending import last_words, leaves_children
 from reprise.runtime.history import DEADLINE, History, read_history
 from reprise.runtime.starting import input_print
 from reprise.stores.log import Log, RunChange
@@ -92,7 +92,7 @@ def begin_next(execution: Execution, wish: ContinueAs, owed: Sequence[Owed] = ()
         execution.out.append(Event(Kind.SIGNAL_RECEIVED, at, sent.key, sent.data))
     if (cancel := execution.unheard) is not None:
         execution.out.append(Event(Kind.CANCEL_REQUESTED, at, cancel.key, cancel.data))
-    execution.extra.extend(leaves_children(execution))
+    execution.extra.extend([*leaves_children(execution), *last_words(execution)])
 
 
 def _remembered(execution: Execution) -> list[str]:

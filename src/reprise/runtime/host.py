@@ -14,6 +14,7 @@ from reprise.runtime.payloads import Payloads
 if TYPE_CHECKING:
     from reprise.runtime.execution import Execution
     from reprise.runtime.generation import ContinueAs
+    from reprise.runtime.talk import Talk
 
 
 Observer = Callable[[str, Sequence[Event]], None]
@@ -43,6 +44,8 @@ class Job:
 
     intent: Intended | None
     doubt: str
+    wrote: Callable[[str, int | None, bytes], None] | None = None
+    """Of a step in a process of its own: hands a chunk of a stream to the worker."""
 
     def __init__(
         self,
@@ -138,6 +141,18 @@ class Host(Protocol):
 
     def went_live(self, execution: Execution) -> None:
         """Notice that the history was delivered."""
+        ...
+
+    def tap(self, streams: Sequence[str]) -> None:
+        """Tap those who listen to streams."""
+        ...
+
+    def keep_only(self, stream: str, count: int) -> None:
+        """Trim a stream to its latest records, soon."""
+        ...
+
+    def recall(self, talk: Talk) -> None:
+        """Read what a run has said so far, and let it say the rest; may be called inside of a drain."""
         ...
 
     def warn(self, execution: Execution, text: str) -> None:

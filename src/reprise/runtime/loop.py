@@ -99,6 +99,8 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._rounds = 0
         self._left = 0
         self._ran: list[tuple[Any, Any]] | None = None
+        self.touched = False
+        """Somebody who was to read only asked something of the loop."""
 
     # ---------------------------------------------------------------- what tasks, futures and locks ask
 
@@ -425,6 +427,58 @@ class RefusingLoop(RunLoop):
 
     def timer_cancelled(self, handle: TimerHandle) -> None:
         """Do nothing."""
+
+
+class ReadingLoop(RunLoop):
+    """A run's loop while somebody only reads the body's state: nothing can be started, woken or keyed."""
+
+    def forbid(self, what: str, *, hint: str = "") -> None:
+        """Raise ``BodyError``; the run itself does not fail with it."""
+        self.touched = True
+        raise BodyError(
+            f"{what} is not possible while the state of run {self.run} is only read.",
+            hint="A query or validator is a plain function over what is in memory; what has to wait is an @update.",
+        )
+
+    def elsewhere(self, what: str) -> BodyError:
+        """Return the error for a call from another thread; the run itself does not fail with it."""
+        return BodyError(f"{what} is not possible while the state of run {self.run} is only read.")
+
+    def number(self) -> int:
+        """Refuse: a step is called."""
+        self.forbid("A step or a task")
+        return 0
+
+    def call_soon(
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
+        """Refuse: a waiting task is woken."""
+        self.forbid("Waking a task")
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
+    ) -> Any:
+        """Refuse."""
+        self.forbid("Waking a task")
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., Any],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Any:
+        """Refuse: a timer is set."""
+        self.forbid("Setting a timer")
+
+    def create_task(self, coro: Any, **_: Any) -> Any:
+        """Refuse."""
+        coro.close()
+        self.forbid("Starting a task")
+
+    def timer_cancelled(self, handle: TimerHandle) -> None:
+        """Refuse."""
+        self.forbid("Stopping a timer")
 
 
 def _forbidden(name: str) -> Callable[..., Any]:

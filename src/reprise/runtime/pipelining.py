@@ -96,6 +96,12 @@ class Pipeline:
             fresh.append(event)
         return fresh
 
+    def insert(self, out: list[Event], event: Event) -> None:
+        """Put an event behind what the body was given, and before what it was not; nothing is on its way to the log."""
+        given = self.ahead[-1] if self.ahead else None
+        out.insert(0 if given is None else next(n for n, one in enumerate(out, 1) if one is given), event)
+        self.behind.appendleft((event, False))
+
     def give_up(self) -> None:
         """Tell those who still wait that they are not to be told."""
         asked, self.asked = self.asked, []
@@ -150,7 +156,7 @@ class Pipelined(Execution):
         if pipeline.asked:
             pipeline.answer(pipeline.durable)
         if self.out and not self.marked:
-            self._mark()
+            self.mark()
         return fresh
 
     def _give(self, events: Sequence[Event]) -> None:
@@ -190,7 +196,7 @@ class Pipelined(Execution):
             self.to_stop = stops + self.to_stop
             self.to_start = starts | self.to_start
             if self.out and not self.marked:
-                self._mark()  # gathering is over
+                self.mark()  # gathering is over
 
     def _must_wait(self, job: Job) -> bool:
         """Tell whether what is asked of a job follows from something that is not durable."""
@@ -208,7 +214,7 @@ class Pipelined(Execution):
         if self.pipeline.ahead:
             self.pipeline.asked.append((self.pipeline.released, future))
             if self.out and not self.marked:
-                self._mark()
+                self.mark()
         else:
             future.set_result(True)
         return future

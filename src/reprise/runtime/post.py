@@ -7,6 +7,7 @@ row in the index says that it is due.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +21,7 @@ from reprise.runtime.ending import child_error
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import pause_in
 from reprise.runtime.parking import pause
+from reprise.runtime.updates import admit
 from reprise.stores.log import Group, RunChange, append
 
 if TYPE_CHECKING:
@@ -111,7 +113,8 @@ class Post:
                     continue  # it came while we read
                 return
             wish = pause_in(records, execution.seen)
-            receive(execution, records)
+            if not await self._take_in(execution, records):
+                return
             if wish is not None:
                 await pause(self._engine, execution, wish)
                 return
@@ -119,6 +122,24 @@ class Post:
             # in vain, so only a look after it is the last.
             if execution.marked and not execution.done:
                 await execution.written()
+
+    async def _take_in(self, execution: Execution, records: Sequence[Record]) -> bool:
+        """Consume mail in its order; False = some is left, and not for this life of the run in memory."""
+        for is_talk, some in groupby(records, _is_talk):
+            if not is_talk:
+                receive(execution, list(some))
+                continue
+            for record in some:
+                if record.key not in execution.seen and not await admit(self._engine, execution, record):
+                    return False
+                execution.seen[record.key] = None
+                execution.inbox_version = record.version
+                execution.alter(due_at=None)
+        return True
+
+
+def _is_talk(record: Record) -> bool:
+    return record.kind in (Kind.UPDATE_SENT, Kind.ANSWER_SENT)
 
 
 def receive(execution: Execution, records: Sequence[Record]) -> None:

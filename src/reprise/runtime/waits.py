@@ -11,11 +11,14 @@ from reprise.runtime.execution import Execution
 
 
 class Waits(msgspec.Struct, frozen=True):
-    """Steps asked for and not ended, by name; when the timers are due (microseconds); names of awaited signals."""
+    """Steps asked for and not ended, by name; when the timers are due (microseconds); names of awaited signals; what
+    people are asked.
+    """
 
     steps: dict[str, int] = {}
     timers: tuple[int, ...] = ()
     signals: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
 
 
 def waits_of(execution: Execution) -> Waits:
@@ -24,4 +27,8 @@ def waits_of(execution: Execution) -> Waits:
     steps.update(job.step.name for job in execution.child_jobs.values())
     timers = execution.loop.timers
     due = sorted(round(timers[key].when() * MICROSECONDS) for key in execution.armed if key in timers)
-    return Waits(dict(steps), tuple(due), tuple(execution.mail.awaited()))
+    questions = execution.talk.questions.values() if execution.talk is not None else ()
+    asked = tuple(
+        [execution.host.payloads.text(f"{one.to}: {one.text}" if one.to else one.text) for one in questions]
+    )
+    return Waits(dict(steps), tuple(due), tuple(execution.mail.awaited()), asked)

@@ -183,6 +183,9 @@ def test_picture_shows_progress_children_and_what_is_waited_for():
     waiting = text(Log().opened().tree(), waits=Waits({}, (70 * S,), ("approve",)))
     assert waiting[0] == "survey  ⏸ waiting"
     assert waiting[1].startswith("  ⏸ waits for the signal 'approve'   reprise signal r approve VALUE")
+    asked = text(Log().opened().tree(), waits=Waits(questions=("sales: Ship\x1b[2J it?",)))
+    assert asked[0] == "survey  ⏸ waiting"
+    assert asked[1].startswith("  ⏸ asks sales: Ship it?   reprise answer r")
     assert waiting[2].endswith("1m 0s from now") or waiting[2].endswith("1m from now")
 
 

@@ -198,6 +198,14 @@ class Logged(msgspec.Struct, frozen=True, tag=True):
         }
 
 
-News = Told | Spent | GivenForUndo | Logged
+class Wrote(msgspec.Struct, frozen=True, tag=True):
+    """A chunk of partial output."""
+
+    stream: str
+    keep: int | None
+    chunk: msgspec.Raw
+
+
+News = Told | Spent | GivenForUndo | Logged | Wrote
 Answer = Ready | Returned | Raised | Beat | News
 read_answer = msgspec.json.Decoder(Answer).decode

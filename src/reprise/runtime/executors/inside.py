@@ -51,6 +51,7 @@ from reprise.runtime.executors.frames import (
     Returned,
     Spent,
     Told,
+    Wrote,
     frame,
     read_order,
 )
@@ -124,6 +125,11 @@ class Guest:
     def progress(self, run: str, progress: Progress) -> None:
         """Tell the worker how far the step is."""
         self._link.send(Told(progress.done, progress.total, progress.note[:LONGEST]))
+
+    def wrote(self, stream: str, keep: int | None, chunk: bytes) -> None:
+        """Hand the worker a chunk; waits while it takes no more."""
+        self._payloads.within(chunk, "A chunk of stream {!r}", stream)
+        self._link.send(Wrote(stream, keep, msgspec.Raw(chunk)))
 
     def said(self, key: str, amounts: dict[str, int | float]) -> None:
         """Tell the worker what the step costs."""

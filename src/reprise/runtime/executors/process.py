@@ -9,9 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 from msgspec import MsgspecError
 
@@ -44,7 +44,7 @@ from reprise.runtime.executors.inside import main
 main(int(sys.argv[1]), int(sys.argv[2]))
 """
 
-Tell = Callable[[Job | None, News], None]
+Tell = Callable[[Job | None, News], Coroutine[Any, Any, None] | None]
 
 
 class ProcessGone(Exception):
@@ -89,6 +89,7 @@ class Process(asyncio.Protocol):
         self.why = ""
         """Why we ended it."""
         self._ending: asyncio.Task[None] | None = None
+        self._holding: asyncio.Task[None] | None = None
         self.opened = self._loop.create_task(self._open(ours, Hello(_argv(), _levels(), beat, most)))
 
     @property
@@ -147,9 +148,25 @@ class Process(asyncio.Protocol):
             if self._answer is not None and not self._answer.done():
                 self._answer.set_result(said)
         elif isinstance(said, News):
-            self._tell(self.job, said)
+            if (room := self._tell(self.job, said)) is not None:
+                self._hold(room)
         else:
             self.began = True
+
+    def _hold(self, room: Coroutine[Any, Any, None]) -> None:
+        """Read no more until there is room for what it writes; then who writes waits, too."""
+        if self._holding is not None and not self._holding.done():
+            room.close()  # somebody waits for it already
+            return
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._holding = self._loop.create_task(self._go_on(room))
+
+    async def _go_on(self, room: Coroutine[Any, Any, None]) -> None:
+        await room
+        self.heard = self._loop.time()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Find out how it ended, then say so to whoever waits."""

@@ -31,6 +31,7 @@ from reprise.runtime.executors.frames import (
     Raised,
     Returned,
     Spent,
+    Wrote,
 )
 from reprise.runtime.executors.guard import Guard
 from reprise.runtime.executors.orders import AnyStep, Orders, value_of
@@ -38,6 +39,7 @@ from reprise.runtime.executors.origins import Origin
 from reprise.runtime.executors.process import BEAT, Process, ProcessGone
 from reprise.runtime.host import STEP, Job
 from reprise.runtime.payloads import Payloads
+from reprise.runtime.streams import write_of_process
 
 START = 60.0
 """Seconds in which a process must have begun and imported a step. They do not count towards the step's timeout."""
@@ -255,11 +257,14 @@ class Processes:
         if len(self._all) > len(self._idle):
             self._look_after()  # somebody has an order, or is on the way to one
 
-    def _news(self, job: Job | None, said: News) -> None:
+    def _news(self, job: Job | None, said: News) -> Coroutine[Any, Any, None] | None:
+        """Pass on what a call says; what is returned is to be awaited before more of it is read."""
         if isinstance(said, Logged):
             contextvars.Context().run(_log, job, said)
         elif job is None:
-            return
+            return None
+        elif isinstance(said, Wrote):
+            return write_of_process(job, said.stream, said.keep, bytes(said.chunk))
         elif isinstance(said, Spent):
             if job.execution.purse is not None:
                 job.execution.purse.said(job.key, said.amounts)
@@ -268,6 +273,7 @@ class Processes:
         else:
             execution = job.execution
             execution.host.progress(execution.id, Progress(job.key, said.done, said.total, said.note))
+        return None
 
     # ---------------------------------------------------------------- the end
 

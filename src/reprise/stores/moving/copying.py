@@ -9,11 +9,11 @@ import msgspec
 
 from reprise.kernel.clock import Clock, SystemClock
 from reprise.kernel.errors import ConfigurationError
-from reprise.kernel.events import RUN_STREAMS, Record, run_stream, streams_of_run
+from reprise.kernel.events import RUN_STREAMS, Record, run_stream
 from reprise.kernel.machine import RUN
 from reprise.stores.blobs import referred
 from reprise.stores.moving.comparing import Balance, both, first_difference, same_row
-from reprise.stores.moving.families import row_of
+from reprise.stores.moving.families import all_streams_of, row_of
 from reprise.stores.moving.receiving import Receiver, WholeAppends
 from reprise.stores.packing import keeper_of
 from reprise.stores.progress import Report, nobody
@@ -227,7 +227,7 @@ class _Copy:
             if await row_of(self._source.runs, run) is not None:
                 self._differences.append(f"the run {run} has no row in the target")
             elif self._is_ours:
-                await self._receiver.drop(*streams_of_run(run))
+                await self._receiver.drop(*await all_streams_of(self._target.log, run))
 
     async def _copy_rows(self, *, final: bool) -> list[str]:
         """Write the rows that are missing or not the same, of unfinished runs only in the end; return some of them."""
@@ -272,7 +272,7 @@ class _Copy:
         if await row_of(self._source.runs, run) is not None:
             return  # it is, by now
         if self._is_ours:
-            await self._receiver.drop(*streams_of_run(run))
+            await self._receiver.drop(*await all_streams_of(self._target.log, run))
         else:
             self._differences.append(f"the run {run} is not in the source")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from reprise.kernel.clock import Clock, SystemClock
-from reprise.kernel.events import RUN_STREAMS, Record, run_stream, streams_of_run
+from reprise.kernel.events import RUN_STREAMS, Record, run_stream
 from reprise.kernel.query import EVERY, all_of
 from reprise.stores.archive import (
     ArchiveWriter,
@@ -24,7 +24,14 @@ from reprise.stores.archive import (
 )
 from reprise.stores.archive.lines import FORMAT
 from reprise.stores.log import Head, Log
-from reprise.stores.moving.families import IS_FIRST, Wanted, families_of, rows_of, walk_present
+from reprise.stores.moving.families import (
+    IS_FIRST,
+    Wanted,
+    all_streams_of,
+    families_of,
+    rows_of,
+    walk_present,
+)
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow, as_query
 from reprise.stores.store import Store
@@ -81,7 +88,8 @@ async def _write_family(store: Store, archive: ArchiveWriter, family: Sequence[R
     """Write a family as it was at one moment: all records up to a position, whatever came since."""
     archive.write([FamilyLine(root=family[0].id)])
     versions: dict[str, int] = {}
-    async for records in _in_order(store.log, [s for row in family for s in streams_of_run(row.id)], until):
+    streams = await all_streams_of(store.log, *(row.id for row in family))
+    async for records in _in_order(store.log, streams, until):
         versions.update([(record.stream, record.version) for record in records])
         await asyncio.to_thread(archive.write, map(from_record, records))
     for row in family:

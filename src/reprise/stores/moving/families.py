@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from reprise.kernel.events import out_stream, streams_of_run
 from reprise.kernel.machine import RUN
 from reprise.kernel.query import EVERY, Compare, Is, Query, all_of, any_of
+from reprise.stores.log import Log
 from reprise.stores.runs import RunFilter, RunRow, Runs, as_query
 
 PAGE = 200
@@ -55,6 +58,16 @@ async def walk(runs: Runs, where: Wanted = EVERY) -> AsyncIterator[list[RunRow]]
         newest = rows[-1].created_at
         limit = 2 * limit if newest - 1 == since else PAGE
         since, seen = newest - 1, {row.id for row in rows if row.created_at == newest}
+
+
+async def all_streams_of(log: Log, *runs: str) -> list[str]:
+    """Return the names of all streams of runs, also of their partial output."""
+    opened = await asyncio.gather(*(log.read(out_stream(run)) for run in runs))
+    return [
+        stream
+        for run, names in zip(runs, opened, strict=True)
+        for stream in streams_of_run(run, dict.fromkeys(record.key for record in names))
+    ]
 
 
 async def row_of(runs: Runs, id: str) -> RunRow | None:

@@ -9,11 +9,10 @@ from pathlib import Path
 import msgspec
 
 from reprise.kernel.clock import Clock, SystemClock
-from reprise.kernel.events import streams_of_run
 from reprise.kernel.query import EVERY
 from reprise.stores.archive import FamilyLine, RunLine, StreamLine, read_pages, verify_archive
 from reprise.stores.moving.exporting import export_families
-from reprise.stores.moving.families import Wanted, ended_families
+from reprise.stores.moving.families import Wanted, all_streams_of, ended_families
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
@@ -126,7 +125,7 @@ class _Gone:
 
     async def _drop(self, runs: Sequence[str]) -> None:
         if runs:
-            self.records += await self._store.log.drop(*(s for run in runs for s in streams_of_run(run)))
+            self.records += await self._store.log.drop(*await all_streams_of(self._store.log, *runs))
 
 
 async def _roots(families: AsyncIterator[list[RunRow] | None], gone: _Gone) -> AsyncIterator[list[RunRow]]:
