@@ -220,7 +220,7 @@ class Compensation:
         self._engine = engine
         self._execution = execution
         self._finished = finished
-        self._until = 0
+        self._ends_at = 0
         """When it has to be done (microseconds), 0 = whenever."""
 
     async def run(self) -> None:
@@ -231,7 +231,7 @@ class Compensation:
         try:
             await all_recorded(execution)
             records = await self._engine.store.log.read(execution.stream, execution.since)
-            self._until = self._deadline(records, began)
+            self._ends_at = self._deadline(records, began)
             left = owed_in(records)
             if not await self._undo(reversed(left)):
                 return
@@ -271,12 +271,9 @@ class Compensation:
                 continue
             if not await self._seated() or execution.done or execution.holding:
                 return False
-            failure = await self._undo_one(one)
+            await self._undo_one(one)
+            await all_recorded(execution)
             if execution.done:
-                return False
-            data = b"" if failure is None else msgspec.json.encode(failure)
-            execution.record(Kind.UNDO_DONE if failure is None else Kind.UNDO_FAILED, one.key, data)
-            if not await execution.written():
                 return False
         return True
 
@@ -288,29 +285,45 @@ class Compensation:
             await news(execution)
         return not execution.done
 
-    async def _undo_one(self, one: Owed) -> ErrorValue | None:
-        """Undo one call; return why it could not be."""
-        step = _step_of(one.intent)
+    async def _undo_one(self, one: Owed) -> None:
+        """Undo one call, and record that; or why it could not be."""
+        execution, step = self._execution, _step_of(one.intent)
         if step is None or step.undo is None:
-            missing = ConfigurationError(
-                f"No step {one.intent.undo} with undo= is known here.", hint="Import the module that has it."
-            )
-            return self._failure(missing)
+            missing = f"No step {one.intent.undo} with undo= is known here."
+            self._record(one, ConfigurationError(missing, hint="Import the module that has it."))
+            return
         if one.outcome != Kind.STEP_COMPLETED and (one.loose or not one.outcome):
             await self._until_it_cannot_act(one.intent.until)
+        if execution.done or execution.holding:
+            return
         if (reason := self._why_stopped()) is not None:
-            return self._failure(reason)
+            self._record(one, reason)
+            return
         try:
             undo = self._described(one, step)
         except Exception as error:  # what was recorded does not fit the code any more
-            return self._failure(error)
-        told: asyncio.Future[tuple[int, bytes]] = self._engine.outer.create_future()
+            self._record(one, error)
+            return
+        ended = self._engine.outer.create_future()
         undoing = step_aside(step.undo, f"undo {step.name}", _nothing, UNDO_RETRY, DEFAULT_TIMEOUT)
-        start_aside(self._engine, self._execution, f"undo:{one.key}", undoing, undo, partial(_tell, told))
-        kind, data = await self._outcome(told)
+        then = partial(self._told, one, ended)
+        start_aside(self._engine, execution, f"undo:{one.key}", undoing, undo, then)
+        await self._until(ended)
+
+    def _told(self, one: Owed, ended: asyncio.Future[None], kind: int, data: bytes) -> None:
+        """Record what came of an undo in the moment in which it ended: a pause waits for no more than what executes."""
         if kind == Kind.STEP_CANCELLED:
-            return self._failure(self._why_stopped() or RunCancelled("The undo was cancelled."))
-        return None if kind == Kind.STEP_COMPLETED else msgspec.json.decode(data, type=ErrorValue)
+            self._record(one, self._why_stopped() or RunCancelled("The undo was cancelled."))
+        elif kind == Kind.STEP_FAILED:
+            self._execution.record(Kind.UNDO_FAILED, one.key, data)
+        else:
+            self._execution.record(Kind.UNDO_DONE, one.key)
+        if not ended.done():
+            ended.set_result(None)
+
+    def _record(self, one: Owed, error: BaseException) -> None:
+        failure = self._engine.payloads.failure(error)
+        self._execution.record(Kind.UNDO_FAILED, one.key, msgspec.json.encode(failure))
 
     def _described(self, one: Owed, step: Step[..., Any]) -> Undo:
         intent, happened = one.intent, one.outcome == Kind.STEP_COMPLETED
@@ -330,21 +343,21 @@ class Compensation:
                 return
             await self._news(left)
 
-    async def _outcome(self, told: asyncio.Future[tuple[int, bytes]]) -> tuple[int, bytes]:
+    async def _until(self, ended: asyncio.Future[None]) -> None:
+        """Wait for the end of an undo; stop it when nothing more is to be undone."""
         stopped = False
-        while not told.done():
+        while not ended.done():
             if not stopped and self._why_stopped() is not None:
                 stopped = True
                 for job in list(self._execution.in_flight.values()):
                     self._engine.stop_job(job)
-            await self._news(None, told)
-        return told.result()
+            await self._news(None, ended)
 
     async def _news(self, left: int | None, *others: asyncio.Future[Any]) -> None:
         """Wait for news of the run, for others, for ``left`` microseconds or for the deadline."""
         now = self._engine.now()
         ends = [left] if left is not None else []
-        ends += [self._until - now] if self._until > now else []
+        ends += [self._ends_at - now] if self._ends_at > now else []
         timeout = min(ends) / MICROSECONDS if ends else None
         await asyncio.wait({news(self._execution), *others}, timeout=timeout, return_when="FIRST_COMPLETED")
 
@@ -355,12 +368,9 @@ class Compensation:
             return RunCancelled(
                 f"Run {run} was told to undo nothing more: {request.reason or 'no reason given'}."
             )
-        if self._until and self._engine.now() >= self._until:
+        if self._ends_at and self._engine.now() >= self._ends_at:
             return DeadlineExceeded(f"Run {run} did not undo all before its undo_deadline.")
         return None
-
-    def _failure(self, error: BaseException) -> ErrorValue:
-        return self._engine.payloads.failure(error)
 
     async def _attend(self, left: Sequence[Owed]) -> None:
         """Leave what could not be undone to a person."""
@@ -387,11 +397,6 @@ def _step_of(intent: Intended) -> Step[..., Any] | None:
         return step
     alike = [step for step in UNDOABLE.values() if step.name == intent.name]
     return alike[0] if len(alike) == 1 else None
-
-
-def _tell(told: asyncio.Future[tuple[int, bytes]], kind: int, data: bytes) -> None:
-    if not told.done():
-        told.set_result((kind, data))
 
 
 def _nothing(value: object) -> bytes:

@@ -87,8 +87,9 @@ async def test_the_intent_is_durable_before_the_call_and_the_outcome_after_it():
     async with opened(store) as app:
         assert await app.run(flow_of(charge), id="one") == "did 1"
         (effect,) = await app.client.effects("one")
-    assert seen[-1] == "STEP_INTENDED"
-    assert await finished(store) == [
+    assert seen[2] == "STEP_INTENDED"
+    # On a busy machine the call takes long enough to have a note that it began.
+    assert [kind for kind in await finished(store) if kind != "STEP_STARTED"] == [
         "RUN_STARTED",
         "RUN_OWNED",
         "STEP_INTENDED",
