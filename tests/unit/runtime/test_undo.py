@@ -618,6 +618,25 @@ async def test_a_pause_waits_for_the_undo_under_way_and_resume_goes_on():
     assert world.undone == [("pay", 1), ("book", 1)]
 
 
+async def test_a_pause_while_a_call_may_still_act_does_not_hurry_its_undo():
+    world = World()
+    world.gate = asyncio.Event()
+    book, _, _ = steps_of(world, timeout=60)
+
+    @workflow
+    async def trip() -> None:
+        await book(1)
+
+    async with opened() as app:
+        handle = await app.start(trip, id="one")
+        await world.reached.wait()
+        await handle.cancel()
+        await status_is(app, "one", "compensating")
+        await handle.pause()
+        await status_is(app, "one", "paused")
+    assert world.undos == []
+
+
 # ---------------------------------------------------------------- generations, limits, payloads, declarations
 
 
