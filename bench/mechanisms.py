@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.engines.reprise_jobs import url
 from bench.measure.report import Floors, figure, table
-from reprise import Reprise, SQLiteConnection, step, workflow
+from reprise import Budget, Reprise, SQLiteConnection, Undo, step, workflow
 
 STORES = ("full", "memory")
 ROW, FAN, TIMES = 100, 1000, 7
@@ -48,7 +48,13 @@ def stored(connection: SQLiteConnection, i: int) -> str:
     return os.urandom(150).hex()
 
 
+async def forget(undo: Undo) -> None:
+    """Undo nothing: no run here fails."""
+
+
 plain = step(name="plain")(make)
+effect = step(name="effect", effect="make", idempotent=True)(make)
+undone = step(name="undone", undo=forget)(make)
 pure = step(name="pure", pure=True)(make)
 cached = step(name="cached", pure=True, cache="1h")(make)
 threaded = step(name="threaded")(made)
@@ -62,6 +68,8 @@ class Mechanism:
     step: Callable[..., Any]
     again: bool = False
     stores: tuple[str, ...] = STORES
+    budget: Budget | None = None
+    """Of the run that calls it."""
 
 
 MECHANISMS: dict[str, Mechanism] = {
@@ -72,6 +80,9 @@ MECHANISMS: dict[str, Mechanism] = {
     "thread": Mechanism(threaded),
     "process": Mechanism(processed),
     "transaction": Mechanism(stored, stores=("full",)),
+    "effect": Mechanism(effect),
+    "undo": Mechanism(undone),
+    "budget": Mechanism(plain, budget=Budget(steps=1_000_000)),
 }
 
 
@@ -155,7 +166,7 @@ async def _turns(app: Reprise, store: str, flow: Any, steps: int, times: int) ->
             gc.collect()
             before = _commits(app)
             wall, cpu = perf_counter(), process_time()
-            assert await app.run(flow, name, first, steps) == steps
+            assert await app.run(flow, name, first, steps, budget=MECHANISMS[name].budget) == steps
             wall, cpu = perf_counter() - wall, process_time() - cpu
             if turn:
                 cost.rates.append(steps / wall)

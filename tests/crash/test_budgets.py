@@ -108,7 +108,7 @@ async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, reques
         workers = [begin() for _ in range(3)]
         for _ in range(PER_ROUND):
             await start_some(app, code, begun, PER_CYCLE)
-            wanted, until = len(seen) + dice.randint(20, 80), time.monotonic() + PATIENCE
+            wanted, until = len(seen) + dice.randint(10, 45), time.monotonic() + PATIENCE
             while len(seen) < wanted:
                 seen += said.new()
                 assert time.monotonic() < until, await app.store.runs.count()
@@ -136,10 +136,11 @@ async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, reques
     for name, tokens in most.items():
         counts[f"most tokens of one run, {name}"] = max(tokens, counts[f"most tokens of one run, {name}"])
     assert most["exact"] <= BUDGET, again(request, seed)
-    assert most["over"] <= BUDGET + LANES * EXCESS, again(request, seed)
+    # Of a call that is lost only its reservation is known, and up to LANES more are under way at the end.
+    excess = {run: EXCESS * (lost[run] // (COST + EXCESS) + LANES) for run in spent}
+    over = {run: tokens for run, tokens in spent.items() if run.startswith("over")}
+    assert all(tokens <= BUDGET + excess[run] for run, tokens in over.items()), again(request, seed)
     assert most["family"] <= FAMILY, again(request, seed)
-    assert all(spent[run] <= tokens + LANES * EXCESS for run, tokens in reported.items()), again(
-        request, seed
-    )
+    assert all(spent[run] <= tokens + excess[run] for run, tokens in reported.items()), again(request, seed)
     assert most["by_hand"] > BUDGET, "the control shows nothing"
     assert any(lost[run] for run in lost if run.startswith("exact")), "no kill lost a call"

@@ -96,6 +96,11 @@ class Started:
         for line in stream:
             self._queue.put(line.rstrip("\n"))
 
+    def heard(self, text):
+        """Wait until a line was said, be it before others that were waited for."""
+        if not any(text in line for line in self.lines):
+            self.wait_for(text)
+
     def wait_for(self, text, seconds=30):
         """Return the next line that contains a text."""
         while True:

@@ -118,8 +118,8 @@ def test_code_that_changed_under_a_run_is_said_and_nothing_is_executed(shell):
 def test_worker_that_is_told_to_stop_gives_its_runs_back(shell):
     shell("run", "flow.py:stair", "--detach", "--id", "r")
     worker = shell.start("worker", "flow.py")
-    worker.wait_for("took r  stair")
-    worker.wait_for("held 2")
+    worker.heard("took r  stair")
+    worker.heard("held 2")
     worker.signal(signal.SIGTERM)
     worker.wait_for("draining: 1 runs")
     shell.open_gate()

@@ -188,20 +188,27 @@ async def job(n: int) -> int:
 def test_why_a_pending_run_does_not_begin_is_said(shell):
     (shell.folder / "jobs.py").write_text(LIMITED)
     program = (
-        "import asyncio; from jobs import job; from reprise import Reprise\n"
+        "import asyncio, sys; from jobs import job; from reprise import Reprise\n"
         "async def main():\n"
         "  async with Reprise('sqlite:///.reprise/reprise.db', worker=False) as app:\n"
-        "    for n, tenant in enumerate(['a', 'a', 'b', 'c']):\n"
-        "      await app.start(job, n, id=f'{tenant}-{n}', tags={'tenant': tenant})\n"
+        "    for id in sys.argv[1:]:\n"
+        "      await app.start(job, int(id[2:]), id=id, tags={'tenant': id[0]})\n"
         "asyncio.run(main())\n"
     )
     (shell.folder / "start.py").write_text(program)
     (shell.folder / ".reprise").mkdir(exist_ok=True)
-    subprocess.run([sys.executable, "start.py"], cwd=shell.folder, env=shell.environment, check=True)
+
+    def start(*ids):
+        command = [sys.executable, "start.py", *ids]
+        subprocess.run(command, cwd=shell.folder, env=shell.environment, check=True)
+
+    start("a-0", "a-1", "b-2")
     row = json.loads(shell.inside("ps", "id:a-1", "-o", "json").stdout)[0]
     assert (row["waits"], row["in_line"]) == ("", True), "nobody is late yet"
     worker = shell.start("worker", "jobs.py", "--build", "v1", "--accepts", "v0")
-    worker.wait_for("took b-2")
+    worker.heard("took a-0")
+    worker.heard("took b-2")
+    start("c-3")  # of several lines at once, nobody says whose first one has the last part of a rate
     notes = {row["id"]: row["waits"] for row in json.loads(shell.inside("ps", "-o", "json").stdout)}
     assert notes["a-0"] == notes["b-2"] == ""
     assert "waits for a place of job.tenant=a: 1 of 1 are taken" in notes["a-1"]

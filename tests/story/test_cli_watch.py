@@ -55,12 +55,6 @@ def talking(shell):
     return shell
 
 
-def heard(started, text):
-    """Wait until a line was said, be it before others that were waited for."""
-    if not any(text in line for line in started.lines):
-        started.wait_for(text)
-
-
 def texts(lines):
     return [line.split("  ")[-1] for line in lines]
 
@@ -68,13 +62,13 @@ def texts(lines):
 def test_logs_of_many_runs_are_followed(talking):
     following = talking.start("logs", "-q", "workflow:talk", "-f")
     for text in ("t1  INFO     speak  said one", "t2  WARNING  speak  that hurt"):
-        heard(following, text)
+        following.heard(text)
     warned = talking.start("logs", "-q", "workflow:talk,hum", "-f", "-n", "0", "-l", "warning", "-o", "jsonl")
     family = talking.start("logs", "t1", "--all", "-f")
-    heard(family, "t1:2.inner  INFO     speak  said inner one")
+    family.heard("t1:2.inner  INFO     speak  said inner one")
     talking.inside("signal", "t1", "last", "ouch")
-    heard(following, "t1  INFO     speak  said ouch")
-    heard(family, "t1  WARNING  speak  that hurt")
+    following.heard("t1  INFO     speak  said ouch")
+    family.heard("t1  WARNING  speak  that hurt")
     assert family.ended() == 0, "it ends with its run"
     warning = json.loads(warned.wait_for("that hurt"))
     assert (warning["run"], warning["level"]) == ("t1", "WARNING")

@@ -3,7 +3,7 @@
 Before a step begins, what it may cost is reserved by a note that is durable; when it ends, what it did cost is noted in
 the commit of its outcome. Between the two the reservation counts as spent. It does so for good when the worker died
 meanwhile, for nobody knows what the lost attempt has spent; the next attempt reserves anew. So what is spent exceeds a
-budget at most by what the calls under way exceed their reservations by.
+budget at most by what calls exceed their reservations by that are under way at the end, or were lost.
 
 A child run has a budget of its own: what its parent allots to it in the commit that starts it. The child's end, in one
 commit with the mail to its parent, says what it took; the rest is the parent's again. Parent and children never write to

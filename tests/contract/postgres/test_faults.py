@@ -307,7 +307,7 @@ async def test_cancelled_statements_are_tried_again(keeper, store):
 
 async def test_a_server_that_stays_away_is_an_error_in_time(wire, keeper, store):
     """What was sent may have happened; what was not sent has not."""
-    wired = PostgresStore(wire.url, schema=keeper.schema, patience=0.2)
+    wired = PostgresStore(wire.url, schema=keeper.schema, patience=1)
     await wired.start()
     await put(wired, "run/a", b"first")
     wire.cut_at, wire.when, wire.refuse = (lambda data: NEEDLE in data), "after", True
