@@ -28,6 +28,7 @@ from reprise.runtime.executors.executor import check_name
 from reprise.runtime.executors.limits import as_limits
 from reprise.runtime.executors.origins import check_importable
 from reprise.runtime.handles import StepFuture
+from reprise.runtime.host import STEP
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -276,6 +277,11 @@ class Step(Recorded[P, R]):
             raise BodyError(
                 f"Step {self.name} has no transaction here: only the body of a run can call it.",
                 hint=f"In a test call {self.name}.function(connection, …); in a step, that function with its connection.",
+            )
+        if self.intends and STEP.get() is not None:
+            raise BodyError(
+                f"Step {self.name} has effect= or undo=, and inside of another step nobody would keep what it promises.",
+                hint=f"Call it in the body of the workflow; or call {self.name}.function(…) as part of this step.",
             )
 
     def _options(self) -> dict[str, Any]:

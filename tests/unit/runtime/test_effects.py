@@ -21,6 +21,7 @@ from tests.unit.runtime.scenes import (
 from reprise import (
     NOT_DONE,
     UNKNOWN,
+    BodyError,
     ConfigurationError,
     Done,
     EffectNotOpen,
@@ -654,3 +655,23 @@ async def test_doubts_of_many_effects_are_settled_one_by_one():
             await app.client.resolve_effect("one", open[0].key, Done(f"mail {left}"))
         assert await handle.result(5) == ["mail 3", "mail 2", "mail 1", "did 7"]
     assert sorted(out.done) == [0, 1, 2, 7]
+
+
+@pytest.mark.parametrize("options", [{"effect": "charge", "key": "once"}, {"undo": lambda undo: None}])
+async def test_inside_of_another_step_it_is_refused(options):
+    @step(**options)
+    async def inner() -> int:
+        return 1
+
+    @step
+    async def outer() -> int:
+        return await inner()
+
+    @workflow
+    async def flow() -> int:
+        return await outer()
+
+    assert await inner() == 1, "outside of any run it is a plain call"
+    async with opened() as app:
+        with pytest.raises(BodyError, match="inside of another step"):
+            await app.run(flow)
