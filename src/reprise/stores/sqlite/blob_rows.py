@@ -29,7 +29,7 @@ class BlobRows:
         """Write what was staged."""
         for blob, stream, version in self._staged:
             self._connection.execute(SQL["insert"], (blob.hash, blob.data))
-            self._connection.execute(SQL["refer"], (blob.hash, stream, version))
+            self._connection.execute(SQL["refer"], (stream, version, blob.hash))
         self._staged.clear()
 
     def forget(self) -> None:

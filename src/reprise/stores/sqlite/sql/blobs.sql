@@ -5,7 +5,7 @@ INSERT INTO blobs (hash, data) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING
 
 -- name: refer
 -- The blob is there: it was inserted in this transaction, or before.
-INSERT INTO blob_references (blob, stream, version) SELECT id, ?2, ?3 FROM blobs WHERE hash = ?1
+INSERT INTO blob_references (blob, stream, version) SELECT id, ?, ? FROM blobs WHERE hash = ?
 ON CONFLICT (blob, stream) DO UPDATE SET version = excluded.version
 
 -- name: get
