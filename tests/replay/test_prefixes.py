@@ -6,7 +6,7 @@ import asyncio
 import os
 
 import pytest
-from tests.replay import effects, generations, pure, rules, talking
+from tests.replay import effects, generations, pure, rules, talking, together
 from tests.replay.harness import trial
 from tests.replay.patterns import CORPUS
 
@@ -15,6 +15,7 @@ assert generations.SENT, "likewise"
 assert pure.SENT, "likewise"
 assert effects.DONE == {}, "likewise"
 assert talking.TALKED, "likewise"
+assert together.TOGETHER, "likewise"
 TRIALS = int(os.environ.get("REPRISE_TRIALS", "2"))
 
 pytestmark = pytest.mark.replay
