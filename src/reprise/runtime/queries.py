@@ -7,6 +7,7 @@ kept for a moment, and answered by whoever has the run; a run that nobody has in
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -80,7 +81,8 @@ def peek(execution: Execution, handler: Handler, function: Callable[..., Any], a
     """
     loop = execution.loop
     context = context_of(handler, Branch("?"), None)
-    before, kind = loop.enter(), loop.__class__
+    before, kind, collects = loop.enter(), loop.__class__, gc.isenabled()
+    gc.disable()  # or a collection in between would finalize what others left behind, on this loop
     loop.__class__ = ReadingLoop
     try:
         value = context.run(function, *args, **kwargs)
@@ -94,6 +96,8 @@ def peek(execution: Execution, handler: Handler, function: Callable[..., Any], a
     finally:
         loop.__class__ = kind
         loop.leave(before)
+        if collects:
+            gc.enable()
     if is_unsound(execution):
         raise BodyError(
             f"{handler.name!r} of run {execution.id} changed what its body waits for.",

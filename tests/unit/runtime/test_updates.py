@@ -1,6 +1,7 @@
 """Updates: applied once for their id, in the order of the log, or refused without a trace."""
 
 import asyncio
+import gc
 import random
 
 import pytest
@@ -418,3 +419,44 @@ async def test_what_is_recorded_while_an_update_is_looked_at_stands_behind_it():
         assert names.count("UPDATE_RECEIVED") == 2
         with pytest.raises(BodyError):
             update(print)
+
+
+async def test_what_others_left_to_the_collector_touches_no_body():
+    """A finalizer that runs while a validator reads would be taken for the validator's doing, and the update refused."""
+    told = []
+
+    class Leftover:
+        def __init__(self):
+            self.me = self
+
+        def __del__(self):
+            told.append(asyncio.get_running_loop())
+            asyncio.get_running_loop().call_soon(print)
+
+    @workflow
+    async def flow() -> int:
+        enough = asyncio.Event()
+
+        def reads(n: int) -> None:
+            gc.set_threshold(100, 1, 1)
+            Leftover()
+            assert len([[] for _ in range(2000)]) == 2000
+
+        @update(validator=reads)
+        def add(n: int) -> int:
+            enough.set()
+            return n
+
+        await enough.wait()
+        return 1
+
+    before = gc.get_threshold()
+    try:
+        async with opened() as app:
+            run = await app.start(flow)
+            assert await run.update("add", 7) == 7
+            assert await run.result() == 1
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert told
