@@ -386,14 +386,14 @@ class Execution:
             raise
         loop.leave(before)
         if self.done or self.finishing:
+            self._tell_settled()  # who keeps back what is to be appended must let the end go
             return
         if self.live:
             self.go_out()
         if unfinished:
             self.wake()
         elif self.live:
-            if self.settled is not None and not self.settled.done():
-                self.settled.set_result(None)
+            self._tell_settled()
             if not self.holding:
                 self._look_if_stuck()
 
@@ -572,13 +572,16 @@ class Execution:
             unwind(self.loop, [self.main, *self.loop.tasks], self.context)
         self._forget()
 
+    def _tell_settled(self) -> None:
+        if self.settled is not None and not self.settled.done():
+            self.settled.set_result(None)
+
     def _forget(self) -> None:
         """Break the cycles, so that memory comes back without the cycle collector; nothing more will be written."""
         after, self.after = self.after, []
         for settled in after:
             settled(False)
-        if self.settled is not None and not self.settled.done():
-            self.settled.set_result(None)
+        self._tell_settled()
         self.waiting.clear()
         self.to_start.clear()
         self.to_stop.clear()

@@ -460,3 +460,40 @@ async def test_what_others_left_to_the_collector_touches_no_body():
         gc.set_threshold(*before)
     gc.collect()
     assert told
+
+
+async def test_a_body_that_ends_while_an_update_is_admitted_ends(monkeypatch):
+    """What it records is kept back in that moment; its end must not be."""
+
+    @step
+    async def last() -> int:
+        return 7
+
+    @workflow
+    async def flow() -> int:
+        @update
+        def add(n: int) -> int:
+            return n
+
+        nobody_waits = asyncio.create_task(asyncio.sleep(0.02))
+        assert nobody_waits
+        return await last()
+
+    async with opened() as app:
+        kept, submit = [], app.store.log.submit
+
+        def late(appends):
+            for append in appends:
+                is_last = any(event.kind == Kind.STEP_COMPLETED for event in append.groups[0].events)
+                kept.append(append) if is_last else submit([append])
+
+        monkeypatch.setattr(app.store.log, "submit", late)
+        run = await app.start(flow, id="r")
+        await until(lambda: kept)
+        updating = asyncio.ensure_future(run.update("add", 1))
+        execution = app.engine.executions["r"]
+        await until(lambda: execution.talk.held and execution.out and not app.engine._dirty)
+        submit(kept)
+        assert await run.result(5) == 7
+        with pytest.raises(RunEnded):
+            await updating
