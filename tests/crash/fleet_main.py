@@ -8,7 +8,9 @@ import importlib.util
 import os
 import signal
 import sys
+import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +19,13 @@ from typing import Any
 
 import msgspec
 from tests.crash.ledger import Began, Crowd, Ledger
+from tests.crash.places import PATIENCE
 from tests.crash.worker_main import open_named
 
 from reprise import Reprise
 from reprise.runtime.pool import STEP
 from reprise.runtime.workflow import Workflow
+from reprise.stores.runs import RunFilter
 
 EXECUTED = "executed.jsonl"
 IDLE = 0.05
@@ -54,6 +58,25 @@ def load(path: str) -> ModuleType:
 def workflows_of(module: ModuleType) -> list[Workflow[..., Any]]:
     """Return the workflows of a module."""
     return [thing for thing in vars(module).values() if isinstance(thing, Workflow)]
+
+
+async def start_some(app: Reprise, module: ModuleType, begun: Counter[str], each: dict[str, int]) -> None:
+    """Start more runs of a module's workflows, numbered on; ``begun`` says how many there are."""
+    for name, number in each.items():
+        for _ in range(number):
+            n = begun[name]
+            begun[name] += 1
+            await app.start(getattr(module, name), n, id=f"{name}-{n:04}")
+
+
+async def until_ended(app: Reprise) -> None:
+    """Wait until no run is left; let those go on that were killed so often that they need attention."""
+    until = time.monotonic() + PATIENCE
+    while left := {k: v for k, v in (await app.store.runs.count()).items() if k != "completed"}:
+        for row in await app.store.runs.find(RunFilter(status=("needs_attention",))):
+            await app.client.resume(row.id)
+        assert time.monotonic() < until, (left, await app.store.runs.lines())
+        await asyncio.sleep(0.05)
 
 
 def executed() -> None:

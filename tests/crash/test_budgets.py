@@ -15,7 +15,6 @@ from tests.crash.conftest import CYCLES, SEED, again
 from tests.crash.places import PATIENCE, FilePlace
 
 from reprise import Reprise
-from reprise.stores.runs import RunFilter
 
 BUDGET, COST, EXCESS, LANES = 1000, 100, 20, 4
 FAMILY = 1500
@@ -74,23 +73,6 @@ async def family(n: int) -> int:
 """
 
 
-async def start_some(app, code, begun, each):
-    for name, number in each.items():
-        for _ in range(number):
-            n = begun[name]
-            begun[name] += 1
-            await app.start(getattr(code, name), n, id=f"{name}-{n:04}")
-
-
-async def until_ended(app):
-    until = time.monotonic() + PATIENCE
-    while left := {k: v for k, v in (await app.store.runs.count()).items() if k != "completed"}:
-        for row in await app.store.runs.find(RunFilter(status=("needs_attention",))):
-            await app.client.resume(row.id)
-        assert time.monotonic() < until, left
-        await asyncio.sleep(0.05)
-
-
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("number", range(-(-CYCLES // 10 // PER_ROUND)))
 async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, request):
@@ -107,7 +89,7 @@ async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, reques
     async with Reprise(place.url, worker=False) as app:
         workers = [begin() for _ in range(3)]
         for _ in range(PER_ROUND):
-            await start_some(app, code, begun, PER_CYCLE)
+            await fleet_main.start_some(app, code, begun, PER_CYCLE)
             wanted, until = len(seen) + dice.randint(10, 45), time.monotonic() + PATIENCE
             while len(seen) < wanted:
                 seen += said.new()
@@ -116,7 +98,7 @@ async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, reques
             victim = dice.randrange(3)
             nursery.kill(workers[victim])
             workers[victim] = begin()
-        await until_ended(app)
+        await fleet_main.until_ended(app)
         spent = {f"{name}-{n:04}": 0 for name, number_of in begun.items() for n in range(number_of)}
         for line in (tmp_path / BILL).read_text().splitlines():
             run, tokens = line.split()

@@ -19,7 +19,6 @@ from tests.crash.conftest import CYCLES, SEED, again
 from tests.crash.places import PATIENCE, FilePlace, ServerPlace
 
 from reprise import Reprise
-from reprise.stores.runs import RunFilter
 
 AT_ONCE = 3
 IN_A_TIME, PERIOD = 4, 0.4
@@ -137,24 +136,6 @@ def begin(nursery, folder, place):
     return nursery.spawn("fleet", folder, store=place.url, module=str(folder / "code.py"))
 
 
-async def start_some(app, code, begun, each):
-    for name, number in each.items():
-        for _ in range(number):
-            n = begun[name]
-            begun[name] += 1
-            await app.start(getattr(code, name), n, id=f"{name}-{n:04}")
-
-
-async def until_ended(app):
-    """Wait until no run is left; let those go on that were killed so often that they need attention."""
-    until = time.monotonic() + PATIENCE
-    while left := {k: v for k, v in (await app.store.runs.count()).items() if k != "completed"}:
-        for row in await app.store.runs.find(RunFilter(status=("needs_attention",))):
-            await app.client.resume(row.id)
-        assert time.monotonic() < until, (left, await app.store.runs.lines())
-        await asyncio.sleep(0.05)
-
-
 def fullest(times, period):
     """Return how many there are at most in a window of that length, wherever it begins."""
     return max(sum(begin <= at < begin + period for at in times) for begin in times)
@@ -171,10 +152,10 @@ async def test_limits_hold_over_kills(number, nursery, tmp_path, place, counts, 
     begun, seen = Counter(), []
     async with Reprise(place.url, worker=False) as app:
         await place.note()
-        await start_some(app, code, begun, dict.fromkeys(PER_CYCLE, 12))
+        await fleet_main.start_some(app, code, begun, dict.fromkeys(PER_CYCLE, 12))
         workers = [begin(nursery, tmp_path, place) for _ in range(3)]
         for _ in range(PER_ROUND):
-            await start_some(app, code, begun, PER_CYCLE)
+            await fleet_main.start_some(app, code, begun, PER_CYCLE)
             wanted, until = len(seen) + dice.randint(5, 40), time.monotonic() + PATIENCE
             while len(seen) < wanted:
                 seen += said.new()
@@ -183,7 +164,7 @@ async def test_limits_hold_over_kills(number, nursery, tmp_path, place, counts, 
             victim = dice.randrange(3)
             nursery.kill(workers[victim])
             workers[victim] = begin(nursery, tmp_path, place)
-        await until_ended(app)
+        await fleet_main.until_ended(app)
         for name, number_of in begun.items():
             for n in range(number_of):
                 assert await app.handle(f"{name}-{n:04}").result() == 2 * n + 1

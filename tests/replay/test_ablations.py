@@ -10,13 +10,11 @@ import asyncio
 import contextvars
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from tests.replay import harness, rules
-from tests.replay.harness import trial
+from tests.replay.ablation import Ablations, corpus
 from tests.replay.loops import LOOP
 from tests.unit.runtime.scenes import history, keys, opened
 
@@ -24,7 +22,7 @@ import reprise.runtime.execution
 import reprise.runtime.executors.here
 import reprise.runtime.loop
 import reprise.runtime.pool
-from reprise import RepriseError, step, wait_for_signal, workflow
+from reprise import step, wait_for_signal, workflow
 from reprise.runtime.ending import unreached
 from reprise.runtime.execution import Execution
 from reprise.runtime.handles import RunTask, StepFuture
@@ -35,43 +33,8 @@ from reprise.stores.memory import MemoryStore
 
 pytestmark = pytest.mark.replay
 
-SEEDS = 12
-"""Timings that are tried until a rule that is missing shows."""
-
-Prove = Callable[[int], Awaitable[Any]]
-
-
-@dataclass
-class Ablation:
-    """A rule, how to take it out, and what then goes wrong."""
-
-    number: int
-    prove: Prove
-    take_out: Callable[[pytest.MonkeyPatch], None]
-    always: Callable[[pytest.MonkeyPatch], None] = lambda patch: None
-    """What makes the proof sharp; done with and without the rule."""
-
-
-ABLATIONS: dict[str, Ablation] = {}
-
-
-def rule(number: int, prove: Prove, always: Callable[[pytest.MonkeyPatch], None] = lambda patch: None):
-    """Register the decorated function, which takes the rule out."""
-
-    def add(take_out: Callable[[pytest.MonkeyPatch], None]):
-        ABLATIONS[take_out.__name__] = Ablation(number, prove, take_out, always)
-        return take_out
-
-    return add
-
-
-def corpus(*names: str) -> Prove:
-    """Prove that every prefix of these patterns resumes to the stated result."""
-
-    async def prove(seed: int) -> None:
-        await asyncio.gather(*(trial(name, 1000 + seed) for name in names))
-
-    return prove
+ABLATIONS = Ablations()
+rule = ABLATIONS.rule
 
 
 # ---------------------------------------------------------------- the barrier and the order of delivery
@@ -570,33 +533,15 @@ def an_explicit_key_is_the_key(patch):
 # ---------------------------------------------------------------- with and without
 
 
-@pytest.fixture
-def ablation(request, monkeypatch):
-    ablation = ABLATIONS[request.param]
-    monkeypatch.setattr(harness, "PATIENCE", 1.0)
-    rules.shared.clear()  # a run of the same name, with another rule taken out, may have spoiled it
-    ablation.always(monkeypatch)
-    return ablation
-
-
-@pytest.mark.parametrize("ablation", ABLATIONS, indirect=True)
-async def test_with_the_rule_it_holds(ablation, monkeypatch):
-    monkeypatch.setattr(harness, "PATIENCE", 20.0)
-    for seed in range(2):
-        await ablation.prove(seed)
+@pytest.mark.parametrize("name", ABLATIONS)
+async def test_with_the_rule_it_holds(name, monkeypatch):
+    await ABLATIONS[name].holds(monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("ablation", ABLATIONS, indirect=True)
-async def test_without_the_rule_it_goes_wrong(ablation, monkeypatch):
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    ablation.take_out(monkeypatch)
-    for seed in range(SEEDS):
-        try:
-            await ablation.prove(seed)
-        except (AssertionError, RepriseError, KeyError, TimeoutError):
-            return
-    pytest.fail(f"rule {ablation.number} can be taken out and nothing shows it")
+@pytest.mark.parametrize("name", ABLATIONS)
+async def test_without_the_rule_it_goes_wrong(name, monkeypatch):
+    await ABLATIONS[name].goes_wrong(monkeypatch)
 
 
 def test_every_rule_is_here():

@@ -17,17 +17,16 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from tests.replay import harness, pure
+from tests.replay import pure
+from tests.replay.ablation import Ablations, corpus
 from tests.replay.harness import LateStore
 from tests.replay.loops import loop_factory
-from tests.replay.test_ablations import SEEDS, Ablation, Prove, corpus
 from tests.unit.runtime.scenes import Shared, history, keys, opened, recorded, until
 
 import reprise.runtime.pipelining
 from reprise import (
     ConfigurationError,
     Reprise,
-    RepriseError,
     Retry,
     SQLiteConnection,
     current_step,
@@ -343,17 +342,9 @@ def little_ahead(patch: pytest.MonkeyPatch) -> None:
 
 # ---------------------------------------------------------------- the rules, taken out
 
-ABLATIONS: dict[str, Ablation] = {}
-
-
-def rule(number: int, prove: Prove, always: Any = lambda patch: None) -> Any:
-    """Register the decorated function, which takes the rule out; the numbers are those of the module."""
-
-    def add(take_out: Any) -> Any:
-        ABLATIONS[take_out.__name__] = Ablation(number, prove, take_out, always)
-        return take_out
-
-    return add
+ABLATIONS = Ablations()
+rule = ABLATIONS.rule
+"""The numbers are those of the module."""
 
 
 @rule(1, corpus("drawn_beside_plain_steps", "drawn_beside_signals_and_timers"))
@@ -417,32 +408,15 @@ def what_a_crash_may_cost_is_bounded(patch):
     patch.setattr(reprise.runtime.pipelining, "AHEAD", 10**9)
 
 
-@pytest.fixture
-def ablation(request, monkeypatch):
-    ablation = ABLATIONS[request.param]
-    monkeypatch.setattr(harness, "PATIENCE", 1.0)
-    ablation.always(monkeypatch)
-    return ablation
-
-
-@pytest.mark.parametrize("ablation", ABLATIONS, indirect=True)
-async def test_with_the_rule_it_holds(ablation, monkeypatch):
-    monkeypatch.setattr(harness, "PATIENCE", 20.0)
-    for seed in range(2):
-        await ablation.prove(seed)
+@pytest.mark.parametrize("name", ABLATIONS)
+async def test_with_the_rule_it_holds(name, monkeypatch):
+    await ABLATIONS[name].holds(monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("ablation", ABLATIONS, indirect=True)
-async def test_without_the_rule_it_goes_wrong(ablation, monkeypatch):
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-    ablation.take_out(monkeypatch)
-    for seed in range(SEEDS):
-        try:
-            await ablation.prove(seed)
-        except (AssertionError, RepriseError, KeyError, TimeoutError):
-            return
-    pytest.fail(f"rule {ablation.number} can be taken out and nothing shows it")
+@pytest.mark.parametrize("name", ABLATIONS)
+async def test_without_the_rule_it_goes_wrong(name, monkeypatch):
+    await ABLATIONS[name].goes_wrong(monkeypatch)
 
 
 # ---------------------------------------------------------------- any body, any disk, a crash at any moment
