@@ -11,7 +11,7 @@ from reprise.cli.batch import RunIds, Where, Wish, Yes, fulfil
 from reprise.cli.config import read_config
 from reprise.cli.inputs import read_value
 from reprise.cli.output import Format, Screen
-from reprise.cli.session import DryRun, Output, RunId, StoreUrl, door, flag, is_alive, screen_of
+from reprise.cli.session import DryRun, Output, RunId, StoreUrl, door, screen_of, unread
 from reprise.kernel.errors import RunEnded
 from reprise.kernel.machine import RUN
 from reprise.runtime.batch import Verb
@@ -112,7 +112,7 @@ async def _signal(screen: Screen, store: str | None, id: str, name: str, value: 
                 f"Run {row.id} has ended ({row.status}) and takes nothing more.", hint="Start a new one."
             )
         await client.signal(row.id, name, value, id=key)
-        alive = await is_alive(opened, row.owner)
+        hint = await unread(opened, row, store)
     screen.say(f"Signal {name!r} sent to run {row.id}.")
-    if not alive:
-        screen.hint(f"No worker has it now; it is read when one does:  reprise resume {row.id}{flag(store)}")
+    if hint:
+        screen.hint(hint)

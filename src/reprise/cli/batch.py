@@ -14,7 +14,7 @@ from reprise.cli.config import Config
 from reprise.cli.exits import code_of
 from reprise.cli.output import Format, Screen, line, table
 from reprise.cli.paint import status
-from reprise.cli.session import Door, door, flag, is_alive
+from reprise.cli.session import Door, door, flag, unread
 from reprise.cli.ticker import ticker
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import ConfigurationError, RepriseError, RunEnded
@@ -227,11 +227,10 @@ def _told_fact(told: Told) -> dict[str, Any]:
 
 async def _hint(screen: Screen, opened: Door, wish: Wish, row: RunRow) -> None:
     """Say who will read it, where nobody does."""
-    where = flag(wish.store)
     if wish.verb is Verb.RETRY:
-        screen.hint(f"A worker executes it:  reprise worker FILE.py{where}")
-    elif not await is_alive(opened.store, row.owner):
-        screen.hint(f"No worker has it now; it is read when one does:  reprise resume {row.id}{where}")
+        screen.hint(f"A worker executes it:  reprise worker FILE.py{flag(wish.store)}")
+    elif hint := await unread(opened.store, row, wish.store):
+        screen.hint(hint)
 
 
 def _code(errors: Sequence[RepriseError | None]) -> int:

@@ -19,6 +19,7 @@ from reprise.runtime.client import Client
 from reprise.runtime.forking import RETRY_OF
 from reprise.runtime.payloads import Payloads
 from reprise.stores import open_store
+from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
 FILE_TAG = "reprise.file"
@@ -113,6 +114,13 @@ async def is_alive(store: Store, worker: str | None) -> bool:
     if not worker or await store.presence.died([worker]):
         return False
     return bool(await store.lease.holder(f"worker/{worker}"))
+
+
+async def unread(store: Store, row: RunRow, url: str | None) -> str:
+    """Return the hint for whoever told a run something that no worker reads now; '' where one does."""
+    if await is_alive(store, row.owner):
+        return ""
+    return f"No worker has it now; it is read when one does:  reprise resume {row.id}{flag(url)}"
 
 
 def flag(store: str | None) -> str:
