@@ -11,7 +11,7 @@ from rich.table import Table
 
 from reprise.cli.config import read_config
 from reprise.cli.output import Format, Screen
-from reprise.cli.session import Output, RunId, StoreUrl, door, flag, is_alive, screen_of
+from reprise.cli.session import Output, RunId, StoreUrl, door, screen_of, unread
 from reprise.kernel.budget import FIELDS, Cost
 from reprise.kernel.errors import ConfigurationError
 from reprise.runtime.spent import Spent
@@ -51,15 +51,12 @@ async def _budget(
         row = await client.resolve(id)
         if more:
             await client.raise_budget(row.id, part, **more)
-        alive = await is_alive(opened, row.owner)
+            screen.say(f"Run {row.id} may spend {Cost(**more)} more.")
+            if hint := await unread(opened, row, url):
+                screen.hint(hint)
+            return
         spent = await client.spent(row.id)
-    if more:
-        screen.say(f"Run {row.id} may spend {Cost(**more)} more.")
-        if not alive:
-            screen.hint(
-                f"No worker has it now; it is read when one does:  reprise resume {row.id}{flag(url)}"
-            )
-    elif output is not Format.TABLE:
+    if output is not Format.TABLE:
         screen.json(msgspec.json.encode(spent)) if output is Format.JSON else screen.row(_fact(spent))
     else:
         screen.table(_table(spent))

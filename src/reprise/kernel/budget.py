@@ -143,6 +143,14 @@ class Budget(msgspec.Struct, frozen=True, omit_defaults=True):
         }
         return msgspec.structs.replace(self, **both)
 
+    def least(self, other: Budget) -> Budget:
+        """Return a budget that is kept where both are kept."""
+        least: dict[str, Any] = {}
+        for name in FIELDS:
+            limits = [most for budget in (self, other) if (most := getattr(budget, name)) is not None]
+            least[name] = min(limits, default=None)
+        return msgspec.structs.replace(self, **least)
+
     def as_cost(self) -> Cost:
         """Return everything that may be spent, as one cost; 0 where there is no limit."""
         return Cost(**{name: getattr(self, name) or 0 for name in FIELDS})

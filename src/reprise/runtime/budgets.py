@@ -76,7 +76,7 @@ def _add(to: dict[str, Cost], scopes: Iterable[str], cost: Cost) -> None:
         to[scope] = to.get(scope, Cost()) + cost
 
 
-class Call(msgspec.Struct):
+class Bill(msgspec.Struct):
     """What is known of a call that was made and has not ended."""
 
     scopes: tuple[str, ...]
@@ -95,7 +95,7 @@ class Purse:
         # Of an attempt that died with its worker nobody knows what it spent. Only children may still give back.
         books.open = {key: open for key, open in books.open.items() if key in execution.children}
         self.budgets: dict[str, Budget] = {} if budget is None else {RUN_SCOPE: budget}
-        self._calls: dict[str, Call] = {}
+        self._bills: dict[str, Bill] = {}
         self._refused: dict[str, str] = {}
         """Keys of calls that wait: for others to settle, or for more to spend. Why, '' for the former."""
         self._over: set[str] = set()
@@ -113,7 +113,7 @@ class Purse:
 
     def allotment(self, key: str) -> Budget | None:
         """Return what a child run may spend."""
-        call = self._calls.get(key)
+        call = self._bills.get(key)
         return call.allotment if call is not None else None
 
     @property
@@ -136,7 +136,7 @@ class Purse:
 
     def called(self, key: str) -> None:
         """Remember against which budgets a call counts; called in its context."""
-        self._calls[key] = Call(SCOPES.get())
+        self._bills[key] = Bill(SCOPES.get())
 
     def admit(self, asked: dict[str, Job]) -> dict[str, Job]:
         """Reserve for calls what they may cost; return those that may begin, and leave the others where they are."""
@@ -150,18 +150,14 @@ class Purse:
                 children.remove(job)
         return admitted
 
-    def again(self, job: Job) -> bool:
-        """Reserve for another attempt; False when it has to wait, or was refused."""
-        return self._reserve(job, 1)
-
     def _reserve(self, job: Job, shares: int) -> bool:
         """Note what a call may cost. One that may not begin waits, or its refusal is its outcome."""
         is_child = job.step.what == "workflow"
         if is_child and job.key in self._execution.children:
             return True  # reserved by an owner before
-        scopes = self._calls[job.key].scopes
+        scopes = self._bills[job.key].scopes
         try:
-            wanted, free = self._share(job, shares) if is_child else _cost(job)
+            wanted, free = (self._share(job, shares), False) if is_child else _cost(job)
         except Exception as error:  # a function that says what a call costs failed
             self._refuse(job, error)
             return False
@@ -173,24 +169,23 @@ class Purse:
         self._write(job.key, Spending("reserved", wanted, scopes))
         return True
 
-    def _share(self, job: Job, shares: int) -> tuple[Cost, bool]:
+    def _share(self, job: Job, shares: int) -> Cost:
         """Return what a child is allotted: what it declares, and of what it does not its share of what is left.
 
         Children that are started together have equal shares.
         """
         declared: Budget | None = job.step.budget
         allotment: Budget | None = None
-        call = self._calls[job.key]
+        call = self._bills[job.key]
         for scope in call.scopes:
             budget = self.of(scope)
             if budget is not None:
                 left = budget.left(self.taken(scope), max(1, shares))
-                allotment = left if allotment is None else _least(allotment, left)
+                allotment = left if allotment is None else allotment.least(left)
         if allotment is not None:
             allotment = allotment if declared is None else declared.within(allotment)
         call.allotment = allotment or declared
-        limited = allotment.as_cost() if allotment is not None else Cost()
-        return limited, False
+        return allotment.as_cost() if allotment is not None else Cost()
 
     def _wait_or_refuse(self, job: Job, scope: str, lack: str) -> None:
         execution = self._execution
@@ -202,11 +197,12 @@ class Purse:
         text = f"{name} of run {execution.id}: {job.step.name} ({job.key}) needs {lack}"
         if budget.on_exhausted == "ask":
             self._refused[job.key] = text
-            execution.alter(
-                warning=f"waits for more of {text}; give some: reprise budget {execution.id} --add"
-            )
+            part = f" --part '{scope}'" if scope else ""
+            command = f"reprise budget {execution.id}{part} --add NAME=AMOUNT"
+            execution.alter(warning=f"waits for more of {text}; give some: {command}")
             return
-        self._refuse(job, BudgetExceeded(f"Not enough is left of {text}.", hint="Raise the budget."))
+        hint = 'Give it a larger one when it starts; with on_exhausted="ask" it waits for more instead.'
+        self._refuse(job, BudgetExceeded(f"Not enough is left of {text}.", hint=hint))
 
     def _may_exceed(self, scope: str, lack: str) -> bool:
         if self.budgets[scope].on_exhausted != "continue":
@@ -222,7 +218,7 @@ class Purse:
         """Let the refusal be the recorded outcome of a call."""
         execution, key = self._execution, job.key
         self._refused.pop(key, None)
-        self._calls.pop(key, None)
+        self._bills.pop(key, None)
         execution.to_start.pop(key, None)
         execution.in_flight.pop(key, None)
         execution.recorded[key] = None
@@ -233,7 +229,7 @@ class Purse:
 
     def said(self, key: str, amounts: dict[str, Any]) -> None:
         """Add to what a step says that it costs."""
-        call = self._calls.get(key)
+        call = self._bills.get(key)
         if call is not None:
             before = call.spent or {}
             call.spent = before | {name: before.get(name, 0) + amount for name, amount in amounts.items()}
@@ -241,7 +237,7 @@ class Purse:
     def ended(self, job: Job, took: int) -> None:
         """Note what a call did cost whose outcome is about to be recorded."""
         self.settle(job, took)
-        self._calls.pop(job.key, None)
+        self._bills.pop(job.key, None)
 
     def settle(self, job: Job, took: int, spent: Cost | None = None) -> None:
         """Note what a call did cost, to be written with its outcome; others may begin then.
@@ -255,7 +251,7 @@ class Purse:
         if spent is None and job.step.what == "workflow":
             spent = open.cost
         elif spent is None:
-            call = self._calls[job.key]
+            call = self._bills[job.key]
             said, call.spent = call.spent or {}, None
             spent = msgspec.structs.replace(open.cost, **{"seconds": took / 1_000_000, "steps": 1, **said})
         self._write(job.key, Spending("settled", spent, open.scopes))
@@ -295,15 +291,6 @@ def _cost(job: Job) -> tuple[Cost, bool]:
                 f"costs= of step {job.step.name} returned {declared!r}.", hint="Return a Cost(…)."
             )
     return declared + ONE_STEP, declared == Cost()
-
-
-def _least(one: Budget, other: Budget) -> Budget:
-    """Return the budget that is within both."""
-    fields: dict[str, Any] = {}
-    for name in ("seconds", "steps", "tokens", "usd", "calls"):
-        known = [value for budget in (one, other) if (value := getattr(budget, name)) is not None]
-        fields[name] = min(known) if known else None
-    return msgspec.structs.replace(one, **fields)
 
 
 def spend(**amounts: Any) -> None:
