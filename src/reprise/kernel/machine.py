@@ -166,7 +166,9 @@ was cancelled. A run that is cancelling may still complete (its body may swallow
 notes a further cancel without being interrupted by it.
 """
 
-SETTLED = frozenset({*RUN.final, RunStatus.PAUSED, RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION})
+RESTING = frozenset({RunStatus.PAUSED, RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION})
+"""States without an end in which nothing happens, and nobody answers, until a person has done something."""
+SETTLED = RUN.final | RESTING
 """States in which waiting any longer is pointless without somebody's doing."""
 
 

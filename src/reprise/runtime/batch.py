@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from reprise.kernel.errors import RepriseError
-from reprise.kernel.machine import RUN, RunStatus
+from reprise.kernel.machine import RESTING, RUN, RunStatus
 from reprise.kernel.query import Is, Query, all_of, any_of, fields
 from reprise.runtime.forking import RETRIED
 from reprise.stores.moving.families import walk_present
@@ -33,8 +33,6 @@ class Verb(StrEnum):
     CANCEL = "cancel"
 
 
-RESTING = frozenset({RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION, RunStatus.PAUSED})
-"""States without an end in which waiting any longer is pointless without somebody's doing."""
 TAKES: Mapping[Verb, frozenset[str]] = MappingProxyType(
     {
         Verb.PAUSE: frozenset(RUN.transitions) - RUN.final - RESTING,

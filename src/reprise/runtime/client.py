@@ -37,10 +37,10 @@ from reprise.kernel.events import (
     run_stream,
 )
 from reprise.kernel.failures import decode_error, encode_error
-from reprise.kernel.machine import RunStatus
+from reprise.kernel.machine import RESTING, RunStatus
 from reprise.kernel.query_text import parse
-from reprise.runtime.batch import RESTING, Batch, Verb, runs_meant, tell
-from reprise.runtime.dialogue import PATIENCE, Chunk, Dialogue, OpenQuestion
+from reprise.runtime.batch import Batch, Verb, runs_meant, tell
+from reprise.runtime.dialogue import PATIENCE, Chunk, Dialogue, OpenQuestion, no_such_run
 from reprise.runtime.effect_rows import EffectRow, effects_in, not_open
 from reprise.runtime.forking import fork
 from reprise.runtime.history import read_history
@@ -82,7 +82,7 @@ class Client(Dialogue):
         rows = await runs.find(RunFilter(prefix=id), limit=20, newest_first=False)
         roots = [row for row in rows if row.parent is None or not row.parent.startswith(id)]
         if not roots:
-            raise RunNotFound(f"There is no run {id!r}.", hint="List them: reprise ps")
+            raise no_such_run(id)
         if len(roots) > 1:
             some = ", ".join(row.id for row in roots[:5])
             raise AmbiguousId(f"{len(roots)} runs begin with {id!r}: {some} …", hint="Give more of the id.")

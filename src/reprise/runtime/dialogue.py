@@ -40,7 +40,7 @@ from reprise.kernel.events import (
 )
 from reprise.kernel.failures import decode_error
 from reprise.kernel.ids import Counter, Ids
-from reprise.kernel.machine import RUN, RunStatus
+from reprise.kernel.machine import RESTING, RUN
 from reprise.kernel.schema import misfits
 from reprise.runtime.payloads import Payloads
 from reprise.stores.log import Group, RunChange, append
@@ -55,8 +55,6 @@ PATIENCE = 10.0
 """Seconds that a query, or an answer, waits for somebody who has the run."""
 PAGE = 1000
 """Chunks that are read at once."""
-RESTING = frozenset({RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION, RunStatus.PAUSED})
-"""States in which nobody answers until a person has done something."""
 
 
 class OpenQuestion(msgspec.Struct, frozen=True):
@@ -141,7 +139,7 @@ class Dialogue:
         """
         row = await find_row(self._store.runs, run)
         if row is None:
-            raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps")
+            raise no_such_run(run)
         return row
 
     async def finished(self, run: str) -> Finished | None:
@@ -160,7 +158,7 @@ class Dialogue:
         try:
             await append(self._store.log, self._numbers.new(), group)
         except StreamMissing:
-            raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps") from None
+            raise no_such_run(run) from None
         except StreamClosed:
             raise RunEnded(f"Run {run} has ended and takes nothing more.", hint="Start a new one.") from None
         self._store.signal.wake([inbox_stream(run), "runs"])
@@ -224,7 +222,7 @@ class Dialogue:
             group = Group(stream, [event], guard=run_stream(run))
             asked = await append(self._store.log, self._numbers.new(), group)
         except StreamMissing:
-            raise RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps") from None
+            raise no_such_run(run) from None
         except StreamClosed:
             raise _ended(run) from None
         after, until = asked.versions[0], self._clock.monotonic() + timeout
@@ -556,6 +554,11 @@ def _check_awake(row: RunRow) -> None:
         raise _ended(row.id)
     if row.status in RESTING and row.due_at is None:
         raise RunPaused(f"Run {row.id} is {row.status} and answers nobody.", hint=f"reprise resume {row.id}")
+
+
+def no_such_run(run: str) -> RunNotFound:
+    """Return the error for an id, or the begin of one, that no run has."""
+    return RunNotFound(f"There is no run {run!r}.", hint="List them: reprise ps")
 
 
 def _ended(run: str) -> RunEnded:

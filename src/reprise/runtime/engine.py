@@ -281,7 +281,7 @@ class Engine:
 
     async def past_is_durable(self, execution: Execution) -> bool:
         """Wait until others may be told what a body was given so far; False when it left memory before."""
-        return execution.pipeline is None or await past_is_durable(execution)
+        return await past_is_durable(execution)
 
     def recall(self, talk: Talk) -> None:
         """Read what a run has said and written so far, and let it say and write the rest."""

@@ -462,20 +462,16 @@ class Execution:
         """Return the state of the run when it leaves memory: ``status``, unless it is about to be cancelled."""
         return status if self.cancel_request is None else RunStatus.CANCELLING
 
-    @property
-    def _listens(self) -> bool:
-        """Tell whether an update or an answer may wake the body."""
-        return self.talk is not None and self.talk.listens
-
     def _look_if_stuck(self) -> None:
         if not self.idle:
             return
         waits_for_more = bool(self.to_start) and self.purse is not None and self.purse.blocks
+        listens = self.talk is not None and self.talk.listens
         if self.doubts:
             self.host.attend(self)
         elif self.to_start and not self.seated and not waits_for_more:
             self.host.unseated(self)
-        elif not (self.armed or self.mail.waiting or self.child_jobs or waits_for_more or self._listens):
+        elif not (self.armed or self.mail.waiting or self.child_jobs or waits_for_more or listens):
             self.fail(stuck(self))
         else:
             self.history = self.pending = NOTHING
@@ -571,6 +567,12 @@ class Execution:
         if not self.loop.is_closed():
             unwind(self.loop, [self.main, *self.loop.tasks], self.context)
         self._forget()
+
+    def news(self) -> asyncio.Future[None]:
+        """Return a future of when something of the run became durable, its mail was read, or it ended or left memory."""
+        if self.settled is None or self.settled.done():
+            self.settled = self.host.outer.create_future()
+        return self.settled
 
     def _tell_settled(self) -> None:
         if self.settled is not None and not self.settled.done():

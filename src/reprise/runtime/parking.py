@@ -5,7 +5,6 @@ A run that left is due again at its next timer, when mail comes, or at once. It 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -119,14 +118,7 @@ async def all_recorded(execution: Execution) -> None:
     while (execution.in_flight or execution.out or execution.acks) and not (
         execution.done or execution.finishing
     ):
-        await news(execution)
-
-
-def news(execution: Execution) -> asyncio.Future[None]:
-    """Return a future that is done when something of a run became durable, or its mail was read, or it left memory."""
-    if execution.settled is None or execution.settled.done():
-        execution.settled = execution.host.outer.create_future()
-    return execution.settled
+        await execution.news()
 
 
 async def pause(engine: Engine, execution: Execution, mail: str) -> None:

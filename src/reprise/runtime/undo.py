@@ -48,7 +48,7 @@ from reprise.runtime.generation import ContinueAs, begin_next
 from reprise.runtime.history import NOTHING
 from reprise.runtime.host import STEP, Job
 from reprise.runtime.intents import GIVEN
-from reprise.runtime.parking import all_recorded, news, park
+from reprise.runtime.parking import all_recorded, park
 from reprise.runtime.step import DEFAULT_TIMEOUT, UNDOABLE, Step
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ class Compensation:
         execution = self._execution
         while execution.slots and not execution.seated and not execution.done:
             self._engine.places.want(execution)
-            await news(execution)
+            await execution.news()
         return not execution.done
 
     async def _undo_one(self, one: Owed) -> None:
@@ -359,7 +359,7 @@ class Compensation:
         ends = [left] if left is not None else []
         ends += [self._ends_at - now] if self._ends_at > now else []
         timeout = min(ends) / MICROSECONDS if ends else None
-        await asyncio.wait({news(self._execution), *others}, timeout=timeout, return_when="FIRST_COMPLETED")
+        await asyncio.wait({self._execution.news(), *others}, timeout=timeout, return_when="FIRST_COMPLETED")
 
     def _why_stopped(self) -> BaseException | None:
         """Return why nothing more is undone, None while it is."""

@@ -94,9 +94,7 @@ async def admit(engine: Engine, execution: Execution, mail: Record) -> bool:
             if execution.alone is not None:
                 await asyncio.shield(execution.alone)
                 continue
-            if execution.settled is None or execution.settled.done():  # else others wait for it, too
-                execution.settled = engine.outer.create_future()
-            await execution.settled
+            await execution.news()
         if execution.done or execution.finishing or execution.wish is not None:
             return False
         refusal = _refusal(execution, mail)
