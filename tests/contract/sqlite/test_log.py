@@ -127,6 +127,16 @@ async def test_damage_is_named(store: SQLiteStore, path: Path, damage: str) -> N
         await store.log.read("run/a")
 
 
+@pytest.mark.parametrize("damage", ["UPDATE streams SET name = 'run/b'", "DELETE FROM streams"])
+async def test_a_scan_does_not_give_records_to_another_stream(
+    store: SQLiteStore, path: Path, damage: str
+) -> None:
+    await append(store.log, 1, Group("run/a", events(3)))
+    tamper(path, damage)
+    with pytest.raises(StoreCorrupt, match="in the table streams does not match"):
+        await store.log.scan()
+
+
 @pytest.mark.parametrize("damage", ["UPDATE streams SET token = 3", "DELETE FROM records WHERE version = 64"])
 async def test_a_damaged_stream_takes_no_append_and_others_do(
     store: SQLiteStore, path: Path, damage: str

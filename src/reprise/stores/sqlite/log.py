@@ -39,7 +39,7 @@ class SQLiteLog:
     async def scan(self, after: int = 0, limit: int = 1000, prefix: str = "") -> list[Record]:
         """Return records of all streams (whose name starts with ``prefix``) with position > ``after``, in order.
 
-        Raises ``StoreCorrupt`` when a row's checksum is wrong.
+        Raises ``StoreCorrupt`` when the checksum of a row is wrong, or of the row of its stream, or that one is gone.
         """
         return await self._readers.read(lambda connection: _scan(connection, after, limit, prefix))
 
@@ -120,7 +120,12 @@ def _read(connection: Connection, stream: str, after: int, limit: int | None) ->
 def _scan(connection: Connection, after: int, limit: int, prefix: str) -> list[Record]:
     parameters = {"after": after, "limit": limit, "prefix": prefix}
     rows = connection.execute(SQL["scan"], parameters).fetchall()
-    return [to_record(row[0] or "(unknown)", row[1:]) for row in rows]
+    sound: set[int] = set()
+    for row in rows:
+        if row[0] not in sound:  # whose records they are says only the name in the row of the stream
+            check_row("streams", row[1] or f"stream {row[7]}", row[:6])
+            sound.add(row[0])
+    return [to_record(row[1], row[6:]) for row in rows]
 
 
 def _head(connection: Connection, stream: str) -> Head:

@@ -77,8 +77,8 @@ ORDER BY r.version
 LIMIT :limit
 
 -- name: scan
--- Records in the order of the log with the name of their stream (NULL = the stream's row is gone: damage).
-SELECT s.name, r.position, r.stream, r.version, r.kind, r.at, r.key, r.data, r.print, r.took, r.append, r.crc
+-- Records in the order of the log with the row of their stream (NULL = it is gone: damage).
+SELECT s.id, s.name, s.version, s.token, s.closed, s.crc, r.position, r.stream, r.version, r.kind, r.at, r.key, r.data, r.print, r.took, r.append, r.crc
 FROM records r LEFT JOIN streams s ON s.id = r.stream
 WHERE r.position > :after AND ifnull(s.closed, 0) < 2
     AND (:prefix = '' OR s.name IS NULL OR substr(s.name, 1, length(:prefix)) = :prefix)
