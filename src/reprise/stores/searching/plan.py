@@ -143,7 +143,9 @@ class Search:
             rows, _ = yield from self._in_window(asked)
             if rows is not None:
                 return rows
-        if not rarest.ordered and not asked.is_met_by(rarest) and size > FIRST:
+        # The first ones of several members do not reach equally far, so behind the shortest of them some would be missing.
+        is_one = len(rarest.members) == 1
+        if is_one and not rarest.ordered and not asked.is_met_by(rarest) and size > FIRST:
             rows = yield from self._fetch(asked, rarest, first=FIRST)
             if len(rows) == asked.limit:
                 return rows
@@ -206,14 +208,16 @@ class Search:
         return f"{text} {writer.fill('first_of_them', first=first)}" if first else text
 
     def _rarest(self, candidates: Sequence[Source], most: int) -> Plan[tuple[int, Source]]:
-        """Return the source with the fewest entries, counted up to ``most``; of equal ones rather an ordered one."""
+        """Return the source with the fewest entries, counted up to ``most``; of equal ones rather an ordered one, and one
+        of few members.
+        """
         counted = [source for source in candidates if not source.is_vast] or [*candidates]
         entries = yield from self._of_each_member(counted, "size", most=most)
         sized = [
-            (min(sum(of_members), most), not source.ordered, place)
+            (min(sum(of_members), most), not source.ordered, len(source.members), place)
             for place, (source, of_members) in enumerate(zip(counted, entries, strict=True))
         ]
-        size, _, place = min(sized)
+        size, _, _, place = min(sized)
         return size, counted[place]
 
     def _of_each_member(

@@ -211,6 +211,21 @@ class SearchSuite(KeeperSuite):
             finally:
                 runner.run(searched.keeper.close())
 
+    def test_what_comes_from_several_walks_is_whole(self) -> None:
+        """What is behind the first ones of one walk may come before the first ones of another."""
+        unlike = [
+            negated(Is(field, value)) for field, value in (("workflow", "survey"), ("status", "running"))
+        ]
+        with asyncio.Runner() as runner:
+            searched = Searched(self.make_keeper())
+            try:
+                runner.run(searched.fill())
+                for query in (all_of(unlike[0], negated(Is("parent", None))), all_of(*unlike)):
+                    for newest_first in (True, False):
+                        runner.run(searched.check(query, "status", newest_first, 3))
+            finally:
+                runner.run(searched.keeper.close())
+
     async def test_tags_keep_their_types(self, keeper: Keeper, store: Store) -> None:
         """Also after a restart; what was 1.0 does not become 1, nor true."""
         tags: dict[str, Tag] = {"a": "1", "b": 1, "c": 1.0, "d": True, "e": 2**63 - 1, "f": ""}
