@@ -4,10 +4,14 @@ import os
 from collections import Counter
 
 import pytest
+from tests import counting
 from tests.servers import Install, Missing, Server, postgres_installs, start_postgres
 
 BUDGETS = {"unit": 60, "contract": 150, "story": 150, "crash": 360}
 """Seconds per folder of tests on two cores that share the work. A figure to watch, not a check: machines differ."""
+
+# One seed for all processes that share the tests; those that kill say it at the end.
+os.environ.setdefault("REPRISE_CRASH_SEED", str(int.from_bytes(os.urandom(3), "big")))
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -24,6 +28,23 @@ def pytest_terminal_summary(terminalreporter):
         budget = BUDGETS.get(folder)
         over = " OVER" if budget and spent > budget else ""
         terminalreporter.line(f"{folder:20} {spent:7.1f} s" + (f" of {budget}{over}" if budget else ""))
+    counting.show(terminalreporter.config, terminalreporter)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    counting.take_in(node.config, node)
+
+
+def pytest_sessionfinish(session):
+    counting.hand_over(session.config)
+    is_one_of_several = hasattr(session.config, "workeroutput")
+    if (
+        session.exitstatus == pytest.ExitCode.OK
+        and not is_one_of_several
+        and counting.missing(session.config)
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def oldest_and_newest(installs: list[Install]) -> list[Install]:

@@ -1,18 +1,15 @@
-"""A nursery for each module, seeds that are printed, and counts that are shown at the end."""
+"""A nursery for each module, seeds that are printed, and counts that are shown and judged at the end (tests/counting.py)."""
 
 import os
-from collections import Counter
 
 import pytest
+from tests import counting
 from tests.crash.nursery import nursery
 
 CYCLES = int(os.environ.get("REPRISE_CRASH_CYCLES", "200"))
 """Kills in test_nothing_is_lost_over_kills; ``make crash`` asks for 5,000."""
-SEED = int(os.environ.get("REPRISE_CRASH_SEED") or int.from_bytes(os.urandom(3), "big"))
-"""What the random moments follow from; each run has another, printed at its end."""
-
-
-COUNTS = pytest.StashKey[dict[str, Counter]]()
+SEED = int(os.environ["REPRISE_CRASH_SEED"])
+"""What the random moments follow from; each run has another (tests/conftest.py), printed at its end."""
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +34,4 @@ def again(request, seed):
 @pytest.fixture(scope="module")
 def counts(request):
     """Counts of the module, printed at the end of everything."""
-    kept = request.config.stash.setdefault(COUNTS, {})
-    return kept.setdefault(request.module.__name__.rpartition(".")[2], Counter())
-
-
-def pytest_terminal_summary(terminalreporter, config):
-    for module, counted in config.stash.get(COUNTS, {}).items():
-        terminalreporter.section(f"{module}, REPRISE_CRASH_SEED={SEED}")
-        for name, count in counted.items():
-            terminalreporter.line(f"{name:42} {count:9,}")
+    return counting.counts_of(request.config, request.module, SEED)

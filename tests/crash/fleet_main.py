@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import msgspec
+from tests.crash.helping import help_some
 from tests.crash.ledger import Began, Crowd, Ledger
 from tests.crash.places import PATIENCE
 from tests.crash.worker_main import open_named
@@ -25,7 +26,6 @@ from tests.crash.worker_main import open_named
 from reprise import Reprise
 from reprise.runtime.pool import STEP
 from reprise.runtime.workflow import Workflow
-from reprise.stores.runs import RunFilter
 
 EXECUTED = "executed.jsonl"
 IDLE = 0.05
@@ -73,8 +73,7 @@ async def until_ended(app: Reprise) -> None:
     """Wait until no run is left; let those go on that were killed so often that they need attention."""
     until = time.monotonic() + PATIENCE
     while left := {k: v for k, v in (await app.store.runs.count()).items() if k != "completed"}:
-        for row in await app.store.runs.find(RunFilter(status=("needs_attention",))):
-            await app.client.resume(row.id)
+        await help_some(app)
         assert time.monotonic() < until, (left, await app.store.runs.lines())
         await asyncio.sleep(0.05)
 

@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import sys
+from contextlib import suppress
 
 import pytest
 from tests.crash import client_main, ledger
@@ -24,6 +25,22 @@ PER_ROUND = 25
 """Kills in one schema; then all runs must come to their end, and everything is compared."""
 OF_WORKERS = CYCLES * 3 // 10
 OF_SERVERS = CYCLES // 10
+
+MUST_OCCUR = dict.fromkeys(
+    (
+        "kills with steps in flight",
+        "kills of a backend at a commit",
+        "connections_lost by the survivors",
+        "pauses past the lease",
+        "take-overs",
+        "refused stale writes",
+        "executed again",
+        "acknowledged",
+        # a few in a hundred:
+        *(("kills inside a commit", "outcomes_found by the survivors") if OF_SERVERS >= 100 else ()),
+    ),
+    "kills of the postmaster",
+)
 
 _numbers = itertools.count()
 
@@ -95,9 +112,10 @@ def kill_backend(round, place, dice, counts):
         busy = next(filter(None, ([each for each in look if each.commits] for look in looks)), [])
         backends = busy or backends
     victim = dice.choice(backends)
-    counts["kills of a backend"] += 1
-    counts["kills of a backend at a commit"] += victim.commits
-    os.kill(victim.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # its client was killed, too, and it has ended since
+        os.kill(victim.pid, signal.SIGKILL)
+        counts["kills of a backend"] += 1
+        counts["kills of a backend at a commit"] += victim.commits
 
 
 def test_a_killed_worker_is_succeeded_long_before_its_lease_ends(nursery, tmp_path, place, counts, request):
@@ -143,23 +161,3 @@ def test_control_without_synchronous_commits_a_killed_server_loses_some(nursery,
     verdict = round.judge()
     counts["control: lost without synchronous commits"] += len(verdict.lost)
     assert verdict.lost, "a killed server loses nothing that was not on its disk: the zeros mean nothing"
-
-
-def test_the_zeros_mean_something(counts):
-    """After the rounds: what must not be zero for them to have shown anything."""
-    if not counts["cycles"] or not counts["kills of the postmaster"]:
-        pytest.skip("no round was run")
-    names = [
-        "kills with steps in flight",
-        "kills of a backend at a commit",
-        "connections_lost by the survivors",
-        "pauses past the lease",
-        "take-overs",
-        "refused stale writes",
-        "executed again",
-        "acknowledged",
-    ]
-    if OF_SERVERS >= 100:  # a few in a hundred
-        names += ["kills inside a commit", "outcomes_found by the survivors"]
-    for name in names:
-        assert counts[name] > 0, f"{name}: 0 over {counts['cycles']} cycles"

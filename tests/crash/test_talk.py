@@ -8,12 +8,18 @@ from collections import Counter
 import msgspec
 import pytest
 from tests.crash.conftest import CYCLES, SEED, again
+from tests.crash.helping import help_some
 from tests.crash.talk_main import CHUNKS, RUNS, STEPS, Notes
 
-from reprise import open_store
+from reprise import Reprise, open_store
 from reprise.kernel.events import Finished, Kind
 
 ROUNDS = max(1, CYCLES // 200)
+MUST_OCCUR = {
+    "processes killed while they talked": "scenes",
+    "control: doubled for who does not heed them": "chunks read under kills",
+    "attempts that began anew": "chunks read under kills",
+}
 
 
 class Scene:
@@ -21,6 +27,7 @@ class Scene:
 
     def __init__(self, nursery, folder, counts, seed):
         folder.mkdir()
+        counts["scenes"] += 1
         self.nursery, self.folder, self.counts = nursery, folder, counts
         self.dice = random.Random(seed)
         self.store = f"sqlite:///{folder}/runs.db"
@@ -43,14 +50,31 @@ class Scene:
                     del self.who[pid]
             if not any(job != "work" for job, _ in self.who.values()):
                 break
-            pid = self.dice.choice(list(self.who))
-            job, options = self.who.pop(pid)
-            self.nursery.kill(pid)
+            self.kill(self.dice.choice(list(self.who)))
+            asyncio.run(self.help())
             kills += 1
             pause *= 1.03  # so that it ends
-            self.start(job, **options)
-        self.counts["processes killed while they talked"] += kills
         return kills
+
+    async def help(self):
+        """Let runs go on of which the worker was killed too often."""
+        async with Reprise(self.store, worker=False, capture_logs=False) as app:
+            await help_some(app, self.counts)
+
+    def kill(self, pid):
+        """Kill one and start another in its place."""
+        job, options = self.who.pop(pid)
+        self.nursery.kill(pid)
+        self.counts["processes killed while they talked"] += 1
+        self.start(job, **options)
+
+    def kill_the_worker_after(self, count, job, name):
+        """Kill it when somebody was told so much."""
+        until = time.monotonic() + 60
+        while len(self.notes(job, name)) < count:
+            assert time.monotonic() < until, (self.folder / "stderr").read_text()
+            time.sleep(0.005)
+        self.kill(next(pid for pid, (does, _) in self.who.items() if does == "work"))
 
     def notes(self, job, name=""):
         """Return what a process was told."""
@@ -96,7 +120,7 @@ def pay(scene, *, careless):
 def test_an_update_is_applied_once_and_its_caller_gets_the_answer(number, nursery, tmp_path, counts, request):
     scene = Scene(nursery, tmp_path / "s", counts, SEED + number)
     kills, applied, told = pay(scene, careless=False)
-    assert kills > 3, "nothing was killed: it says nothing"
+    assert kills, "nothing was killed: it says nothing"
     assert len(applied) == len(set(applied)), again(request, SEED + number)
     assert all(n % 5 != 4 for n in applied)
     for n, reply in told.items():
@@ -139,7 +163,7 @@ def vote(scene, *, careless):
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_one_answer_wins_and_only_its_sender_is_told_so(number, nursery, tmp_path, counts, request):
     kills, told, wrong = vote(Scene(nursery, tmp_path / "s", counts, SEED + number), careless=False)
-    assert kills > 3
+    assert kills
     assert not wrong, again(request, SEED + number)
     assert sorted(told.values()) == [1] * RUNS, again(request, SEED + number)
     counts["questions answered once by three"] += RUNS
@@ -173,7 +197,9 @@ def test_a_reader_that_resumes_by_offset_misses_nothing_and_has_nothing_twice(
     scene.start("work")
     scene.start("reads", name="words")
     scene.start("reads", name="said")
-    assert scene.kill_until_done(0.3) > 3
+    for step in (1, 2):
+        scene.kill_the_worker_after(step * CHUNKS + CHUNKS // 4, "reads", "words")
+    scene.kill_until_done(0.3)
     words, said = scene.notes("reads", "words"), scene.notes("reads", "said")
     for chunks in (words, said):
         assert [chunk[0] for chunk in chunks] == list(range(1, len(chunks) + 1)), again(
@@ -188,6 +214,5 @@ def test_a_reader_that_resumes_by_offset_misses_nothing_and_has_nothing_twice(
     heedless = believed(words, heeds_restarts=False)
     doubled = sum(len(chunks) - CHUNKS for chunks in heedless.values())
     counts["control: doubled for who does not heed them"] += doubled
-    assert doubled, "no attempt was cut off: the zero above means nothing"
     (history,) = scene.read("run/speaks")
     assert Kind.CHUNK not in {record.kind for record in history}

@@ -1,0 +1,16 @@
+"""The person who lets runs go on that were killed too often to be tried again by themselves."""
+
+from collections import Counter
+from contextlib import suppress
+
+from reprise import Reprise, RunEnded
+
+
+async def help_some(app: Reprise, counts: Counter[str] | None = None) -> None:
+    """Resume what was taken over too often; what needs attention for another reason is not touched."""
+    for row in await app.find("status:needs_attention", limit=1000):
+        if "times without progress" in row.error and row.due_at is None:
+            if counts is not None:
+                counts["poisoned, and helped"] += 1
+            with suppress(RunEnded):
+                await app.client.resume(row.id)
