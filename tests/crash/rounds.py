@@ -91,9 +91,12 @@ class Round:
                 self.workers.remove(victim)
                 self.start_worker()
 
-    def pause(self, worker: int) -> None:
-        """Stop a worker outside of a commit for longer than its lease, let others take its runs, let it go on."""
-        self._stop_outside_of_a_commit(worker)
+    def pause(self) -> int:
+        """Stop a worker outside of a commit for longer than its lease, let others take its runs, let it go on.
+
+        Returns its process.
+        """
+        worker = self._stop_outside_of_a_commit()
         held = {run for run, _, _ in self._open[worker]}
         before = {run: self._token(run) for run in held}
         try:
@@ -101,11 +104,17 @@ class Round:
         finally:
             os.kill(worker, signal.SIGCONT)
         self.counts["pauses past the lease"] += 1
+        return worker
 
-    def _stop_outside_of_a_commit(self, worker: int) -> None:
-        """A process stopped inside a commit may keep everybody from writing; that is no take-over to be seen."""
+    def _stop_outside_of_a_commit(self) -> int:
+        """Stop a worker with steps in flight. One stopped inside a commit may keep everybody from writing, and then there
+        is no take-over to be seen; one that others took all runs from may never have steps again.
+        """
+        worker = 0
 
         def stopped() -> bool:
+            nonlocal worker
+            worker = self.executing()
             os.kill(worker, signal.SIGSTOP)
             self._wait_for_state(worker, "T")
             if not self.place.is_in_the_way(worker) and self.in_flight(worker):
@@ -113,7 +122,8 @@ class Round:
             os.kill(worker, signal.SIGCONT)
             return False
 
-        self.wait_until(stopped, "the worker to be outside of a commit with steps in flight")
+        self.wait_until(stopped, "a worker to be outside of a commit with steps in flight")
+        return worker
 
     def _wait_for_state(self, pid: int, state: str) -> None:
         def reached() -> bool:

@@ -66,6 +66,10 @@ async def help_on(round, *, to_the_end=False):
             await asyncio.sleep(0.05)
 
 
+class NothingLeft(Exception):
+    """All runs ended before what was waited for."""
+
+
 class Helped(Round):
     """A round in which whatever is waited for may need a person's help."""
 
@@ -77,8 +81,9 @@ class Helped(Round):
                 return True
             # Not while a process may be stopped inside a commit: it keeps everybody from the file.
             if not what.startswith("all threads") and time.monotonic() > self._helped_at + 0.5:
-                asyncio.run(help_on(self))
                 self._helped_at = time.monotonic()
+                if asyncio.run(help_on(self)) == RUNS and not holds():
+                    raise NothingLeft
             return False
 
         super().wait_until(holds_with_help, what)
@@ -109,7 +114,10 @@ def meet(nursery, folder, seed, flow, place=None):
             asyncio.run(cancel_those_that_wait(round))
             cancelled = True
         if cycle in pauses:
-            round.pause(round.executing())
+            try:
+                round.pause()
+            except NothingLeft:
+                break
         round.kill([round.executing() if dice.random() < 0.7 else dice.choice(round.workers)])
     asyncio.run(help_on(round, to_the_end=True))
     return round.judge()

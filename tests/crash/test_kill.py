@@ -45,7 +45,7 @@ def test_nothing_is_lost_over_kills(number, nursery, tmp_path, counts, request):
         round.cycle()
         if cycle == seed % cycles:
             round.wait_until_began(5)
-            round.pause(round.executing())
+            round.pause()
     verdict = round.finish()
     counts.update(verdict.counts)
     assert not verdict.faults, again(request, seed)
@@ -61,8 +61,7 @@ def pause_an_owner(nursery, folder, *, fenced):
     run = round.start_run("slow_fan", 20)
     # Counted from nothing: the first may have begun before we look.
     round.wait_until(lambda: round.began() >= 20, "all 20 steps to begin")
-    paused = round.executing()
-    round.pause(paused)
+    paused = round.pause()
     said = [ledger.Reader(path) for path in folder.glob(f"*-{paused}.said.jsonl")]
     if fenced:
         round.wait_until(lambda: any(isinstance(line, ledger.Refused) for file in said for line in file.new()),

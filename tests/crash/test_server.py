@@ -83,7 +83,7 @@ def test_nothing_is_lost_over_kills_of_workers(number, nursery, tmp_path, place,
         round.cycle()
         if cycle == seed % cycles:
             round.wait_until_began(5)
-            round.pause(round.executing())
+            round.pause()
     judge(round, counts, request, seed)
 
 
@@ -141,7 +141,7 @@ def test_control_without_fencing_a_paused_owner_records_twice(nursery, tmp_path,
     # Twice as many steps as execute at once: else the paused owner ends the run before its successor records anything.
     run = round.start_run("slow_fan", 40)
     round.wait_until_began(20)
-    round.pause(round.executing())
+    round.pause()
     round.wait_for_end(run)
     verdict = round.judge()
     counts["control: recorded twice without fencing"] += len(verdict.twice)
