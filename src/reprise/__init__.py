@@ -43,6 +43,7 @@ _EXPORTS: dict[str, str] = {
     "OutcomeUnknown": "reprise.kernel.errors",
     "OutcomeUnknownStep": "reprise.kernel.errors",
     "PayloadTooLarge": "reprise.kernel.errors",
+    "PlanInvalid": "reprise.kernel.errors",
     "ProcessDied": "reprise.kernel.errors",
     "QueryError": "reprise.kernel.errors",
     "QuestionClosed": "reprise.kernel.errors",
@@ -75,6 +76,7 @@ _EXPORTS: dict[str, str] = {
     "StreamClosed": "reprise.kernel.errors",
     "StreamMissing": "reprise.kernel.errors",
     "StuckBodyError": "reprise.kernel.errors",
+    "UnknownAgent": "reprise.kernel.errors",
     "UnknownHandler": "reprise.kernel.errors",
     "UnknownOption": "reprise.kernel.errors",
     "UnknownWorkflow": "reprise.kernel.errors",
@@ -106,6 +108,7 @@ _EXPORTS: dict[str, str] = {
     "weighted": "reprise.kernel.rules",
     "Secret": "reprise.kernel.settings",
     "Settings": "reprise.kernel.settings",
+    "AgentRegistry": "reprise.runtime.agents",
     "ask": "reprise.runtime.asking",
     "Batch": "reprise.runtime.batch",
     "budget": "reprise.runtime.budgets",
@@ -196,6 +199,7 @@ if TYPE_CHECKING:
         OutcomeUnknown as OutcomeUnknown,
         OutcomeUnknownStep as OutcomeUnknownStep,
         PayloadTooLarge as PayloadTooLarge,
+        PlanInvalid as PlanInvalid,
         ProcessDied as ProcessDied,
         QueryError as QueryError,
         QuestionClosed as QuestionClosed,
@@ -228,6 +232,7 @@ if TYPE_CHECKING:
         StreamClosed as StreamClosed,
         StreamMissing as StreamMissing,
         StuckBodyError as StuckBodyError,
+        UnknownAgent as UnknownAgent,
         UnknownHandler as UnknownHandler,
         UnknownOption as UnknownOption,
         UnknownWorkflow as UnknownWorkflow,
@@ -262,6 +267,7 @@ if TYPE_CHECKING:
         weighted as weighted,
     )
     from reprise.kernel.settings import Secret as Secret, Settings as Settings
+    from reprise.runtime.agents import AgentRegistry as AgentRegistry
     from reprise.runtime.asking import ask as ask
     from reprise.runtime.batch import Batch as Batch
     from reprise.runtime.budgets import budget as budget, spend as spend

@@ -20,6 +20,7 @@ from reprise.kernel.limit import EVERYWHERE, Limit, parse_limits
 from reprise.kernel.policy import seconds
 from reprise.kernel.settings import ProcessSettings, Settings
 from reprise.kernel.tags import as_tags
+from reprise.runtime.agents import Agent, AgentRegistry
 from reprise.runtime.batch import Batch
 from reprise.runtime.builds import Accepts
 from reprise.runtime.client import Client, RunHandle
@@ -38,6 +39,9 @@ from reprise.stores import open_store
 from reprise.stores.packing import KeyRing, packed
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
+from reprise.workflows.flow import Definition
+from reprise.workflows.house import OPEN, House, opens
+from reprise.workflows.performers import AgentExecutor
 
 T = TypeVar("T")
 
@@ -82,6 +86,7 @@ class Reprise:
         processes: how many processes execute steps of ``executor="process"``, or settings of theirs by name (see
             ``[processes]``); default one for each processor.
         executors: further executors by the name that steps declare.
+        agents: who does the steps of plans and chains, by name; those of installed packages are known too.
         tune_gc: while open, let the cycle collector of this process look less often (see ``GC_THRESHOLD``).
         lease: seconds (or timedelta) after which others take the runs of a worker that stopped answering. One that was
             killed on the same machine is succeeded at once, without that wait.
@@ -119,12 +124,14 @@ class Reprise:
         max_payload: int = LIMIT,
         processes: int | Mapping[str, Any] | ProcessSettings | None = None,
         executors: Mapping[str, Executor] | None = None,
+        agents: Mapping[str, Agent] | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.store = open_store(store, keys=keys) if isinstance(store, str) else packed(store, keys)
         payloads = Payloads(max_payload, redact)
         self.client = Client(self.store, self.clock, payloads)
         self.registry = Registry(workflows, parse_limits(limits, EVERYWHERE))
+        self.agents = AgentRegistry(agents)
         self._ids = Ids(self.clock.now)
         self._executes = worker
         self._claims = claims
@@ -145,22 +152,27 @@ class Reprise:
         self._observers = list(observers)
         self._capture_logs = capture_logs
         self._tune_gc = tune_gc
-        self._gc_before: tuple[int, int, int] | None = None
         self._grace = grace
         self._lease = seconds(lease, "lease")
-        self._engine: Engine | None = None
-        self._worker: Worker | None = None
-        self._handler: SideHandler | None = None
+
+    _around: House | None = None
+    _gc_before: tuple[int, int, int] | None = None
+    _engine: Engine | None = None
+    _worker: Worker | None = None
+    _handler: SideHandler | None = None
 
     # ---------------------------------------------------------------- life
 
     async def __aenter__(self) -> Self:
         await self.open()
+        self._around = OPEN.get()
+        OPEN.set(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        OPEN.set(self._around)
         await self.close()
 
     async def open(self) -> None:
@@ -230,6 +242,16 @@ class Reprise:
                 "This Reprise is not open.", hint="Use it in 'async with Reprise(…) as app:'."
             )
         return self._engine
+
+    def register(self, definition: Definition, agent_executor: AgentExecutor | None = None) -> None:
+        """Make a plan, chain, parallel executor or saga known, so that its runs go on here after a crash.
+
+        ``agent_executor`` does its steps; without one, the ``agents`` of this app.
+
+        Raises:
+            UnknownAgent: nobody is known for one of its steps.
+        """
+        self.registry.add(definition.flow(agent_executor, self.agents))
 
     # ---------------------------------------------------------------- runs
 
@@ -374,6 +396,9 @@ class Reprise:
             "store": self.store.statistics(),
             "worker": self._worker.statistics() if self._worker is not None else {},
         }
+
+
+opens(Reprise)
 
 
 def _process_settings(given: int | Mapping[str, Any] | ProcessSettings | None) -> ProcessSettings:

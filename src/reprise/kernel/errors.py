@@ -4,6 +4,8 @@ RepriseError
 ├── ConfigurationError            an option, setting or declaration is wrong
 │   ├── UnknownOption             a name that no part owns; carries the nearest valid one
 │   ├── QueryError                a query cannot be read; carries the place
+│   ├── UnknownAgent              nobody is known by the name of an agent; names the nearest
+│   ├── PlanInvalid               a plan or definition has faults; names all of them
 │   └── MissingExtra              an optional dependency is not installed
 ├── CodecError                    a value cannot be written or read as its declared type
 │   └── PayloadTooLarge           a value is larger than payloads may be
@@ -112,6 +114,14 @@ class QueryError(ConfigurationError):
         """
         shown = "".join(c if c.isprintable() else " " for c in self.query)
         return f"{shown}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
+
+
+class PlanInvalid(ConfigurationError):
+    """A plan or definition has faults; the message names all of them."""
+
+
+class UnknownAgent(ConfigurationError):
+    """Nobody is known by the name of an agent."""
 
 
 class MissingExtra(ConfigurationError):

@@ -1,0 +1,65 @@
+"""Names to agents: who can do a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from reprise.kernel.errors import ConfigurationError, nearest
+
+GROUP = "reprise.agents"
+"""Entry points of installed packages that are agents."""
+Agent = Callable[..., Any]
+"""Called with (task, context) or (task); async or not."""
+
+
+class AgentRegistry(Mapping[str, Agent]):
+    """The agents that this process knows, by name; those of installed packages (entry points) are known too.
+
+    >>> agents = AgentRegistry({"shouter": lambda task: task.upper()})
+    >>> agents["shouter"]("hello")
+    'HELLO'
+    """
+
+    def __init__(self, agents: Mapping[str, Agent] | None = None) -> None:
+        self._agents: dict[str, Agent] = {}
+        for name, agent in (agents or {}).items():
+            self.register(name, agent)
+
+    def register(self, name: str, agent: Agent) -> None:
+        """Make an agent known; the same one twice is fine.
+
+        Raises:
+            ConfigurationError: it cannot be called, or another one has that name.
+        """
+        if not callable(agent):
+            raise ConfigurationError(
+                f"Agent {name!r} is {agent!r}.", hint="Give a function of (task, context)."
+            )
+        if self._agents.setdefault(name, agent) is not agent:
+            raise ConfigurationError(
+                f"Two agents are called {name!r}.", hint="Give one of them another name."
+            )
+
+    def __getitem__(self, name: str) -> Agent:
+        found = self._agents.get(name)
+        if found is not None:
+            return found
+        installed = _installed().get(name)
+        if installed is None:
+            near = nearest(name, self)
+            raise KeyError(f"no agent {name!r}; did you mean {near!r}?" if near else f"no agent {name!r}")
+        return self._agents.setdefault(name, installed.load())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self._agents, *_installed())))
+
+    def __len__(self) -> int:
+        return len({*self._agents, *_installed()})
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}

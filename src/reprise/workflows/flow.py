@@ -1,0 +1,94 @@
+"""A workflow that a face made: one body for all of its kind, told what to do by its input and who does it by the flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+
+from reprise.kernel.codec import standard
+from reprise.kernel.errors import BodyError, CodecError
+from reprise.runtime.branch import RUN
+from reprise.runtime.host import STEP
+from reprise.runtime.workflow import Workflow
+from reprise.workflows.performers import AgentExecutor, Performers
+
+HELD = "reprise.held"
+"""Key of what stands in a history in memory for a value that no codec knows."""
+
+
+class Flow(Workflow[..., Any]):
+    """A workflow whose steps are done by performers.
+
+    ``function`` is the body, the same for all flows of a kind; ``functions`` are those of its definition that data cannot
+    hold (conditions, transforms), by the place where they stand. ``in_memory``: values that the codec does not know are
+    held by reference, because nobody else will ever read this history.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        performers: Performers,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        in_memory: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(function, name=name, **options)
+        self.performers = performers
+        self.functions = dict(functions or {})
+        self._held: list[Any] | None = [] if in_memory else None
+
+    def hold(self, value: Any, *where: str) -> Any:
+        """Return what of a value enters the history.
+
+        Raises:
+            CodecError: no codec knows it and the run is durable; ``where`` (link, step …) names the place.
+        """
+        if self._held is None and not where:
+            return value
+        try:
+            standard.encode(value)
+        except CodecError as error:
+            if self._held is None:
+                raise CodecError(
+                    f"What {' '.join(where)} returned cannot be kept: {error}",
+                    hint="Return JSON, dataclasses, msgspec structs or pydantic models; or run it without a store.",
+                ) from error
+            self._held.append(value)
+            return {HELD: len(self._held) - 1}
+        return value
+
+    def held(self, value: Any) -> Any:
+        """Return the value that something of the history stands for."""
+        if self._held is None or not isinstance(value, dict):
+            return value
+        number = cast("dict[str, Any]", value).get(HELD)
+        return cast("Any", value) if number is None else self._held[number]
+
+
+class Definition(Protocol):
+    """What a face is to an app: something of which flows are made."""
+
+    def flow(
+        self,
+        agent_executor: AgentExecutor | Mapping[str, Any] | None = None,
+        agents: Mapping[str, Any] | None = None,
+    ) -> Flow:
+        """Return the flow whose steps are done by these.
+
+        Raises:
+            UnknownAgent: nobody is known for one of its steps.
+        """
+        ...
+
+
+def flow_here() -> Flow:
+    """Return the flow of the body or of the step that calls this."""
+    run = RUN.get()
+    if run is None and (job := STEP.get()) is not None:
+        run = job.execution
+    flow = run.workflow if run is not None else None
+    if not isinstance(flow, Flow):
+        raise BodyError("This is done by the runs of a plan, a chain, a parallel executor or a saga only.")
+    return flow
