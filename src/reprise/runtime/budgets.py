@@ -29,6 +29,7 @@ from reprise.kernel.events import Event, Kind, Record, Spending
 from reprise.kernel.failures import encode_error
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.host import STEP, Job
+from reprise.runtime.intents import is_in_doubt, open_intent
 
 if TYPE_CHECKING:
     from reprise.runtime.execution import Execution
@@ -155,6 +156,8 @@ class Purse:
         is_child = job.step.what == "workflow"
         if is_child and job.key in self._execution.children:
             return True  # reserved by an owner before
+        if not is_child and is_in_doubt(job):
+            return True  # to find out costs nothing; to call it again does
         scopes = self._bills[job.key].scopes
         try:
             wanted, free = (self._share(job, shares), False) if is_child else _cost(job)
@@ -202,7 +205,8 @@ class Purse:
             execution.alter(warning=f"waits for more of {text}; give some: {command}")
             return
         hint = 'Give it a larger one when it starts; with on_exhausted="ask" it waits for more instead.'
-        self._refuse(job, BudgetExceeded(f"Not enough is left of {text}.", hint=hint))
+        doubt = "" if open_intent(job) is None else " A call before it may have happened."
+        self._refuse(job, BudgetExceeded(f"Not enough is left of {text}.{doubt}", hint=hint))
 
     def _may_exceed(self, scope: str, lack: str) -> bool:
         if self.budgets[scope].on_exhausted != "continue":

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from reprise.kernel.budget import Cost
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.errors import CodecError, OutcomeUnknownStep, StoreError
 from reprise.kernel.events import EffectAnswer, ErrorValue, Kind, Record, Resolved, Retrying, run_stream
@@ -20,7 +19,7 @@ from reprise.kernel.failures import brief
 from reprise.runtime.aside import start_aside, step_aside
 from reprise.runtime.ending import unreached
 from reprise.runtime.host import Job
-from reprise.runtime.intents import Done, Intent, Unsettled, prepare
+from reprise.runtime.intents import Done, Intent, Unsettled, is_in_doubt, prepare
 from reprise.runtime.outward import again
 from reprise.runtime.parking import park
 from reprise.runtime.step import Step
@@ -35,17 +34,11 @@ UNTOLD = "the worker died while it was being called"
 
 def begin(engine: Engine, job: Job) -> bool:
     """Tell whether a step that declares something may be called now; if not, what becomes of it is seen to."""
-    step = job.step
-    intent = job.execution.intents.pop(job.key, None) or getattr(job, "intent", None)
-    prepare(job, intent)
-    if intent is None or intent.settled or not step.effect:
-        return True
-    if step.reconcile is None and step.repeatable:
-        return True
-    if job.execution.purse is not None:
-        job.execution.purse.settle(job, 0, Cost())  # to find out costs nothing; to call it again does
-    _look_into(engine, job, UNTOLD, None)
-    return False
+    in_doubt = is_in_doubt(job)
+    prepare(job, job.execution.intents.pop(job.key, None) or getattr(job, "intent", None))
+    if in_doubt:
+        _look_into(engine, job, UNTOLD, None)
+    return not in_doubt
 
 
 def check_intents(execution: Execution) -> None:

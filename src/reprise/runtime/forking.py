@@ -42,6 +42,7 @@ RETRIED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
 
 _ENDS = frozenset({Kind.STEP_FAILED, Kind.STEP_CANCELLED, Kind.CANCEL_REQUESTED})
 """What is left out from the place on where the run began to end."""
+_SETTLED = STEP_KINDS - {Kind.STEP_CANCELLED}
 _OF_STEPS = frozenset({Kind.STEP_STARTED, Kind.STEP_RETRYING, Kind.CHILD_STARTED})
 _BEGINS = frozenset({Kind.STEP_RETRYING, Kind.CHILD_STARTED})
 _OF_RUNS = frozenset(
@@ -216,7 +217,8 @@ def _kept(run: str, records: Sequence[Record]) -> list[Record]:
         if 16 <= record.kind < 64 and not (at >= place and record.kind in _ENDS)
     }
     ended = {record.key for record in delivered.values() if record.kind in STEP_KINDS}
-    dropped = {record.key for record in records if record.kind in STEP_KINDS} - ended
+    # What was cancelled may have happened: its intent stays, so that it is found out before it is called again.
+    dropped = {record.key for record in records if record.kind in _SETTLED} - ended
     owned = next((record.version for record in records if record.kind == Kind.RUN_OWNED), 0)
     kept: list[Record] = []
     for record in records[1:]:

@@ -126,6 +126,22 @@ def _known_as(job: Job) -> str:
     return key
 
 
+def open_intent(job: Job) -> Intended | None:
+    """Return the intent of a call that may have happened, here or where an owner before made it; None if there is none."""
+    if not job.step.intends:
+        return None
+    intent = job.execution.intents.get(job.key) or getattr(job, "intent", None)
+    return None if intent is None or intent.settled else intent
+
+
+def is_in_doubt(job: Job) -> bool:
+    """Tell whether it is to be found out what became of a call, before it may be made again."""
+    step = job.step
+    if not step.effect or (step.reconcile is None and step.repeatable):
+        return False
+    return open_intent(job) is not None
+
+
 def is_unknown(job: Job, fault: Fault) -> bool:
     """Tell whether an attempt that failed so may have happened, and calling again is not the answer to that."""
     step = job.step

@@ -11,6 +11,7 @@ from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.events import Kind
 from reprise.runtime.handles import TimerHandle
 from reprise.runtime.host import Job
+from reprise.runtime.intents import is_in_doubt
 
 if TYPE_CHECKING:
     from reprise.runtime.execution import Execution
@@ -46,10 +47,13 @@ def _start(execution: Execution, jobs: dict[str, Job]) -> None:
 
 
 def _start_when_reserved(execution: Execution, jobs: dict[str, Job]) -> None:
-    """Start steps when it is durable what they may cost; a child is started by the same commit."""
-    steps = {key: job for key, job in jobs.items() if job.step.what == "step"}
-    if children := {key: job for key, job in jobs.items() if key not in steps}:
-        _start(execution, children)
+    """Start steps when it is durable what they may cost; a child is started by the same commit.
+
+    What is in doubt has reserved nothing: it is found out at once.
+    """
+    steps = {key: job for key, job in jobs.items() if job.step.what == "step" and not is_in_doubt(job)}
+    if others := {key: job for key, job in jobs.items() if key not in steps}:
+        _start(execution, others)
     if steps:
         execution.in_flight.update(steps)
 
