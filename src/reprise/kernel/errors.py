@@ -47,6 +47,7 @@ RepriseError
 │   ├── AnswerRefused             an answer does not fit the question, which stays open
 │   ├── QuestionClosed            the question was answered before, or has expired
 │   ├── ChunksGone                chunks of a stream that are no longer kept
+│   ├── ReplyGone                 what came of an update or an answer is no longer kept
 │   ├── ResultTimeout             the run had not ended in the time waited
 │   └── DeadlineExceeded          the run's own deadline passed
 ├── BodyError                     the body of a run did what only a step may do
@@ -286,6 +287,10 @@ class QuestionClosed(RunError):
 
 class ChunksGone(RunError):
     """Chunks of a stream that are no longer kept were asked for."""
+
+
+class ReplyGone(RunError):
+    """An update or an answer was sent again that the run took long ago; what came of it is no longer kept."""
 
 
 class ResultTimeout(RunError):

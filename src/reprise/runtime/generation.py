@@ -18,6 +18,7 @@ from reprise.kernel.tags import same_tags
 from reprise.runtime.ending import last_words, leaves_children
 from reprise.runtime.history import DEADLINE, History, read_history
 from reprise.runtime.starting import input_print
+from reprise.runtime.talk import trim_talk
 from reprise.stores.log import Log, RunChange
 
 if TYPE_CHECKING:
@@ -147,9 +148,12 @@ def is_to_trim(continued: Continued, ended: Execution) -> bool:
 
 
 async def trim(log: Log, run: str, continued: Continued, since: int) -> None:
-    """Trim away what a generation does not keep of the earlier ones, and the mail that was consumed.
+    """Trim away what a generation does not keep of the earlier ones: history, the mail consumed, what was said in them.
 
     What is not done because of a crash or a failing store is done together with what comes later.
     """
-    await log.trim(run_stream(run), continued.borders[0] if continued.borders else since)
+    before = continued.borders[0] if continued.borders else since
+    await log.trim(run_stream(run), before)
     await log.trim(inbox_stream(run), continued.inbox)
+    if begin := await log.read(run_stream(run), before, 1):
+        await trim_talk(log, run, begin[0].position)

@@ -21,7 +21,7 @@ from reprise.runtime.ending import child_error
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import pause_in
 from reprise.runtime.parking import pause
-from reprise.runtime.updates import admit
+from reprise.runtime.updates import admit, repeat
 from reprise.stores.log import Group, RunChange, append
 
 if TYPE_CHECKING:
@@ -130,7 +130,9 @@ class Post:
                 receive(execution, list(some))
                 continue
             for record in some:
-                if record.key not in execution.seen and not await admit(self._engine, execution, record):
+                if record.key in execution.seen:
+                    await repeat(self._engine, execution, record)
+                elif not await admit(self._engine, execution, record):
                     return False
                 execution.seen[record.key] = None
                 execution.inbox_version = record.version

@@ -18,7 +18,7 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, ConfigurationError, RepriseError, StoreError, UnknownHandler
 from reprise.kernel.events import Event, Kind, Reply, talk_stream
 from reprise.runtime.branch import BRANCH, RUN, Branch
-from reprise.stores.log import Group
+from reprise.stores.log import Group, Log
 
 if TYPE_CHECKING:
     from reprise.runtime.asking import Asked
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LONGEST_WARNING = 200
 """Characters of the questions of a run that the index shows."""
+KEPT = 1000
+"""Records in ``talk/<id>`` that are never trimmed while the run goes on, the latest."""
 
 
 class Handler:
@@ -191,6 +193,22 @@ async def recall(engine: Engine, talk: Talk) -> None:
         if talk.said is None:
             talk.said = {(record.kind, record.key) for record in records}
     talk.speak()
+
+
+async def trim_talk(log: Log, run: str, position: int) -> None:
+    """Trim away what a run said before a position of the log, but for the latest.
+
+    All of it is of generations that ended, so no question among it is open and no update under way.
+    """
+    stream = talk_stream(run)
+    last, through = (await log.head(stream)).version - KEPT, 0
+    while last > 0 and (said := await log.read(stream, through, KEPT)):
+        old = [record.version for record in said if record.position < position and record.version <= last]
+        through = max(old, default=through)
+        if len(old) < len(said):
+            break
+    if through:
+        await log.trim(stream, through)
 
 
 def go_live(execution: Execution) -> None:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
-from reprise.kernel.errors import CodecError, NonDeterminismError, RepriseError, RunEnded, UpdateRefused
+from reprise.kernel.errors import (
+    CodecError,
+    NonDeterminismError,
+    ReplyGone,
+    RepriseError,
+    RunEnded,
+    UpdateRefused,
+)
 from reprise.kernel.events import Event, Kind, Record, Update
 from reprise.runtime.asking import refusal_of
 from reprise.runtime.queries import is_unsound, leave_unsound, peek
@@ -111,6 +118,19 @@ async def admit(engine: Engine, execution: Execution, mail: Record) -> bool:
         await leave_unsound(engine, execution)
         return False
     return recorded is None or await recorded
+
+
+async def repeat(engine: Engine, execution: Execution, mail: Record) -> None:
+    """Tell who sent again what an earlier generation took that nobody knows any more what came of it, if that is so."""
+    if execution.continued is None or mail.key not in execution.continued.seen:
+        return  # it is replied to by this generation, or was
+    talk = talk_of(execution)
+    if talk.said is None:
+        await recall(engine, talk)
+    if (Kind.REPLIED, mail.key) not in (talk.said or ()):
+        what, _, id = mail.key.partition("/")
+        gone = f"Run {execution.id} took the {what} {id!r} long ago; what came of it is no longer kept."
+        talk.reply(mail.key, error=ReplyGone(gone, hint="Look at its state: it is not done again."))
 
 
 def _is_at_end(execution: Execution) -> bool:
