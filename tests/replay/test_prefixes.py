@@ -6,7 +6,7 @@ import asyncio
 import os
 
 import pytest
-from tests.replay import effects, generations, pure, rules, talking, together
+from tests.replay import crossing, effects, generations, pure, rules, talking, together
 from tests.replay.harness import trial
 from tests.replay.patterns import CORPUS
 
@@ -16,6 +16,7 @@ assert pure.SENT, "likewise"
 assert effects.DONE == {}, "likewise"
 assert talking.TALKED, "likewise"
 assert together.TOGETHER, "likewise"
+assert crossing.CROSSING, "likewise"
 TRIALS = int(os.environ.get("REPRISE_TRIALS", "2"))
 
 pytestmark = pytest.mark.replay

@@ -85,6 +85,7 @@ async def intend(job: Job) -> None:
         raise asyncio.CancelledError
     execution.undoable |= bool(intent.undo)
     execution.record(Kind.STEP_INTENDED, job.key, msgspec.json.encode(intent), job.print)
+    job.intent = msgspec.structs.replace(intent, settled=True)  # until it is durable nothing is called
     if not await execution.written():
         raise asyncio.CancelledError
     job.intent = intent
@@ -142,9 +143,14 @@ def is_in_doubt(job: Job) -> bool:
     return open_intent(job) is not None
 
 
+def was_called(job: Job) -> bool:
+    """Tell whether an attempt of a step with an intent was made; one that failed before the intent was durable never was."""
+    return job.intent is not None and not job.intent.settled
+
+
 def is_unknown(job: Job, fault: Fault) -> bool:
     """Tell whether an attempt that failed so may have happened, and calling again is not the answer to that."""
     step = job.step
-    if not step.effect or fault is Fault.PERMANENT or job.asked:
+    if not step.effect or fault is Fault.PERMANENT or job.asked or not was_called(job):
         return False
     return step.reconcile is not None or not step.repeatable

@@ -21,7 +21,7 @@ from reprise.kernel.events import Kind, Retrying
 from reprise.kernel.policy import Fault
 from reprise.runtime.executors.executor import Executor, not_configured
 from reprise.runtime.host import STEP, Job
-from reprise.runtime.intents import intend, is_unknown
+from reprise.runtime.intents import intend, is_unknown, was_called
 from reprise.runtime.middleware import Call, Middleware, compose
 from reprise.runtime.outward import again
 from reprise.runtime.payloads import Payloads
@@ -328,6 +328,11 @@ class Pool:
 
 def _timed_out(job: Job) -> BaseException:
     step = job.step
+    if step.intends and not was_called(job):
+        return StepTimeout(
+            f"Step {step.name} was not called: its intent was not durable after {step.timeout} s.",
+            hint="Is the store slow?  reprise doctor",
+        )
     if step.executor == "thread":
         return OutcomeUnknownStep(
             f"Step {step.name} ran longer than {step.timeout} s in a thread, which cannot be stopped: whether it "
