@@ -15,7 +15,7 @@ from tests.crash.places import FilePlace, Place
 
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import StoreCorrupt
-from reprise.kernel.events import Finished, Kind, Owned, Record, Signal, Started, run_stream
+from reprise.kernel.events import ErrorValue, Finished, Kind, Owned, Record, Signal, Started, run_stream
 from reprise.runtime.history import STEP_KINDS
 from reprise.stores import open_store
 from reprise.stores.runs import RunRow
@@ -184,16 +184,16 @@ def _check_executions(verdict: Verdict, folder: Path, histories: dict[str, list[
     """Hold the ledger of executed steps against the log: exact, by the versions of take-over and outcome."""
     owned: dict[tuple[str, int], int] = {}
     outcome: dict[tuple[str, str], int] = {}
-    cancelled: set[tuple[str, str]] = set()
-    """Also of steps that never began."""
+    uncalled: set[tuple[str, str]] = set()
+    """Cancelled or refused: these may never have begun."""
     for run, records in histories.items():
         for record in records:
             if record.kind == Kind.RUN_OWNED:
                 owned[run, msgspec.json.decode(record.data, type=Owned).token] = record.version
             elif record.kind in STEP_KINDS:
                 outcome.setdefault((run, record.key), record.version)
-                if record.kind == Kind.STEP_CANCELLED:
-                    cancelled.add((run, record.key))
+                if record.kind == Kind.STEP_CANCELLED or _is_refused(record):
+                    uncalled.add((run, record.key))
     began = [line for line in ledger.lines(folder / flows.EXECUTED) if isinstance(line, ledger.Began)]
     executed = {(line.run, line.key) for line in began}
     attempts = {(line.run, line.key, line.attempt) for line in began}
@@ -206,9 +206,14 @@ def _check_executions(verdict: Verdict, folder: Path, histories: dict[str, list[
             verdict.repeated.append(f"{line}: the log had it at version {outcome[line.run, line.key]}")
     again = Counter((line.run, line.key, line.attempt, line.token) for line in began)
     verdict.repeated += [f"{key} began {count} times" for key, count in again.items() if count > 1]
-    unseen = outcome.keys() - executed - cancelled
+    unseen = outcome.keys() - executed - uncalled
     missing = [key for key in outcome if key in unseen and not _is_child(histories, key)]
     verdict.damaged += [f"{key} was recorded and never executed" for key in missing]
+
+
+def _is_refused(record: Record) -> bool:
+    is_failure = record.kind == Kind.STEP_FAILED
+    return is_failure and msgspec.json.decode(record.data, type=ErrorValue).type == "reprise.BudgetExceeded"
 
 
 def _is_child(histories: dict[str, list[Record]], key: tuple[str, str]) -> bool:

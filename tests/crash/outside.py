@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from tests.crash.receiver_main import ADDRESS, RECEIVED, Act, Wish
 
 from reprise import (
     NOT_DONE,
+    Budget,
+    BudgetExceeded,
+    Cost,
     Done,
     Intent,
     Retry,
@@ -158,13 +162,53 @@ def end_of_lending(n: int) -> str:
     return ("completed", "failed", "cancelled")[n % 3]
 
 
+# ---------------------------------------------------------------- within a budget
+
+
+COST, CALLS, PAID = 10, 9, 14
+"""Tokens of a call, calls of a run, and calls that its budget pays: those, and some of what kills take."""
+
+
+@step(effect="bought", reconcile=look, timeout=0.3, costs=Cost(tokens=COST), retry=Retry(50, backoff=0.01))
+async def bought(n: int) -> str:
+    until = current_step().until
+    assert until is not None
+    return await act("bought", n, until=from_datetime(until))
+
+
+@step(effect="posted", key=lambda n: f"posted-{n}", costs=Cost(tokens=COST), retry=Retry(50, backoff=0.01))
+def posted(n: int) -> str:
+    """Act from a thread."""
+    return asyncio.run(act("posted", n, once=True))
+
+
+@step(costs=Cost(tokens=COST), retry=Retry(50, backoff=0.01))
+async def tried(n: int) -> str:
+    """Be the control: what a lost attempt of it did nobody finds out."""
+    return await act("tried", n)
+
+
+@workflow(budget=Budget(tokens=COST * PAID))
+async def shopping(n: int) -> int:
+    """Call three times in each of the three ways, with little to spare for what is lost."""
+
+    async def one(call: Callable[[int], Any], i: int) -> None:
+        with suppress(BudgetExceeded):
+            await call(i)
+
+    for i in range(CALLS * n, CALLS * n + CALLS // 3):
+        await asyncio.gather(one(bought, i), one(posted, i), one(tried, i))
+    return n
+
+
 ENDS: dict[str, Callable[[int], str]] = {"lending": end_of_lending}
 """How runs end that do not all complete."""
 EXPECTED: dict[str, Callable[[int], object]] = {
     "lending": lambda n: n,
+    "shopping": lambda n: n,
     "effects": lambda n: [f"{name} {i}" for i in range(10 * n, 10 * n + 3) for name in EFFECTS],
 }
-WORKFLOWS = (effects, lending)
+WORKFLOWS = (effects, lending, shopping)
 
 
 def acts(folder: Path) -> list[Act]:
