@@ -7,8 +7,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from reprise.kernel.budget import Budget
 from reprise.kernel.chance import uniform
@@ -42,6 +43,9 @@ from reprise.stores.store import Store
 from reprise.workflows.flow import Definition
 from reprise.workflows.house import OPEN, House, opens
 from reprise.workflows.performers import AgentExecutor
+from reprise.workflows.schedule import ScheduleState
+from reprise.workflows.scheduler import Scheduler
+from reprise.workflows.schedules import ScheduleOptions, Schedules
 
 T = TypeVar("T")
 
@@ -95,6 +99,8 @@ class Reprise:
             returns what may be written of it. Never called with what a step returns.
         max_payload: bytes that one value may have as JSON; a larger one is :class:`PayloadTooLarge` where it arises.
     """
+
+    _scheduler: Scheduler | None = None
 
     def __init__(
         self,
@@ -213,6 +219,9 @@ class Reprise:
                 accepts=self._accepts,
             )
             await self._worker.start()
+            if self._claims and not self._only:
+                self._scheduler = Scheduler(self.store, self.clock)
+                await self._scheduler.start()
 
     async def close(self) -> None:
         """Let running steps end, leave unfinished runs to the next worker, close; idempotent."""
@@ -222,6 +231,9 @@ class Reprise:
         if self._gc_before is not None:
             gc.set_threshold(*self._gc_before)
             self._gc_before = None
+        if self._scheduler is not None:
+            await self._scheduler.stop()
+            self._scheduler = None
         if self._worker is not None:
             await self._worker.stop(self._grace)
             self._worker = None
@@ -229,6 +241,11 @@ class Reprise:
             await self._engine.stop(0)
             self._engine = self.client.near = None
             await self.store.stop()
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """The schedules of the store: to look at, pause, resume, trigger, backfill, remove."""
+        return Schedules(self.store, self.clock, self.registry)
 
     @property
     def engine(self) -> Engine:
@@ -355,6 +372,41 @@ class Reprise:
         :meth:`RunHandle.result`.
         """
         return await (await self.start(workflow, *args, **options)).result()
+
+    async def schedule(
+        self,
+        name: str,
+        workflow: Workflow[..., Any],
+        /,
+        **options: Unpack[ScheduleOptions],
+    ) -> ScheduleState:
+        """Start runs of a workflow by the calendar: add a schedule, or change the one of that name.
+
+        It lives in the store, and every worker of the store starts what is due, each fire time once, as a run with the
+        id ``<name>@<fire time>``. The same declaration again changes nothing, so a program may make it whenever it starts.
+
+        Options:
+            cron: five fields (minute hour day month weekday) or ``@daily`` and its like, by the clock of ``timezone``.
+            every: seconds (or timedelta) of real time from one to the next, counted from ``start``, else from the epoch.
+            at: one or several moments.
+            timezone: a name such as ``Europe/Berlin``; also that of moments which have none.
+            jitter: each run begins up to so many seconds later, by a part of it that follows from name and fire time.
+            start, end: no fire time is before ``start``, or at or after ``end``.
+            overlap: when the run before has not ended: "skip" the fire time, "queue" it, "allow" both at once, or
+                "cancel" that run and begin when it has ended.
+            catch_up: of fire times that passed while no worker was there, make up for "all", the latest "one", "none".
+            window: nothing that is later than so many seconds is made up for.
+            args, kwargs, tags, budget: what each run is started with, as of :meth:`start`.
+            deadline: seconds (or timedelta) after its start in which a run is cancelled.
+            paused: a new schedule fires nothing until it is resumed.
+
+        Raises:
+            ConfigurationError: an option cannot be so, or the workflow cannot be started with these arguments.
+            CodecError: an argument cannot be written as its declared type, or all are too large.
+        """
+        assert self.engine
+        self.registry.add(workflow)
+        return await self.schedules.add(name, workflow, **options)
 
     def handle(self, id: str, workflow: Workflow[..., T] | None = None) -> RunHandle[T]:
         """Return the handle of a run; with its workflow the result is read as the declared type."""

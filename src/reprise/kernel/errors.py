@@ -63,6 +63,7 @@ RepriseError
 │       └── ProcessDied           the process that executed it ended
 ├── SignalTypeError               a signal's value is not of the awaited type
 ├── UnknownWorkflow               a name that is not registered here
+├── ScheduleNotFound              no schedule of that name
 └── InvalidTransition             a state machine was asked for a step it does not have
 """
 
@@ -365,6 +366,10 @@ class SignalTypeError(RepriseError):
 
 class UnknownWorkflow(RepriseError):
     """No workflow of that name is registered here."""
+
+
+class ScheduleNotFound(RepriseError):
+    """There is no schedule of that name."""
 
 
 class InvalidTransition(RepriseError):

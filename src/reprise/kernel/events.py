@@ -12,6 +12,8 @@ Streams
     ``query/<id>``     questions about the state of the run, and their answers; kept for a moment
     ``out/<id>``       names of its streams of partial output, each in ``out/<id>/<name>``; written only by its owner
     ``cache/<digest>`` the result of a pure step for whoever asks the same; belongs to no run
+    ``schedules``      names of schedules that somebody changed, for whoever keeps them in memory
+    ``schedule/<name>`` a schedule: what was declared, and up to where it has fired; the last record says all
 
 Kinds below 64 belong to ``run/``; replay *delivers* those marked so, the rest are notes for people.
 """
@@ -121,6 +123,12 @@ class Kind(IntEnum):
     CACHED = 131
     """The encoded result of a pure step, for all runs that ask the same; ``key`` is the step's name, ``took`` what
     it cost, ``print`` until when it holds (microseconds, 0 = for ever)."""
+
+    # -- schedule/<name>: each with the whole ``ScheduleState``; in ``schedules`` the first with nothing but the name
+    SCHEDULE_CHANGED = 144
+    """Somebody added, changed, paused, resumed or removed the schedule, or asked for runs of it; ``key`` is its name."""
+    SCHEDULE_FIRED = 145
+    """Fire times were met: in one commit with the runs that this started."""
 
 
 DELIVERED = frozenset(k for k in Kind if 16 <= k < 64)
@@ -456,6 +464,15 @@ def query_stream(run: str) -> str:
 def out_stream(run: str, name: str = "") -> str:
     """Return the name of a run's stream of partial output, or of the list of these streams."""
     return f"out/{run}/{name}" if name else f"out/{run}"
+
+
+SCHEDULES = "schedules"
+"""Name of the stream that says which schedules changed."""
+
+
+def schedule_stream(name: str) -> str:
+    """Return the name of the stream of a schedule."""
+    return f"schedule/{name}"
 
 
 RUN_STREAMS = (

@@ -80,20 +80,33 @@ def opening(
         origin=work,
         work=work,
     )
-    events = [Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))]
+    group = first_group(id, started, now, slots)
+    if not owned:
+        return started, group
+    token = next_token(engine)
+    owner = Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, token, 1, engine.build)))
+    assert group.run is not None
+    group.run.status, group.run.owner, group.run.due_at = RunStatus.RUNNING, engine.worker, None
+    return started, Group(group.stream, [*group.events, owner], 0, token, takes=True, run=group.run)
+
+
+def first_group(id: str, started: Started, now: int, slots: tuple[Slot, ...] = ()) -> Group:
+    """Return the first event of a run that nobody owns yet, as a group for its new stream."""
     change = RunChange(
-        id, RunStatus.PENDING, workflow.name, parent or None, None, now, engine.build, started.tags, at=now
+        id,
+        RunStatus.PENDING,
+        started.workflow,
+        started.parent or None,
+        None,
+        now,
+        started.build,
+        started.tags,
+        at=now,
     )
     if slots:
-        change.slots, change.in_line, change.due_at = slots, True, deadline or None
-    if not owned:
-        return started, Group(run_stream(id), events, 0, run=change)
-    token = next_token(engine)
-    events.append(
-        Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, token, 1, engine.build)))
-    )
-    change.status, change.owner, change.due_at = RunStatus.RUNNING, engine.worker, None
-    return started, Group(run_stream(id), events, 0, token, takes=True, run=change)
+        change.slots, change.in_line, change.due_at = slots, True, started.deadline or None
+    event = Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))
+    return Group(run_stream(id), [event], 0, run=change)
 
 
 def next_token(engine: Engine, last: int = 0) -> int:

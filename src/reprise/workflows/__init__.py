@@ -1,1 +1,1 @@
-"""What happens next: plans and the faces that build them. Everything here becomes a run of the one engine."""
+"""What happens next: plans, the faces that build them, and schedules. Everything here becomes a run of the one engine."""
