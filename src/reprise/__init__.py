@@ -60,6 +60,7 @@ _EXPORTS: dict[str, str] = {
     "RunNotFound": "reprise.kernel.errors",
     "RunPaused": "reprise.kernel.errors",
     "RunStranded": "reprise.kernel.errors",
+    "ScheduleNotFound": "reprise.kernel.errors",
     "SchemaTooNew": "reprise.kernel.errors",
     "SignalTypeError": "reprise.kernel.errors",
     "StaleToken": "reprise.kernel.errors",
@@ -159,6 +160,9 @@ _EXPORTS: dict[str, str] = {
     "RunRow": "reprise.stores.runs",
     "SQLiteConnection": "reprise.stores.sqlite.lending",
     "tail": "reprise.stores.tail",
+    "Schedule": "reprise.workflows.schedule",
+    "ScheduleState": "reprise.workflows.schedule",
+    "Schedules": "reprise.workflows.schedules",
 }
 """Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
 
@@ -217,6 +221,7 @@ if TYPE_CHECKING:
         RunNotFound as RunNotFound,
         RunPaused as RunPaused,
         RunStranded as RunStranded,
+        ScheduleNotFound as ScheduleNotFound,
         SchemaTooNew as SchemaTooNew,
         SignalTypeError as SignalTypeError,
         StaleToken as StaleToken,
@@ -317,6 +322,8 @@ if TYPE_CHECKING:
     from reprise.stores.runs import RunRow as RunRow
     from reprise.stores.sqlite.lending import SQLiteConnection as SQLiteConnection
     from reprise.stores.tail import tail as tail
+    from reprise.workflows.schedule import Schedule as Schedule, ScheduleState as ScheduleState
+    from reprise.workflows.schedules import Schedules as Schedules
 
 else:  # out of a type checker's sight: to it, any name would exist
 

@@ -3,7 +3,7 @@
 Every function asks for the moments after a given one, so that whoever remembers the last of them (in the log) needs to
 remember nothing else, and two who ask the same are told the same.
 
-Cron expressions are read by ``cronsim``, which does as Debian's cron: a job at a fixed time that the clock skips in
+Cron expressions are read by ``cronsim``. About hours that clocks skip or repeat we do as Debian's cron: a job at a fixed time that the clock skips in
 spring is due right after the gap, one at a time that comes twice in autumn is due the first time only; what is due
 every so many minutes or hours goes by real time, so it neither jumps nor stands still.
 """
@@ -25,6 +25,7 @@ from reprise.kernel.errors import ConfigurationError, nearest
 from reprise.kernel.policy import Duration, seconds
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NOTHING = timedelta(0)
 SHORTEST = 1_000
 """Microseconds from one moment of an interval to the next at least."""
 LOOK_BACK = 60 * MICROSECONDS
@@ -174,11 +175,38 @@ def _by_interval(timing: Timing, after: int) -> Iterator[int]:
 
 
 def _by_cron(timing: Timing, after: int) -> Iterator[int]:
-    here = to_datetime(after).astimezone(_zone(timing.timezone))
-    for when in CronSim(timing.cron, here):
-        # In an hour that comes for the second time, moments of the first would be found again.
-        if (at := from_datetime(when)) > after:
-            yield at
+    """Go by the wall clock: what it skips and what it shows twice is settled here, ``cronsim`` knows no time zones."""
+    zone, here = _zone(timing.timezone), to_datetime(after)
+    back = here.astimezone(zone).utcoffset() or NOTHING
+    back -= (here + timedelta(days=1)).astimezone(zone).utcoffset() or NOTHING  # > 0: hours will come again
+    goes_by_real_time = any(field.startswith("*") for field in timing.cron.split()[:2])
+    again: list[int] = []
+    wall = here.astimezone(zone).replace(tzinfo=None) - max(back, NOTHING)
+    for wall in CronSim(timing.cron, wall):  # noqa: B020  from there on
+        first, second = _both(wall, zone)
+        if first == second:
+            for at in again:
+                if at > after:
+                    after = at
+                    yield at
+            again.clear()
+        elif first > second and goes_by_real_time:
+            continue
+        while first > second:
+            wall += timedelta(minutes=1)  # noqa: PLW2901  up to the end of the gap
+            first, second = _both(wall, zone)
+        if first < second and goes_by_real_time:
+            again.append(second)
+        if first > after:
+            after = first
+            yield first
+
+
+def _both(wall: datetime, zone: ZoneInfo) -> tuple[int, int]:
+    """Return the moments at which clocks show a time: the same one twice, two if it comes twice; if never, the second
+    is before the first.
+    """
+    return from_datetime(wall.replace(tzinfo=zone)), from_datetime(wall.replace(tzinfo=zone, fold=1))
 
 
 def latest(timing: Timing, after: int, until: int) -> int | None:

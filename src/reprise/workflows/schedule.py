@@ -146,8 +146,8 @@ def decide(state: ScheduleState, now: int) -> Move | None:
     """
     turn = _Turn(state)
     if not state.paused:
-        turn.go_on()
         turn.fire(now)
+        turn.go_on()
     turn.backfill()
     after = turn.state()
     if after == state:
@@ -200,13 +200,6 @@ class _Turn:
         if alone:
             self.active.append(fire_id(self.schedule.name, at))
 
-    # ------------------------------------------------------------ what waits
-
-    def go_on(self) -> None:
-        """Start what waited for runs that have ended by now."""
-        if self.waiting and not self.active:
-            self._start(self.waiting.pop(0), alone=True)
-
     # ------------------------------------------------------------ what is due
 
     def fire(self, now: int) -> None:
@@ -253,17 +246,26 @@ class _Turn:
 
     def _meet(self, at: int) -> None:
         overlap = self.schedule.overlap
-        if overlap == "allow" or not self.active:
-            self._start(at, alone=overlap != "allow")
-        elif overlap == "skip":
-            self.skipped += 1
-        elif overlap == "queue":
+        if overlap == "allow":
+            self._start(at, alone=False)
+        elif overlap == "queue" and (self.active or self.waiting):
             self.waiting.append(at)
-        else:
-            if not self.waiting:
-                self.cancels = list(self.before.active)
+        elif overlap == "cancel":
+            if self.active and not self.waiting:
+                self.cancels = list(self.active)
             self.skipped += len(self.waiting)
             self.waiting = [at]
+        elif not self.active:
+            self._start(at, alone=True)
+        else:
+            self.skipped += 1
+
+    # ------------------------------------------------------------ what waits
+
+    def go_on(self) -> None:
+        """Start what waited for runs that have ended by now."""
+        if self.waiting and not self.active:
+            self._start(self.waiting.pop(0), alone=True)
 
     # ------------------------------------------------------------ what somebody asked to make up for
 

@@ -165,7 +165,7 @@ class Schedules:
 
         Options and errors as of :meth:`Reprise.schedule`.
         """
-        check_options("schedule()", options, ScheduleOptions.__annotations__)
+        check_options("schedule()", {**options}, ScheduleOptions.__annotations__)
         schedule = declared(check_name(name), workflow, self._registry, **options)
         return await self._put(schedule, paused=options.get("paused", False))
 
