@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
-from tests.crash import client_main, fleet_main, mover_main, pure_main, receiver_main, talk_main, worker_main
+from tests.crash import (
+    client_main,
+    fleet_main,
+    mover_main,
+    pure_main,
+    receiver_main,
+    schedule_main,
+    talk_main,
+    worker_main,
+)
 
 ROOT = Path(__file__).parents[2]
 ROLES: dict[str, Callable[[dict[str, Any]], None]] = {
@@ -31,6 +40,7 @@ ROLES: dict[str, Callable[[dict[str, Any]], None]] = {
     "pure": pure_main.main,
     "receiver": receiver_main.main,
     "talk": talk_main.main,
+    "schedule": schedule_main.main,
 }
 KILLED = -signal.SIGKILL
 
