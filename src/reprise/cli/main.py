@@ -44,6 +44,21 @@ TABLE: dict[str, Row | Section] = {
     "resume": Row("reprise.cli.going_on:resume", "Let unfinished runs go on.", RUN),
     "retry": Row("reprise.cli.going_on:retry", "Try runs again that failed or were cancelled.", RUN),
     "worker": Row("reprise.cli.worker:worker", "Serve workflows: take whatever run is due.", RUN),
+    "schedule": Section(
+        "Start runs by the calendar; look at that, pause it, make up for the past.",
+        RUN,
+        {
+            "list": Row("reprise.cli.schedule:list_", "List schedules, and when they fire next.", COMMANDS),
+            "next": Row("reprise.cli.schedule:next_", "Print the next fire times of one.", COMMANDS),
+            "add": Row("reprise.cli.schedule:add", "Add a schedule, or change one.", COMMANDS),
+            "pause": Row("reprise.cli.schedule:pause", "Let it fire no more for a while.", COMMANDS),
+            "resume": Row("reprise.cli.schedule:resume", "Let it fire again.", COMMANDS),
+            "trigger": Row("reprise.cli.schedule:trigger", "Start a run of it now.", COMMANDS),
+            "backfill": Row("reprise.cli.schedule:backfill", "Make up for the past.", COMMANDS),
+            "remove": Row("reprise.cli.schedule:remove", "Remove it.", COMMANDS),
+        },
+        help="Start runs by the calendar. Any worker of the store starts what is due, each fire time once.",
+    ),
     "ps": Row("reprise.cli.find:ps", "Find and count runs, newest first; watch them.", LOOK),
     "show": Row("reprise.cli.look:show", "Show one run: state, result, steps, what to do next.", LOOK),
     "events": Section(

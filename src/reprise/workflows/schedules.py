@@ -192,7 +192,7 @@ class Schedules:
             ScheduleNotFound: there is none of that name.
         """
         return await self._change(
-            name, lambda state: msgspec.structs.replace(state, paused=True, note=note), paused=True
+            name, lambda state: msgspec.structs.replace(state, paused=True, note=note or state.note)
         )
 
     async def resume(self, name: str) -> ScheduleState:
@@ -202,13 +202,13 @@ class Schedules:
             ScheduleNotFound: there is none of that name.
         """
         now = self._clock.now()
-        return await self._change(
-            name,
-            lambda state: msgspec.structs.replace(
-                state, paused=False, note="", through=max(state.through, now - 1)
-            ),
-            paused=False,
-        )
+
+        def resumed(state: ScheduleState) -> ScheduleState:
+            if not state.paused:
+                return state
+            return msgspec.structs.replace(state, paused=False, note="", through=max(state.through, now - 1))
+
+        return await self._change(name, resumed)
 
     async def remove(self, name: str) -> None:
         """Remove a schedule; runs that it started go on.
@@ -274,17 +274,16 @@ class Schedules:
         name: str,
         change: Callable[[ScheduleState], ScheduleState],
         also: Callable[[ScheduleState], Group] | None = None,
-        *,
-        paused: bool | None = None,
     ) -> ScheduleState:
-        """Change a schedule, whatever fires meanwhile; one that is ``paused`` so already is left as it is."""
+        """Change a schedule, whatever fires meanwhile; what is so already is not written."""
         while True:
             kept = await self._kept(name)
-            if paused is not None and kept.state.paused is paused:
-                return kept.state
+            state = change(kept.state)
+            if state == kept.state:
+                return state
             try:
-                more = (also(kept.state),) if also is not None else ()
-                return await self._write(change(kept.state), kept.version, *more)
+                more = (also(state),) if also is not None else ()
+                return await self._write(state, kept.version, *more)
             except StaleVersion:
                 continue
 
