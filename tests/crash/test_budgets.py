@@ -21,6 +21,12 @@ FAMILY = 1500
 PER_ROUND = 20
 PER_CYCLE = {"exact": 2, "over": 2, "by_hand": 2, "family": 1}
 BILL = "bill"
+MUST_OCCUR = {
+    f"runs counted by hand that exceed {BUDGET}": "kills",
+    "exact: runs of which a kill lost calls": "kills",
+}
+"""The control, and what the mechanism is for; a round of few kills may miss either."""
+
 CODE = f"""
 import asyncio, os
 from pathlib import Path
@@ -74,7 +80,7 @@ async def family(n: int) -> int:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("number", range(-(-CYCLES // 10 // PER_ROUND)))
+@pytest.mark.parametrize("number", range(-(-CYCLES // 5 // PER_ROUND)))
 async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, request):
     seed = SEED + number
     dice = random.Random(seed)
@@ -110,7 +116,10 @@ async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, reques
     most = {name: max(tokens for run, tokens in spent.items() if run.startswith(name)) for name in begun}
     counts["kills"] += PER_ROUND
     counts["runs"] += len(spent)
-    counts["runs of which a kill lost calls"] += sum(tokens > 0 for tokens in lost.values())
+    for name in begun:
+        counts[f"{name}: runs of which a kill lost calls"] += sum(
+            tokens > 0 for run, tokens in lost.items() if run.startswith(name)
+        )
     counts["tokens spent by lost calls"] += sum(lost.values())
     counts[f"runs counted by hand that exceed {BUDGET}"] += sum(
         tokens > BUDGET for run, tokens in spent.items() if run.startswith("by_hand")
@@ -124,5 +133,3 @@ async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, reques
     assert all(tokens <= BUDGET + excess[run] for run, tokens in over.items()), again(request, seed)
     assert most["family"] <= FAMILY, again(request, seed)
     assert all(spent[run] <= tokens + excess[run] for run, tokens in reported.items()), again(request, seed)
-    assert most["by_hand"] > BUDGET, "the control shows nothing"
-    assert any(lost[run] for run in lost if run.startswith("exact")), "no kill lost a call"
