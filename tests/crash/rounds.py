@@ -22,6 +22,8 @@ from reprise.kernel.events import Kind, Owned
 from reprise.runtime.history import STEP_KINDS
 
 LEASE = 1.0
+SOMEBODY_AT_WORK = "a worker to be outside of a commit with steps in flight"
+"""What a pause waits for."""
 
 
 class Round:
@@ -122,7 +124,7 @@ class Round:
             os.kill(worker, signal.SIGCONT)
             return False
 
-        self.wait_until(stopped, "a worker to be outside of a commit with steps in flight")
+        self.wait_until(stopped, SOMEBODY_AT_WORK)
         return worker
 
     def _wait_for_state(self, pid: int, state: str) -> None:

@@ -16,7 +16,7 @@ from tests.crash.conftest import CYCLES, SEED, again
 from tests.crash.helping import help_some
 from tests.crash.places import ServerPlace
 from tests.crash.receiver_main import ADDRESS
-from tests.crash.rounds import Round
+from tests.crash.rounds import SOMEBODY_AT_WORK, Round
 
 from reprise import Reprise, RunEnded
 
@@ -82,7 +82,8 @@ class Helped(Round):
             # Not while a process may be stopped inside a commit: it keeps everybody from the file.
             if not what.startswith("all threads") and time.monotonic() > self._helped_at + 0.5:
                 self._helped_at = time.monotonic()
-                if asyncio.run(help_on(self)) == RUNS and not holds():
+                ended = asyncio.run(help_on(self))
+                if ended == RUNS and what == SOMEBODY_AT_WORK and not holds():
                     raise NothingLeft
             return False
 
@@ -121,6 +122,25 @@ def meet(nursery, folder, seed, flow, place=None):
         round.kill([round.executing() if dice.random() < 0.7 else dice.choice(round.workers)])
     asyncio.run(help_on(round, to_the_end=True))
     return round.judge()
+
+
+@pytest.mark.timeout(120)
+def test_when_all_runs_have_ended_nobody_can_be_met_at_work_and_all_else_is_waited_for(nursery, tmp_path):
+    round = Helped(nursery, tmp_path, SEED)
+    nursery.spawn("receiver", tmp_path)
+    Round.wait_until(round, (tmp_path / ADDRESS).exists, "the receiver")
+    asyncio.run(start_all(round, outside.effects))
+    round.start_worker()
+    asyncio.run(help_on(round, to_the_end=True))
+    with pytest.raises(NothingLeft):
+        round.pause()
+    looks = set()
+
+    def looked_twice():
+        looks.add(round._helped_at)
+        return len(looks) > 2
+
+    round.wait_until(looked_twice, "what ends the round")
 
 
 def judge_effects(verdict, folder, counts, said):
