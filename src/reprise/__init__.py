@@ -33,12 +33,14 @@ _EXPORTS: dict[str, str] = {
     "DeadlineExceeded": "reprise.kernel.errors",
     "EffectNotOpen": "reprise.kernel.errors",
     "Evicted": "reprise.kernel.errors",
+    "ForkRefused": "reprise.kernel.errors",
     "InvalidTransition": "reprise.kernel.errors",
     "KeyMissing": "reprise.kernel.errors",
     "LeaseLost": "reprise.kernel.errors",
     "MemoryExceeded": "reprise.kernel.errors",
     "MissingExtra": "reprise.kernel.errors",
     "NoRoom": "reprise.kernel.errors",
+    "NoSuchRecord": "reprise.kernel.errors",
     "NonDeterminismError": "reprise.kernel.errors",
     "OutcomeUnknown": "reprise.kernel.errors",
     "OutcomeUnknownStep": "reprise.kernel.errors",
@@ -128,11 +130,14 @@ _EXPORTS: dict[str, str] = {
     "progress": "reprise.runtime.face",
     "set_tags": "reprise.runtime.face",
     "wait_for_signal": "reprise.runtime.face",
+    "Fork": "reprise.runtime.forking",
     "Done": "reprise.runtime.intents",
     "Intent": "reprise.runtime.intents",
     "NOT_DONE": "reprise.runtime.intents",
     "UNKNOWN": "reprise.runtime.intents",
     "Call": "reprise.runtime.middleware",
+    "RunState": "reprise.runtime.moments",
+    "StepState": "reprise.runtime.moments",
     "Outbox": "reprise.runtime.outbox",
     "outbox": "reprise.runtime.outbox",
     "query": "reprise.runtime.queries",
@@ -194,6 +199,7 @@ if TYPE_CHECKING:
         DeadlineExceeded as DeadlineExceeded,
         EffectNotOpen as EffectNotOpen,
         Evicted as Evicted,
+        ForkRefused as ForkRefused,
         InvalidTransition as InvalidTransition,
         KeyMissing as KeyMissing,
         LeaseLost as LeaseLost,
@@ -201,6 +207,7 @@ if TYPE_CHECKING:
         MissingExtra as MissingExtra,
         NonDeterminismError as NonDeterminismError,
         NoRoom as NoRoom,
+        NoSuchRecord as NoSuchRecord,
         OutcomeUnknown as OutcomeUnknown,
         OutcomeUnknownStep as OutcomeUnknownStep,
         PayloadTooLarge as PayloadTooLarge,
@@ -292,6 +299,7 @@ if TYPE_CHECKING:
         set_tags as set_tags,
         wait_for_signal as wait_for_signal,
     )
+    from reprise.runtime.forking import Fork as Fork
     from reprise.runtime.intents import (
         NOT_DONE as NOT_DONE,
         UNKNOWN as UNKNOWN,
@@ -299,6 +307,7 @@ if TYPE_CHECKING:
         Intent as Intent,
     )
     from reprise.runtime.middleware import Call as Call
+    from reprise.runtime.moments import RunState as RunState, StepState as StepState
     from reprise.runtime.outbox import Outbox as Outbox, outbox as outbox
     from reprise.runtime.queries import query as query
     from reprise.runtime.spent import Spent as Spent

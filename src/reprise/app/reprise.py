@@ -350,6 +350,20 @@ class Reprise:
         """
         return await self.resume(await self.client.retry(id, fresh=fresh), workflow)
 
+    async def fork(
+        self, run: str, workflow: Workflow[..., Any] | None = None, **options: Any
+    ) -> RunHandle[Any]:
+        """Start a run that goes on from what another one recorded, with other results, another input, other code.
+
+        Options and errors as of :meth:`Client.fork`; ``workflow`` as of :meth:`resume`. What the fork begins with, and what
+        that means for the outside, is in ``begins_with`` of the handle.
+        """
+        row = await self.client.row(run)
+        made = await self.client.fork(run, workflow or self.registry.get(row.workflow), **options)
+        handle = await self.resume(made.id, workflow)
+        handle.begins_with = made
+        return handle
+
     async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
         """Tell every run that a query means to pause, resume, retry or cancel, and return what became of each.
 

@@ -21,7 +21,7 @@ from reprise.kernel.errors import ConfigurationError, RepriseError, RunEnded
 from reprise.kernel.machine import RUN, ExitCode, RunStatus
 from reprise.kernel.query_text import parse
 from reprise.runtime.batch import Told, Verb, runs_meant, tell
-from reprise.runtime.forking import fork
+from reprise.runtime.forking import retry
 from reprise.stores.runs import RunRow
 
 RunIds = Annotated[
@@ -140,7 +140,7 @@ async def _plan(opened: Door, wish: Wish, row: RunRow) -> dict[str, Any]:
         wanted = "resume" if wish.verb is Verb.RETRY else wish.verb.value
         return fact | ({"error": f"It has ended ({row.status})."} if ended else {"would": wanted})
     try:
-        made = await fork(opened.store, row, SystemClock().now(), fresh=wish.fresh)
+        made, *_ = await retry(opened.store, row, SystemClock().now(), fresh=wish.fresh)
         if await opened.store.runs.find(parse(f'id:"{made.id}"', 0), limit=1):
             return fact | {"error": f"It was tried again already, as {made.id}."}
     except RepriseError as error:

@@ -14,7 +14,8 @@ from reprise.cli.paint import error_lines, status
 from reprise.cli.session import FILE_TAG, flag, is_ours
 from reprise.cli.tree import Row, State, Step, Tree
 from reprise.kernel.machine import RUN, RunStatus
-from reprise.runtime.forking import RETRIED, RETRY_OF
+from reprise.runtime.forking import FORK_OF, RETRY_OF
+from reprise.runtime.retrying import RETRIED
 from reprise.stores.runs import RunRow, group_name
 
 MANY = 8
@@ -77,6 +78,8 @@ def _head(row: RunRow, tree: Tree, alive: bool, now: int) -> list[Text]:
         facts.append(("parent", line(row.parent)))
     elif before := row.tags.get(RETRY_OF):
         facts.append(("retry of", line(str(before))))
+    elif before := row.tags.get(FORK_OF):
+        facts.append(("fork of", line(str(before))))
     if row.build:
         facts.append(("build", line(row.build)))
     if row.slots:

@@ -16,7 +16,7 @@ from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import StoreUnreachable
 from reprise.kernel.settings import StoreSettings, masked
 from reprise.runtime.client import Client
-from reprise.runtime.forking import RETRY_OF
+from reprise.runtime.forking import LINEAGE
 from reprise.runtime.payloads import Payloads
 from reprise.stores import open_store
 from reprise.stores.runs import RunRow
@@ -30,7 +30,7 @@ WORKFLOW_TAG = "reprise.workflow"
 
 def is_ours(tag: str) -> bool:
     """Tell whether a tag is one of ours, not of the workflow's author."""
-    return tag in (FILE_TAG, WORKFLOW_TAG, RETRY_OF)
+    return tag in (FILE_TAG, WORKFLOW_TAG) or tag in LINEAGE
 
 
 RunId = Annotated[

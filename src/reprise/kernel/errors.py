@@ -36,6 +36,8 @@ RepriseError
 │   ├── RunConflict               the id exists with another workflow or input
 │   ├── RunEnded                  the run has ended and takes nothing more
 │   ├── RetryRefused              the run cannot be tried again so
+│   ├── ForkRefused               what is asked of a fork contradicts itself, or the history
+│   ├── NoSuchRecord              the history has no such record or step, or no longer
 │   ├── EffectNotOpen             nobody waits to be told what became of that effect
 │   ├── RunFailed                 the run ended with an error
 │   ├── RunCancelled              the run was cancelled
@@ -244,6 +246,14 @@ class RunEnded(RunError):
 
 class RetryRefused(RunError):
     """The run cannot be tried again so; nothing was started."""
+
+
+class ForkRefused(RunError):
+    """What is asked of a fork contradicts itself, or the run's history; nothing was started."""
+
+
+class NoSuchRecord(RunError):
+    """The history of a run has no such record or step, or no longer."""
 
 
 class EffectNotOpen(RunError):

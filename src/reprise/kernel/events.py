@@ -183,6 +183,18 @@ class ErrorValue(msgspec.Struct, frozen=True, omit_defaults=True):
     """Last frames, for people; never compared."""
 
 
+class Forked(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Of what a run is a fork that is other work than the run it was forked from."""
+
+    run: str
+    at: int
+    """Version of the last record of that run that the fork could begin with."""
+    edited: list[str] = []
+    """Keys of steps whose outcome was given, and did not happen."""
+    print: int = 0
+    """Fingerprint of all that was asked for."""
+
+
 class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     """RUN_STARTED."""
 
@@ -206,6 +218,8 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     """Id from which what the body is given by chance (random values, the order of sets) follows; '' = the run's own."""
     work: str = ""
     """Id of the run whose work is tried again: the idempotency keys of its steps follow from it; '' = the run's own."""
+    fork: Forked | None = None
+    """None = it is no fork, or one that tries the same work again."""
 
 
 class Intended(msgspec.Struct, frozen=True, omit_defaults=True):

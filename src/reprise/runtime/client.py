@@ -40,13 +40,15 @@ from reprise.kernel.failures import decode_error, encode_error
 from reprise.kernel.machine import RESTING, RunStatus
 from reprise.kernel.query_text import parse
 from reprise.runtime.batch import Batch, Verb, runs_meant, tell
-from reprise.runtime.dialogue import PATIENCE, Chunk, Dialogue, OpenQuestion, no_such_run
+from reprise.runtime.dialogue import PATIENCE, Chunk, OpenQuestion, no_such_run
 from reprise.runtime.effect_rows import EffectRow, effects_in, not_open
-from reprise.runtime.forking import fork
+from reprise.runtime.forking import Fork, retry
 from reprise.runtime.history import read_history
 from reprise.runtime.intents import NOT_DONE, UNKNOWN, Done, Unsettled
+from reprise.runtime.moments import RunState
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.spent import Spent, read_spent
+from reprise.runtime.travel import Travel
 from reprise.stores.log import append
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
@@ -58,7 +60,7 @@ LOOK_AGAIN, LOOK_SELDOM = 1.0, 5.0
 """Seconds after which a waiter looks again although nobody tapped it: at first, and when it has waited for long."""
 
 
-class Client(Dialogue):
+class Client(Travel):
     """Operations on the runs of one store."""
 
     def __init__(self, store: Store, clock: Clock, payloads: Payloads | None = None) -> None:
@@ -201,15 +203,16 @@ class Client(Dialogue):
         if row.status == RunStatus.NEEDS_ATTENTION and not fresh:
             await self.resume(run)
             return run
-        made = await fork(self._store, row, self._clock.now(), fresh=fresh)
+        made = await retry(self._store, row, self._clock.now(), fresh=fresh)
+        id = made.fork.id
         try:
             await append(self._store.log, self._numbers.new(), *made.groups)
         except StaleVersion:
             raise RetryRefused(
-                f"Run {run} was tried again already, as {made.id}.", hint=f"Look: reprise show {made.id}"
+                f"Run {run} was tried again already, as {id}.", hint=f"Look: reprise show {id}"
             ) from None
         self._store.signal.wake(["runs"])
-        return made.id
+        return id
 
     async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
         """Tell every run that a query means to pause, resume, retry or cancel, and return what became of each.
@@ -349,6 +352,8 @@ class RunHandle(Generic[T]):
         local: Callable[[str], asyncio.Future[Finished | None] | None] | None = None,
     ) -> None:
         self.id = id
+        self.begins_with: Fork | None = None
+        """Of a fork that was made here, what it begins with and what that means for the outside."""
         self._client = client
         self._decode = decode
         self._local = local
@@ -502,6 +507,19 @@ class RunHandle(Generic[T]):
         return RunHandle(
             self._client, await self._client.retry(self.id, fresh=fresh), self._decode, self._local
         )
+
+    async def fork(self, **options: Any) -> RunHandle[T]:
+        """Start a run that goes on from what this one recorded, and return its handle; options and errors as of
+        :meth:`Client.fork`. What it begins with is in ``begins_with``.
+        """
+        made = await self._client.fork(self.id, **options)
+        handle = RunHandle[T](self._client, made.id, self._decode, self._local)
+        handle.begins_with = made
+        return handle
+
+    async def state(self, at: int | None = None) -> RunState:
+        """Return the run's state as of a record of its history; errors as of :meth:`Client.state`."""
+        return await self._client.state(self.id, at)
 
     async def events(self) -> Sequence[Record]:
         """Return the history so far."""

@@ -1,67 +1,91 @@
-"""Trying a run again that has ended: a *fork* under an id of its own goes on from what the first one recorded.
+"""Forks: a run under an id of its own goes on from what another one recorded.
 
-The fork begins with the records up to what ended the run, and of those after it with what succeeded, so nothing that
-succeeded is done twice. What it is given by chance, and the idempotency keys of its steps, are those of the first run:
-to the outside it is the same work. Replay is the judge of whether the body can go on from there; a record that nobody
-waits for strands the fork before anything is executed. See ``docs/decisions/0017-trying-again.md``.
+A fork begins with records of the first run, as they are; large payloads among them are stored once, by their hash. Replay
+is the judge of whether a body can go on from there; a record that nobody waits for strands the fork before anything is
+executed. There is one mechanism with two uses:
+
+- *Trying again* (:func:`retry`): a run that failed or was cancelled, without what made it end. To the outside it is the same
+  work: the idempotency keys are those of the first run. See ``docs/decisions/0017-trying-again.md``.
+- *What if* (:func:`fork`): any run, from any place, with other results or another input. That is other work, with keys of its
+  own; what the first run did outside is taken as done and is not the fork's to undo. See ``docs/decisions/0020-forks.md``.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from reprise.kernel.errors import RetryRefused, RunNotFound
+from reprise.kernel.errors import ForkRefused, NoSuchRecord, RunConflict, RunNotFound
 from reprise.kernel.events import (
-    CancelRequest,
     Continued,
-    ErrorValue,
     Event,
-    Finished,
+    Forked,
     Kind,
     Record,
+    Signal,
+    Spending,
     Started,
     inbox_stream,
     run_stream,
 )
 from reprise.kernel.machine import RunStatus
-from reprise.runtime.branch import name_in, place_of
+from reprise.kernel.tags import Tag
+from reprise.runtime.branch import name_in
+from reprise.runtime.editing import Outcome, Wish, key_of
+from reprise.runtime.effect_rows import EffectRow, effects_in
 from reprise.runtime.history import STEP_KINDS, read_history
-from reprise.runtime.starting import PYTHON
+from reprise.runtime.retrying import RETRIED, check, outlasting
+from reprise.runtime.starting import PYTHON, check_id
 from reprise.stores.log import Group, RunChange
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
 RETRY_OF = "reprise.retry_of"
 """Tag of a fork that names the run in whose place it goes on."""
-RETRIED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
-"""States of runs that are forked."""
+FORK_OF = "reprise.fork_of"
+"""Tag of any other fork, which names the run that it began from."""
 
-_ENDS = frozenset({Kind.STEP_FAILED, Kind.STEP_CANCELLED, Kind.CANCEL_REQUESTED})
-"""What is left out from the place on where the run began to end."""
-_SETTLED = STEP_KINDS - {Kind.STEP_CANCELLED}
 _OF_STEPS = frozenset({Kind.STEP_STARTED, Kind.STEP_RETRYING, Kind.CHILD_STARTED})
-_BEGINS = frozenset({Kind.STEP_RETRYING, Kind.CHILD_STARTED})
 _OF_RUNS = frozenset(
     {Kind.RUN_PAUSED, Kind.RUN_RESUMED, Kind.RUN_STRANDED, Kind.RUN_FINISHED, Kind.RUN_OWNED}
 )
-_UNDONE = frozenset({Kind.UNDO_DONE, Kind.UNDO_FAILED})
-"""The run has taken back what it did."""
+LINEAGE = frozenset({RETRY_OF, FORK_OF})
+"""Tags that say of what a run is a fork."""
+_NOT_OF_IDS = re.compile(r"[^\w\-.+=,~]")
 _TRY = re.compile(r"(.+)~(\d+)")
 
 
-class Fork(NamedTuple):
-    """What a run that is tried again begins with."""
+class Fork(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fork begins with, and what that means for the outside."""
 
     id: str
-    groups: tuple[Group, ...]
+    run: str
+    """The run that it was made from."""
+    at: int
+    """Version of the last record of that run that it could begin with."""
     kept: int
     """Steps that are not done again."""
     again: tuple[str, ...]
-    """Names of steps that failed or were cancelled, and begin anew."""
+    """Names of steps that had ended and are not kept: they are done again where the body comes to them."""
+    edited: tuple[str, ...] = ()
+    """Keys of steps whose outcome was given."""
+    shared: tuple[EffectRow, ...] = ()
+    """What the first run did outside, and the fork takes as done: it neither does nor undoes it."""
+    repeated: tuple[EffectRow, ...] = ()
+    """What the first run did outside, or may have done, and the fork may do once more, under keys of its own."""
+    signals: tuple[str, ...] = ()
+    """Names of signals that the first run was given and the fork was not: it waits for them anew."""
+
+
+class Made(NamedTuple):
+    """A fork, and what is to be appended in one commit so that it exists."""
+
+    fork: Fork
+    groups: tuple[Group, ...]
+    forked: Forked | None = None
 
 
 def next_try(run: str) -> str:
@@ -74,8 +98,11 @@ def next_try(run: str) -> str:
     return f"{found[1]}~{int(found[2]) + 1}" if found else f"{run}~2"
 
 
-async def fork(store: Store, row: RunRow, now: int, *, fresh: bool = False) -> Fork:
-    """Return what a run that failed or was cancelled is tried again with, as groups to be appended in one commit.
+# ---------------------------------------------------------------- the two uses
+
+
+async def retry(store: Store, row: RunRow, now: int, *, fresh: bool = False) -> Made:
+    """Return what a run that failed or was cancelled is tried again with.
 
     ``fresh``: with its input only (that of its latest generation), as a run of its own.
 
@@ -84,57 +111,233 @@ async def fork(store: Store, row: RunRow, now: int, *, fresh: bool = False) -> F
         RunNotFound: its history is gone.
     """
     check(row)
-    records = await store.log.read(run_stream(row.id), row.since)
-    if not records:
-        raise RunNotFound(f"The history of run {row.id} is gone.", hint="List runs: reprise ps")
-    id = next_try(row.id)
+    records = await _read(store, row.id, row.since)
+    id, lineage = next_try(row.id), {RETRY_OF: row.id}
+    started = _next_started(row, records[0], now, lineage)
     if fresh:
-        return Fork(id, (_group(row, id, [_anew(row, records[0], now)], now),), 0, ())
-    kept = _kept(row.id, records)
-    events = [_begin(row, records[0], now), *(_event(record) for record in kept)]
-    groups = [_group(row, id, events, now, generation=row.generation, indexed=True)]
-    history = read_history(row.id, records)
-    consumed = history.continued.inbox if history.continued is not None else 0
-    mail = await store.log.read(inbox_stream(row.id), consumed)
-    if left := [_event(sent) for sent in mail if _is_left(sent, history.seen)]:
-        groups.append(Group(inbox_stream(id), left))
-    done = {record.key for record in kept if record.kind in STEP_KINDS}
-    ended = {record.key: None for record in records if record.kind in STEP_KINDS}
-    again = dict.fromkeys(name_in(key) for key in ended if key not in done)
-    return Fork(id, tuple(groups), len(done), tuple(again))
+        started = msgspec.structs.replace(started, python=PYTHON, origin="", work="", fork=None)
+        anew = Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))
+        return Made(Fork(id=id, run=row.id, at=0, kept=0, again=()), (_group(row, id, [anew], now),))
+    work, origin = started.work or row.id, started.origin or row.id
+    started = msgspec.structs.replace(started, work=work, origin=origin)
+    kept = _kept(records, outlasting(row.id, records), same_work=True)
+    events = [_begin(records[0], started), *map(_event, kept)]
+    group = _group(row, id, events, now, generation=row.generation, tags=row.tags | lineage)
+    mail = await _unread(store, row.id, records, id)
+    return Made(_described(id, row.id, records, kept, records[-1].version), (group, *mail))
 
 
-def check(row: RunRow) -> None:
-    """Check that a run is one that can be tried again.
+async def fork(store: Store, row: RunRow, now: int, wish: Wish) -> Made:
+    """Return what a run is forked with.
 
     Raises:
-        RetryRefused: it is not.
+        ForkRefused, NoSuchRecord: the wish does not fit the run's history.
+        RetryRefused: it is to go on from its end, and undid what it had done.
+        RunNotFound: its history is gone.
     """
-    if row.parent is not None:
-        raise RetryRefused(
-            f"Run {row.id} is a child of {row.parent}.",
-            hint=f"Try that one again: reprise retry {row.parent}",
-        )
-    if row.status in RETRIED:
-        return
-    if row.status == RunStatus.COMPLETED:
-        raise RetryRefused(
-            f"Run {row.id} completed.", hint=f"Run it anew: reprise run … --id {row.id} --again"
-        )
-    hint = (
-        "Cancel it first."
-        if row.status not in (RunStatus.PAUSED, RunStatus.STRANDED)
-        else (f"Let it go on: reprise resume {row.id}")
+    records = generation_at(row.id, await _read(store, row.id, 0), wish.at)
+    edits = {key_of(row.id, records, name): outcome for name, outcome in wish.edits.items()}
+    at = _cut(row.id, records, wish, edits)
+    prefix = [record for record in records if record.version <= at]
+    given = {record.version for record in prefix if 16 <= record.kind < 64}
+    if wish.is_whole and row.status in RETRIED:
+        given = outlasting(row.id, prefix)
+    kept = _kept(prefix, given, same_work=False)
+    print = wish.print(row.id, at)
+    id = check_id(wish.id) if wish.id else f"{_NOT_OF_IDS.sub('-', row.id)}+{print >> 31:08x}"
+    lineage, forked = {FORK_OF: row.id}, Forked(row.id, at, sorted(edits), print)
+    started = _forked_started(row, prefix[0], now, lineage, forked, wish.input)
+    events = [_begin(prefix[0], started), *_edited(prefix, kept, edits)]
+    group = _group(
+        row,
+        id,
+        events,
+        now,
+        generation=_generation(prefix[0]),
+        tags=row.tags | lineage,
+        build=_build(row) if wish.pinned else "",
     )
-    raise RetryRefused(f"Run {row.id} has not ended ({row.status}).", hint=hint)
+    mail = await _unread(store, row.id, prefix, id) if wish.is_whole else []
+    made = _described(id, row.id, records, kept, at, edits, passes_on=wish.is_whole)
+    return Made(made, (group, *mail), forked)
 
 
-def _is_left(sent: Record, seen: dict[str, None]) -> bool:
-    """Tell whether mail is a signal that the run never took in."""
-    return sent.kind == Kind.SIGNAL_SENT and sent.key not in seen
+async def same_fork(store: Store, made: Made) -> Fork:
+    """Return the fork that has the id already, if it is the one that was asked for.
+
+    Raises:
+        RunConflict: it is another run.
+    """
+    first = await store.log.read(run_stream(made.fork.id), 0, 1)
+    if not first or _started_in(first[0]).fork != made.forked:
+        raise RunConflict(f"Run {made.fork.id} exists and is not this fork.", hint="Choose another id.")
+    return made.fork
+
+
+async def _read(store: Store, run: str, since: int) -> list[Record]:
+    records = await store.log.read(run_stream(run), since)
+    if not records:
+        raise RunNotFound(f"The history of run {run} is gone.", hint="List runs: reprise ps")
+    return records
+
+
+def _build(row: RunRow) -> str:
+    if not row.build:
+        raise ForkRefused(
+            f"Run {row.id} was had by no build that has a name, so its fork cannot be left to that.",
+            hint='Name builds: Reprise(build=…), reprise worker --build; or leave code="pinned" out.',
+        )
+    return row.build
+
+
+# ---------------------------------------------------------------- where a fork leaves the first run
+
+
+def generation_at(run: str, records: Sequence[Record], at: int | str | None) -> list[Record]:
+    """Return the records of the generation that a moment belongs to, of the latest if none is named.
+
+    Raises:
+        NoSuchRecord: there is no such record, or no longer.
+    """
+    first, last = records[0].version, records[-1].version
+    if not isinstance(at, int):
+        at = last
+    elif at > last or (at < first and first > 1):
+        raise NoSuchRecord(
+            f"The history of run {run} has the records {first} to {last}, and no record {at}.",
+            hint=f"See them: reprise events {run}",
+        )
+    begins = [record.version for record in records if record.kind == Kind.RUN_CONTINUED]
+    begin = max((version for version in begins if version <= at), default=0)
+    end = min((version for version in begins if version > at), default=last + 1)
+    return [record for record in records if begin <= record.version < end]
+
+
+def _cut(run: str, records: Sequence[Record], wish: Wish, edits: Collection[str]) -> int:
+    """Return the version of the last record that a fork can begin with."""
+    ends = {record.key: record.version for record in records if record.kind in STEP_KINDS}
+    first, last = _end_of_begin(records), records[-1].version
+    if isinstance(wish.at, int):
+        at = max(wish.at, first)
+    elif wish.at is not None:
+        key = key_of(run, records, wish.at)
+        at = ends[key] - (key not in edits) if key in ends else last
+    elif edits:
+        at = max(ends.get(key, last) for key in edits)
+    else:
+        at = last if wish.input is None else first
+    if late := [key for key in edits if ends.get(key, 0) > at]:
+        raise ForkRefused(
+            f"Step {late[0]!r} of run {run} ended with record {ends[late[0]]}, after the fork leaves it at {at}.",
+            hint="Fork later (at=), or leave the edit out.",
+        )
+    return at
+
+
+def _end_of_begin(records: Sequence[Record]) -> int:
+    """Return the version of the last record of the commit that begins a generation; a run begins with one record."""
+    last = records[0]
+    if last.kind == Kind.RUN_CONTINUED:
+        for record in records[1:]:
+            if record.append or record.kind not in (Kind.SIGNAL_RECEIVED, Kind.CANCEL_REQUESTED):
+                break
+            last = record
+    return last.version
 
 
 # ---------------------------------------------------------------- what a fork begins with
+
+
+def _kept(records: Sequence[Record], given: Collection[int], *, same_work: bool) -> list[Record]:
+    """Return the records that a fork goes on from, without the first: those ``given`` to the body, and notes about them."""
+    ended = {record.key for record in records if record.version in given and record.kind in STEP_KINDS}
+    dropped = {record.key for record in records if record.kind in STEP_KINDS} - ended
+    owned = next((record.version for record in records if record.kind == Kind.RUN_OWNED), 0)
+    kept: list[Record] = []
+    for record in records[1:]:
+        kind = record.kind
+        if record.version in given or record.version == owned:
+            # The first owner says when the body's time began.
+            kept.append(record)
+        elif kind in _OF_STEPS:
+            if record.key in ended:
+                kept.append(record)
+        elif kind == Kind.BUDGET:
+            # Of the same work what was spent stays spent; of other work what the kept steps have spent.
+            if same_work or record.key in ended or _raises(record):
+                kept.append(record)
+        elif same_work and kind < 16 and kind not in _OF_RUNS and record.key not in dropped:
+            kept.append(record)  # intents: what is in doubt stays in doubt
+    return kept
+
+
+def _raises(record: Record) -> bool:
+    return msgspec.json.decode(record.data, type=Spending).what == "raised"
+
+
+def _edited(records: Sequence[Record], kept: Sequence[Record], edits: Mapping[str, Outcome]) -> list[Event]:
+    """Return the kept records as events, with the outcomes that were given; of steps that have none yet, at the end."""
+    events: list[Event] = []
+    left = dict(edits)
+    for record in kept:
+        outcome = left.pop(record.key, None) if record.kind in STEP_KINDS else None
+        events.append(
+            _event(record) if outcome is None else Event(outcome.kind, record.at, record.key, outcome.data)
+        )
+    at = records[-1].at
+    return events + [Event(outcome.kind, at, key, outcome.data) for key, outcome in left.items()]
+
+
+def _event(record: Record) -> Event:
+    return Event(record.kind, record.at, record.key, record.data, record.print, record.took)
+
+
+async def _unread(store: Store, run: str, records: Sequence[Record], id: str) -> list[Group]:
+    """Return the signals that a run was sent and never took in, as mail of its fork."""
+    history = read_history(run, records)
+    consumed = history.continued.inbox if history.continued is not None else 0
+    mail = await store.log.read(inbox_stream(run), consumed)
+    left = [_event(one) for one in mail if one.kind == Kind.SIGNAL_SENT and one.key not in history.seen]
+    return [Group(inbox_stream(id), left)] if left else []
+
+
+def _described(
+    id: str,
+    run: str,
+    records: Sequence[Record],
+    kept: Sequence[Record],
+    at: int,
+    edits: Collection[str] = (),
+    *,
+    passes_on: bool = True,
+) -> Fork:
+    """Say what a fork keeps of a run's records, and what of them it may do once more."""
+    done = {record.key for record in kept if record.kind in STEP_KINDS} | set(edits)
+    ended = {record.key: None for record in records if record.kind in STEP_KINDS}
+    effects = effects_in(records)
+    is_shared = [
+        effect.step_key in done or not effect.at for effect in effects
+    ]  # or of an earlier generation
+    later = [one for one in records if one.version > at and one.kind == Kind.SIGNAL_RECEIVED]
+    names = [msgspec.json.decode(one.data, type=Signal).name for one in later if not passes_on]
+    return Fork(
+        id=id,
+        run=run,
+        at=at,
+        kept=len(done),
+        again=tuple(dict.fromkeys(name_in(key) for key in ended if key not in done)),
+        edited=tuple(sorted(edits)),
+        shared=tuple(effect for effect, shared in zip(effects, is_shared, strict=True) if shared),
+        repeated=tuple(
+            effect
+            for effect, shared in zip(effects, is_shared, strict=True)
+            if not shared and effect.state != "not_done"
+        ),
+        signals=tuple(dict.fromkeys(names)),
+    )
+
+
+# ---------------------------------------------------------------- how a fork begins
 
 
 def _group(
@@ -144,8 +347,10 @@ def _group(
     now: int,
     *,
     generation: int = 0,
-    indexed: bool = False,
+    tags: Mapping[str, Tag] | None = None,
+    build: str | None = None,
 ) -> Group:
+    """Return the beginning of a fork; ``tags`` are those that it has in the index beside those of its start."""
     started = _started_in(events[0])
     change = RunChange(
         id,
@@ -154,14 +359,17 @@ def _group(
         None,
         None,
         now,
-        row.build,
-        started.tags,
+        row.build if build is None else build,
+        started.tags if tags is None else started.tags | _without_lineage(tags, started.tags),
         generation=generation,
         at=now,
     )
-    if indexed:
-        change.tags = started.tags | row.tags | {RETRY_OF: row.id}
     return Group(run_stream(id), events, 0, run=change)
+
+
+def _without_lineage(tags: Mapping[str, Tag], own: Mapping[str, Tag]) -> dict[str, Tag]:
+    """Return tags without what they say of being a fork, unless that is said of this one."""
+    return {name: value for name, value in tags.items() if name in own or name not in LINEAGE}
 
 
 def _started_in(first: Event | Record) -> Started:
@@ -170,154 +378,48 @@ def _started_in(first: Event | Record) -> Started:
     return msgspec.json.decode(first.data, type=Started)
 
 
-def _next_started(row: RunRow, first: Record, now: int, *, again: bool) -> Started:
-    """Return the conditions of the start once more; a deadline is as far away as it was. ``again``: it is the same work."""
+def _generation(first: Record) -> int:
+    if first.kind == Kind.RUN_CONTINUED:
+        return msgspec.json.decode(first.data, type=Continued).generation
+    return 0
+
+
+def _next_started(row: RunRow, first: Record, now: int, lineage: Mapping[str, Tag]) -> Started:
+    """Return the conditions of the start once more, as other work; a deadline is as far away as it was."""
     before = _started_in(first)
     return msgspec.structs.replace(
         before,
         deadline=now + max(0, before.deadline - row.created_at) if before.deadline else 0,
-        tags=before.tags | {RETRY_OF: row.id},
-        origin=(before.origin or row.id) if again else "",
-        work=(before.work or row.id) if again else "",
+        tags={**_without_lineage(before.tags, {}), **lineage},
     )
 
 
-def _anew(row: RunRow, first: Record, now: int) -> Event:
-    started = msgspec.structs.replace(_next_started(row, first, now, again=False), python=PYTHON)
-    return Event(Kind.RUN_STARTED, now, "", msgspec.json.encode(started))
+def _forked_started(
+    row: RunRow, first: Record, now: int, lineage: Mapping[str, Tag], forked: Forked, input: bytes | None
+) -> Started:
+    """Return the conditions under which a fork starts that is other work: nobody's child, with keys of its own.
+
+    What the body is given by chance stays that of the first run, for the records that it is given follow from it.
+    """
+    before = _next_started(row, first, now, lineage)
+    return msgspec.structs.replace(
+        before,
+        parent="",
+        parent_key="",
+        on_parent_end="",
+        origin=before.origin or row.id,
+        work="",
+        fork=forked,
+        input=before.input if input is None else msgspec.Raw(input),
+    )
 
 
-def _begin(row: RunRow, first: Record, now: int) -> Event:
-    started = _next_started(row, first, now, again=True)
+def _begin(first: Record, started: Started) -> Event:
+    """Return the first record of a fork. What other work would owe to undo is not its own."""
     if first.kind == Kind.RUN_STARTED:
         return Event(first.kind, first.at, "", msgspec.json.encode(started))
     continued = msgspec.json.decode(first.data, type=Continued)
     # Nothing that it consumed is in the new inbox, and no generation before it in the new log.
-    continued = msgspec.structs.replace(continued, started=started, inbox=0, borders=[])
+    owed = continued.owed if started.work else []
+    continued = msgspec.structs.replace(continued, started=started, inbox=0, borders=[], owed=owed)
     return Event(first.kind, first.at, "", msgspec.json.encode(continued))
-
-
-def _event(record: Record) -> Event:
-    return Event(record.kind, record.at, record.key, record.data, record.print, record.took)
-
-
-# ---------------------------------------------------------------- which records are kept
-
-
-def _kept(run: str, records: Sequence[Record]) -> list[Record]:
-    """Return the records of a run that a fork goes on from, without the first.
-
-    Raises:
-        RetryRefused: after what ended the run, steps were begun that may have undone what was done before.
-    """
-    place = _began_to_end(run, records)
-    delivered = {
-        record.version: record
-        for at, record in enumerate(records)
-        if 16 <= record.kind < 64 and not (at >= place and record.kind in _ENDS)
-    }
-    ended = {record.key for record in delivered.values() if record.kind in STEP_KINDS}
-    # What was cancelled may have happened: its intent stays, so that it is found out before it is called again.
-    dropped = {record.key for record in records if record.kind in _SETTLED} - ended
-    owned = next((record.version for record in records if record.kind == Kind.RUN_OWNED), 0)
-    kept: list[Record] = []
-    for record in records[1:]:
-        if record.version in delivered or record.version == owned:
-            # The first owner says when the body's time began.
-            kept.append(record)
-        elif record.kind in _OF_STEPS:
-            if record.key in ended:
-                kept.append(record)
-        elif record.kind == Kind.BUDGET:
-            kept.append(record)  # what was spent stays spent: it is the same work
-        elif record.kind < 16 and record.kind not in _OF_RUNS and record.key not in dropped:
-            kept.append(record)  # intents: what is in doubt stays in doubt
-    return kept
-
-
-def _began_to_end(run: str, records: Sequence[Record]) -> int:
-    """Return the index of the record that ended a run, their number when none did: the body did by itself."""
-    if undone := [record for record in records if record.kind in _UNDONE]:
-        raise _refused(run, "it failed", undone)
-    finished = msgspec.json.decode(records[-1].data, type=Finished)
-    cancelled = _cancelled_at(records, finished)
-    if cancelled is not None:
-        if after := _begun_after(records, cancelled):
-            raise _refused(run, "it was asked to stop", after)
-        return cancelled
-    failures = [at for at, record in enumerate(records) if record.kind == Kind.STEP_FAILED]
-    errors = set(_errors(finished.error)) if finished.error is not None else set[tuple[str, str]]()
-    decisive = [at for at in failures if _error_of(records[at]) in errors]
-    # Of a fan-out many may have failed alike; the first of them ended it, unless the body went on after it.
-    for at in decisive or failures[-1:]:
-        if not _begun_after(records, at):
-            return at
-    if decisive:
-        name = name_in(records[decisive[-1]].key)
-        raise _refused(run, f"{name!r} failed", _begun_after(records, decisive[-1]))
-    return len(records)
-
-
-def _cancelled_at(records: Sequence[Record], finished: Finished) -> int | None:
-    error = finished.error
-    by_deadline = error is not None and error.type == "reprise.DeadlineExceeded"
-    if finished.status != RunStatus.CANCELLED and not by_deadline:
-        return None
-    for at, record in enumerate(records):
-        if record.kind == Kind.CANCEL_REQUESTED:
-            request = msgspec.json.decode(record.data, type=CancelRequest)
-            if request.deadline or not by_deadline:
-                return at
-    return None
-
-
-def _errors(error: ErrorValue) -> Iterable[tuple[str, str]]:
-    """Yield an error and, of a group, its members."""
-    yield error.type, error.message
-    for member in error.within:
-        yield from _errors(member)
-
-
-def _error_of(record: Record) -> tuple[str, str]:
-    error = msgspec.json.decode(record.data, type=ErrorValue)
-    return error.type, error.message
-
-
-def _begun_after(records: Sequence[Record], place: int) -> list[Record]:
-    """Return steps that succeeded and that the body began because of a record: in the branch of a step that failed or
-    in one that waited for it, later than that.
-
-    Neighbours of a fan-out are none of them, whenever they began. Of what is not seen here (steps with explicit keys,
-    new branches, a clock that was set back) replay is the judge.
-    """
-    cause = records[place]
-    branch, ordinal = place_of(cause.key) or ("", 0)
-    after: list[Record] = []
-    for record in records[place + 1 :]:
-        where = place_of(record.key) if record.kind == Kind.STEP_COMPLETED else None
-        if where is None:
-            continue
-        path, number = where
-        if path == branch and ordinal:
-            is_later = number > ordinal
-        elif path == branch or branch.startswith(f"{path}/"):
-            is_later = _begun(records, record) >= cause.at
-        else:
-            is_later = False
-        if is_later:
-            after.append(record)
-    return after
-
-
-def _begun(records: Sequence[Record], ended: Record) -> int:
-    """Return when the first attempt of a step that has ended began, as far as is known."""
-    of_step = [each for each in records if each.key == ended.key and each.kind in _BEGINS]
-    return min(each.at - each.took for each in (*of_step, ended))
-
-
-def _refused(run: str, what: str, after: Sequence[Record]) -> RetryRefused:
-    names = ", ".join(dict.fromkeys(name_in(record.key) for record in after[:5]))
-    return RetryRefused(
-        f"After {what}, run {run} did {names}: what was done before may be undone.",
-        hint=f"Begin anew with the same input: reprise retry {run} --fresh",
-    )

@@ -122,7 +122,10 @@ def _delivered(history: History, record: Record) -> None:
     history.owned = 0
     key = record.key
     if record.kind in STEP_KINDS:
-        history.prints[key] = record.print
+        if record.print:
+            history.prints[key] = record.print
+        else:  # its outcome was given by somebody who forked the run, whatever its arguments may be now
+            history.prints.pop(key, None)
         history.recorded[key] = None
         history.attempts.pop(key, None)
         history.intents.pop(key, None)

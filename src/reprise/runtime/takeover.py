@@ -36,7 +36,7 @@ from reprise.kernel.failures import encode_error
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
-from reprise.runtime.forking import RETRY_OF
+from reprise.runtime.forking import LINEAGE
 from reprise.runtime.history import POISON, History, read_history, wishes
 from reprise.runtime.places import lasting
 from reprise.runtime.starting import PYTHON, next_token
@@ -102,7 +102,7 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
         await _release(engine, row.id, head, inbox, status=RunStatus.PAUSED, owner=None, due_at=None)
         return None
     if (
-        RETRY_OF in row.tags
+        not LINEAGE.isdisjoint(row.tags)
         and not (head.token or row.slots)
         and await _lines_up(engine, row, head, history, workflow)
     ):
@@ -130,7 +130,7 @@ async def _take(engine: Engine, row: RunRow, workflow: Workflow[..., Any]) -> Ex
 async def _lines_up(
     engine: Engine, row: RunRow, head: Head, history: History, workflow: Workflow[..., Any]
 ) -> bool:
-    """Let a run that is tried again, and that nobody had yet, stand in line for what its workflow's limits say.
+    """Let a fork that nobody had yet stand in line for what its workflow's limits say.
 
     Who starts it has no code to ask, and the index forgets the places of a run that has ended.
     """

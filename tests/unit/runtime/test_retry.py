@@ -162,9 +162,9 @@ async def test_a_run_that_undid_what_it_had_done_is_tried_only_from_the_beginnin
 
 
 async def test_replay_is_the_judge_where_the_times_say_nothing(monkeypatch):
-    from reprise.runtime import forking
+    from reprise.runtime import retrying
 
-    monkeypatch.setattr(forking, "_begun_after", lambda records, place: [])
+    monkeypatch.setattr(retrying, "_begun_after", lambda records, place: [])
     BROKEN.add("charge")
     async with opened() as app:
         await failed(app, saga)
