@@ -25,6 +25,7 @@ from reprise.runtime.agents import Agent, AgentRegistry
 from reprise.runtime.batch import Batch
 from reprise.runtime.builds import Accepts
 from reprise.runtime.client import Client, RunHandle
+from reprise.runtime.comparing import Comparison
 from reprise.runtime.engine import Engine
 from reprise.runtime.executors.executor import Executor
 from reprise.runtime.executors.origins import check_not_importing
@@ -32,6 +33,7 @@ from reprise.runtime.host import Observer
 from reprise.runtime.middleware import Middleware
 from reprise.runtime.payloads import LIMIT, Payloads, Redact
 from reprise.runtime.registry import Registry
+from reprise.runtime.replaying import Replay
 from reprise.runtime.side import SideHandler
 from reprise.runtime.starting import check_id
 from reprise.runtime.worker import LEASE, Worker
@@ -363,6 +365,22 @@ class Reprise:
         handle = await self.resume(made.id, workflow)
         handle.begins_with = made
         return handle
+
+    async def replay(self, run: str, workflow: Workflow[..., Any] | None = None, **options: Any) -> Replay:
+        """Replay a run with the code that is here, and return how far the two go along; nothing is executed or written.
+
+        Options and errors as of :meth:`Client.replay`.
+
+        Raises:
+            UnknownWorkflow: no ``workflow`` was given, and none of that name is known here.
+        """
+        row = await self.client.row(run)
+        workflow = workflow or self.registry[row.workflow]
+        return await self.client.replay(run, workflow, variables=self._options["variables"], **options)
+
+    async def diff(self, a: str, b: str) -> Comparison:
+        """Compare two runs: where they first part, and every step that differs; see :meth:`Client.diff`."""
+        return await self.client.diff(a, b)
 
     async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
         """Tell every run that a query means to pause, resume, retry or cancel, and return what became of each.

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import msgspec
 
-from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.runtime.workflow import Workflow
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -26,13 +26,32 @@ def read_input(
     Raises:
         ConfigurationError: what is given is neither, cannot be read, or does not fit the workflow.
     """
+    return workflow.arguments.bind_mapping(_named(workflow, given, stdin))
+
+
+def read_changes(
+    workflow: Workflow[..., Any], given: Sequence[str], stdin: Callable[[], str] = sys.stdin.read
+) -> dict[str, Any]:
+    """Return arguments by name that several ``-i`` say together, each as its declared type; they need not be all.
+
+    Raises:
+        ConfigurationError: as :func:`read_input`.
+    """
+    arguments = workflow.arguments
+    _, positional, keyword_only, _, _, options = arguments.parameters
+    named = _named(workflow, given, stdin)
+    for name in named:
+        if name not in (*positional, *keyword_only) and not options:
+            raise unknown_option(name, (*positional, *keyword_only), f"{workflow.name}()")
+    return {name: arguments.read(name, value) for name, value in named.items()}
+
+
+def _named(workflow: Workflow[..., Any], given: Sequence[str], stdin: Callable[[], str]) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for text in given:
         value = _value(text, stdin)
-        if isinstance(value, list):
-            value = _by_position(workflow, value)
-        named |= value
-    return workflow.arguments.bind_mapping(named)
+        named |= _by_position(workflow, value) if isinstance(value, list) else value
+    return named
 
 
 def read_value(text: str) -> Any:

@@ -140,6 +140,18 @@ class Arguments:
         given = tuple(self._decode(name, raw) for name, raw in zip(self._positions(), args, strict=False))
         return given, {name: self._decode(name, raw) for name, raw in kwargs.items()}
 
+    def changed(self, data: bytes, values: Mapping[str, Any]) -> bytes:
+        """Return a call as bytes with other values for some of its parameters. Raises as :meth:`encode` and :meth:`decode`.
+
+        >>> def greet(name: str, word: str = "Hello") -> None: ...
+        >>> Arguments(greet).changed(b'[["Ada"],{}]', {"word": "Bye"}), Arguments(greet).changed(b'[["Ada"],{}]', {"name": "Bo"})
+        (b'[["Ada"],{"word":"Bye"}]', b'[["Bo"],{}]')
+        """
+        args, kwargs = self.decode(data)
+        left, positional = dict(values), self.parameters.positional
+        given = [left.pop(name, value) for name, value in zip(positional, args, strict=False)]
+        return self.encode((*given, *args[len(positional) :]), {**kwargs, **left})
+
     def _positions(self) -> Iterator[str]:
         yield from self.parameters.positional
         while True:
@@ -204,7 +216,7 @@ class Arguments:
             raise ConfigurationError(
                 f"{self.name}() needs {', '.join(missing)}.", hint=f"Give {missing[0]}=… with the input."
             )
-        read = {name: self._read(name, value) for name, value in values.items()}
+        read = {name: self.read(name, value) for name, value in values.items()}
         gap = next((at for at, name in enumerate(positional_only) if name not in read), len(positional_only))
         args = [read.pop(name) for name in positional_only[:gap]]
         if rest in read:
@@ -213,7 +225,8 @@ class Arguments:
             args += read.pop(rest)
         return tuple(args), read
 
-    def _read(self, name: str, value: Any) -> Any:
+    def read(self, name: str, value: Any) -> Any:
+        """Return one loosely given argument as its declared type; raises ``ConfigurationError`` as :meth:`bind_mapping`."""
         declared = self._type(name)
         if name == self.parameters.rest:
             declared = list[declared]

@@ -319,6 +319,12 @@ class BodyError(RepriseError):
 class NonDeterminismError(BodyError):
     """The code and the recorded history disagree."""
 
+    key: str = ""
+    """Of the record, '' = there is none."""
+    file: str = ""
+    """Where the code makes another call than the recorded one; '' = it makes none."""
+    line: int = 0
+
 
 class StuckBodyError(BodyError):
     """The body waits for something that can never come."""

@@ -38,19 +38,20 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     at: int | str | None = None
     edits: dict[str, Outcome] = {}
     """Outcomes by key or name of the step."""
-    input: bytes | None = None
+    change: Callable[[bytes], bytes] | None = None
+    """Makes the input of the fork of that of the first run; None = it is the same."""
     pinned: bool = False
     id: str = ""
 
     @property
     def is_whole(self) -> bool:
         """Tell whether nothing is changed and nothing left out, but what made the run fail."""
-        return self.at is None and not self.edits and self.input is None
+        return self.at is None and not self.edits and self.change is None
 
-    def print(self, run: str, at: int) -> int:
+    def print(self, run: str, at: int, edits: Mapping[str, Outcome], input: bytes) -> int:
         """Return 63 bits that stand for all that is asked of a run of which the records up to ``at`` are kept."""
-        edits = sorted((key, *outcome) for key, outcome in self.edits.items())
-        asked = msgspec.json.encode((run, at, self.is_whole, edits, self.input, self.pinned))
+        given = sorted((key, *outcome) for key, outcome in edits.items())
+        asked = msgspec.json.encode((run, at, self.is_whole, given, input, self.pinned))
         return int.from_bytes(blake2b(asked, digest_size=8).digest(), "big") >> 1
 
 

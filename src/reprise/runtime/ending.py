@@ -152,18 +152,24 @@ def child_error(mail: ChildFinished) -> ErrorValue:
 
 def disagreement(execution: Execution, key: str, name: str) -> NonDeterminismError:
     """Return the error for a call that is another than the one recorded under its key."""
-    return NonDeterminismError(
-        f"Run {execution.id} recorded {key!r} with other arguments than those of {name!r}{caller()}.",
+    file, line = caller()
+    error = NonDeterminismError(
+        f"Run {execution.id} recorded {key!r} with other arguments than those of {name!r}"
+        f"{f' at {file}:{line}' if file else ''}.",
         hint="Run it with the code that started it, or give moved steps their old key (key=…).",
     )
+    error.key, error.file, error.line = key, file, line
+    return error
 
 
 def unreached(execution: Execution, what: str, key: str) -> NonDeterminismError:
     """Return the error for a record that nobody waits for when its turn comes."""
-    return NonDeterminismError(
+    error = NonDeterminismError(
         f"Run {execution.id} recorded the {what} {key!r}, which this code does not reach{instead(execution)}.",
         hint="Run it with the code that started it, or give moved steps their old key (key=…).",
     )
+    error.key = key
+    return error
 
 
 def check_reached(execution: Execution) -> None:
@@ -175,14 +181,14 @@ def check_reached(execution: Execution) -> None:
             raise unreached(execution, "timer" if is_timer else "step", record.key)
 
 
-def caller() -> str:
-    """Return `` at file:line`` of the body's line that made the call."""
+def caller() -> tuple[str, int]:
+    """Return file and line of the body that made the call."""
     frame: FrameType | None = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
     while frame is not None and frame.f_globals.get("__name__", "").startswith(
         ("reprise.runtime", "asyncio")
     ):
         frame = frame.f_back
-    return f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else ("", 0)
 
 
 def line_of(task: asyncio.Task[Any]) -> str:

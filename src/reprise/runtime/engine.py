@@ -16,10 +16,8 @@ import msgspec
 
 from reprise.kernel.budget import Budget
 from reprise.kernel.clock import Clock
-from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
     AppendRefused,
-    CodecError,
     KeyMissing,
     NonDeterminismError,
     NoRoom,
@@ -33,7 +31,6 @@ from reprise.kernel.events import (
     Kind,
     LogLine,
     Progress,
-    Started,
     inbox_stream,
     run_stream,
 )
@@ -45,6 +42,7 @@ from reprise.kernel.tags import Tag, same_tags
 from reprise.runtime.caching import Cache
 from reprise.runtime.children import start_child
 from reprise.runtime.effects import attend, begin, check_intents, doubt
+from reprise.runtime.entering import enter
 from reprise.runtime.execution import Execution
 from reprise.runtime.executors.executor import Executor
 from reprise.runtime.executors.pools import Pools, all_executors
@@ -480,17 +478,8 @@ class Engine:
 
         ``slots`` are the places that it needs to execute steps; ``seated`` = it has them.
         """
-        variables = self._set_variables(history.started) if history.started.variables else None
-        try:
-            args, kwargs = workflow.arguments.decode(bytes(history.started.input))
-            body = partial(workflow.function, *args, **kwargs)
-            execution = Execution(self, id, token, history, workflow, body, variables)
-            execution.slots, execution.seated = slots, seated
-        except (CodecError, TypeError) as error:
-            raise NonDeterminismError(
-                f"The input of run {id} does not fit {workflow.name!r} any more. {error}",
-                hint="Run it with the code that started it.",
-            ) from error
+        execution = enter(Execution, self, id, token, history, workflow, self.variables)
+        execution.slots, execution.seated = slots, seated
         self.executions[id] = execution
         execution.had_mail = self.post.entered(id) or has_mail
         if history.started.deadline:
@@ -500,14 +489,6 @@ class Engine:
             )
         execution.wake()
         return execution
-
-    def _set_variables(self, started: Started) -> Callable[[], None]:
-        def set_variables() -> None:
-            for name, value in started.variables.items():
-                if name in self.variables:
-                    self.variables[name].set(standard.decode(bytes(value)))
-
-        return set_variables
 
     def _deadline(self, execution: Execution) -> None:
         if DEADLINE not in execution.seen and not execution.done:

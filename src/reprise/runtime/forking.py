@@ -143,10 +143,13 @@ async def fork(store: Store, row: RunRow, now: int, wish: Wish) -> Made:
     if wish.is_whole and row.status in RETRIED:
         given = outlasting(row.id, prefix)
     kept = _kept(prefix, given, same_work=False)
-    print = wish.print(row.id, at)
+    input = bytes(_started_in(prefix[0]).input)
+    if wish.change is not None:
+        input = wish.change(input)
+    print = wish.print(row.id, at, edits, input)
     id = check_id(wish.id) if wish.id else f"{_NOT_OF_IDS.sub('-', row.id)}+{print >> 31:08x}"
     lineage, forked = {FORK_OF: row.id}, Forked(row.id, at, sorted(edits), print)
-    started = _forked_started(row, prefix[0], now, lineage, forked, wish.input)
+    started = _forked_started(row, prefix[0], now, lineage, forked, input)
     events = [_begin(prefix[0], started), *_edited(prefix, kept, edits)]
     group = _group(
         row,
@@ -225,7 +228,7 @@ def _cut(run: str, records: Sequence[Record], wish: Wish, edits: Collection[str]
     elif edits:
         at = max(ends.get(key, last) for key in edits)
     else:
-        at = last if wish.input is None else first
+        at = last if wish.change is None else first
     if late := [key for key in edits if ends.get(key, 0) > at]:
         raise ForkRefused(
             f"Step {late[0]!r} of run {run} ended with record {ends[late[0]]}, after the fork leaves it at {at}.",
@@ -395,7 +398,7 @@ def _next_started(row: RunRow, first: Record, now: int, lineage: Mapping[str, Ta
 
 
 def _forked_started(
-    row: RunRow, first: Record, now: int, lineage: Mapping[str, Tag], forked: Forked, input: bytes | None
+    row: RunRow, first: Record, now: int, lineage: Mapping[str, Tag], forked: Forked, input: bytes
 ) -> Started:
     """Return the conditions under which a fork starts that is other work: nobody's child, with keys of its own.
 
@@ -410,7 +413,7 @@ def _forked_started(
         origin=before.origin or row.id,
         work="",
         fork=forked,
-        input=before.input if input is None else msgspec.Raw(input),
+        input=msgspec.Raw(input),
     )
 
 

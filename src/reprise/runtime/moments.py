@@ -26,11 +26,12 @@ from reprise.runtime.history import STEP_KINDS
 
 RUNNING, RETRYING, DONE, FAILED, CANCELLED = "running", "retrying", "done", "failed", "cancelled"
 """States of a step."""
-_OUTCOMES: dict[int, str] = {
+OUTCOMES: dict[int, str] = {
     Kind.STEP_COMPLETED: DONE,
     Kind.STEP_FAILED: FAILED,
     Kind.STEP_CANCELLED: CANCELLED,
 }
+"""States by what came of a step."""
 _MOVES: dict[int, str] = {
     Kind.RUN_OWNED: "own",
     Kind.RUN_PAUSED: "pause",
@@ -164,7 +165,7 @@ def _under_way(state: RunState, record: Record) -> None:
 
 def _ended(state: RunState, record: Record) -> None:
     step = _step(state, record.key, record.at - max(0, record.took))
-    step.state, step.version = _OUTCOMES[record.kind], record.version
+    step.state, step.version = OUTCOMES[record.kind], record.version
     step.ended_at, step.took = record.at, record.took
     if record.kind == Kind.STEP_COMPLETED:
         step.value, step.error = msgspec.Raw(record.data), None

@@ -9,6 +9,7 @@ from tests.unit.runtime.scenes import Shared, history, kinds, opened, recorded, 
 from reprise import (
     Budget,
     CodecError,
+    ConfigurationError,
     ForkRefused,
     Limit,
     NoSuchRecord,
@@ -177,7 +178,7 @@ async def test_another_input_begins_anew_unless_it_is_said_from_where():
         anew = await app.fork("r", input=["milk"])
         assert (await anew.result(), CALLS[1:]) == ("paid 100", ["price milk", "pay 100"])
         CALLS.clear()
-        later = await app.fork("r", input={"item": "tea", "note": "!"}, at="pay")
+        later = await app.fork("r", input={"note": "!"}, at="pay")
         assert (await later.result(), CALLS) == ("paid 100!", ["pay 100"])
         unfit = await app.fork("r", input=["milk"], at="pay")
         assert "price" in (await status_is(app, unfit.id, "stranded")).error
@@ -192,6 +193,10 @@ async def test_without_the_code_values_are_json_and_with_it_their_declared_type(
         assert await app.handle(made.id, order).result() == "paid 7"
         with pytest.raises(CodecError):
             await app.fork("r", edit={"price": 7})
+        anew = await outside.client.fork("r", input=["milk", " now"])
+        assert await app.handle(anew.id, order).result() == "paid 100 now"
+        with pytest.raises(ConfigurationError, match="by position"):
+            await outside.client.fork("r", input={"note": "!"})
         with pytest.raises(TypeError, match="unexpected"):
             await app.fork("r", input={"itme": "tea"})
 
