@@ -13,6 +13,7 @@ from reprise.cli.output import clean, line, table
 from reprise.cli.paint import error_lines, status
 from reprise.cli.session import FILE_TAG, flag, is_ours
 from reprise.cli.tree import Row, State, Step, Tree
+from reprise.kernel.events import Finished
 from reprise.kernel.machine import RUN, RunStatus
 from reprise.runtime.forking import FORK_OF, RETRY_OF
 from reprise.runtime.retrying import RETRIED
@@ -42,7 +43,7 @@ def card(
     if waits:
         yield [Text.assemble(("  not yet  ", "dim"), (line(waits), "yellow"))]
     if tree.started is not None:
-        yield _value("input", _call(bytes(tree.started.input)))
+        yield call_lines("input", bytes(tree.started.input))
     yield from _outcome(row, tree)
     if tree.rows:
         yield [Text()]
@@ -92,10 +93,11 @@ def _head(row: RunRow, tree: Tree, alive: bool, now: int) -> list[Text]:
     return [head, *(Text.assemble((f"  {name:<9}", "dim"), text) for name, text in facts)]
 
 
-def _call(input: bytes) -> bytes:
-    """Return the arguments of a call without the part that is empty."""
+def call_lines(name: str, input: bytes) -> list[Text]:
+    """Return the arguments of a call, without the part that is empty."""
     args, kwargs = msgspec.json.decode(input, type=tuple[msgspec.Raw, msgspec.Raw])
-    return bytes(kwargs) if bytes(args) == b"[]" else bytes(args) if bytes(kwargs) == b"{}" else input
+    call = bytes(kwargs) if bytes(args) == b"[]" else bytes(args) if bytes(kwargs) == b"{}" else input
+    return _value(name, call)
 
 
 def _value(name: str, data: bytes) -> list[Text]:
@@ -115,10 +117,16 @@ def _outcome(row: RunRow, tree: Tree) -> Iterator[Part]:
         why = row.error or tree.reason
         if why:
             yield [Text.assemble(("  why      ", "dim"), (line(why), "yellow"))]
-    elif finished.status == RunStatus.COMPLETED:
-        yield _value("result", bytes(finished.value))
-    elif finished.error is not None:
-        yield [Text(), *error_lines(finished.error.type, finished.error.message, finished.error.traceback)]
+    else:
+        yield outcome_lines(finished)
+
+
+def outcome_lines(finished: Finished) -> list[Text]:
+    """Return how a run ended."""
+    if finished.status == RunStatus.COMPLETED:
+        return _value("result", bytes(finished.value))
+    error = finished.error
+    return [Text(), *error_lines(error.type, error.message, error.traceback)] if error is not None else []
 
 
 def _steps(tree: Tree, each: bool, now: int) -> Table:
@@ -140,6 +148,8 @@ def _step(step: Step, tree: Tree, now: int) -> list[Text]:
     took = step.took if step.ended_at else now - step.started_at
     progress = tree.progress.get(step.key) if not step.ended_at else None
     note = step.error or (f"from the cache, saved {duration(step.saved)}" if step.saved else "")
+    if tree.started is not None and tree.started.fork is not None and step.key in tree.started.fork.edited:
+        note = f"edited, as a fork of {tree.started.fork.run}" + (f": {note}" if note else "")
     if progress is not None and not note:
         note = f"{progress.done:g}/{progress.total or 0:g} {progress.note}"
     name = line(step.name) + (

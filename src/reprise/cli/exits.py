@@ -12,6 +12,8 @@ from reprise.kernel.errors import (
     ConfigurationError,
     CopyDiffers,
     DeadlineExceeded,
+    ForkRefused,
+    NoSuchRecord,
     QueryError,
     QuestionClosed,
     RepriseError,
@@ -49,6 +51,8 @@ _ERRORS: tuple[tuple[type[RepriseError], ExitCode], ...] = (
     (RunConflict, ExitCode.CONFLICT),
     (RunEnded, ExitCode.CONFLICT),
     (RetryRefused, ExitCode.CONFLICT),
+    (ForkRefused, ExitCode.CONFLICT),
+    (NoSuchRecord, ExitCode.NOT_FOUND),
     (RunPaused, ExitCode.INTERRUPTED),
 )
 

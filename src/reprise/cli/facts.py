@@ -126,7 +126,7 @@ def record_text(record: Record) -> str:
     kind = record.kind
     body: Any = msgspec.json.decode(record.data, type=_BODIES.get(kind, Any)) if record.data else None
     if kind == Kind.RUN_STARTED:
-        return f"{body.workflow} {bytes(body.input).decode()}"
+        return f"{body.workflow} {bytes(body.input).decode()}{_fork_text(body.fork)}"
     if kind == Kind.RUN_CONTINUED:
         return f"generation {body.generation} {bytes(body.started.input).decode()}"
     if kind == Kind.RUN_OWNED:
@@ -158,6 +158,13 @@ def record_text(record: Record) -> str:
     if kind == Kind.TIMER_FIRED:
         return ""
     return bytes(body).decode() if isinstance(body, msgspec.Raw) else str(body or "")
+
+
+def _fork_text(fork: events.Forked | None) -> str:
+    if fork is None:
+        return ""
+    edited = f", edited: {', '.join(fork.edited)}" if fork.edited else ""
+    return f"  fork of {fork.run}, from record {fork.at}{edited}"
 
 
 def record_name(record: Record) -> str:

@@ -21,6 +21,7 @@ from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.machine import RUN
 from reprise.runtime.batch import Verb
 from reprise.stores.runs import RunRow
+from reprise.stores.store import Store
 
 File = Annotated[
     str | None,
@@ -144,31 +145,41 @@ async def _here(screen: Screen, config: Config, here: Here) -> int:
             finished = await client.finished(row.id)
             assert finished is not None
             return conclude(screen, Tree(row.id), finished, flag(here.store), "")
-        loaded = _code_of(row, config, here.file)
+        loaded = code_of(row, config, here.file)
         if here.retry:
             row = await client.row(await client.retry(row.id, fresh=here.fresh))
             screen.hint(f"Tried again as {row.id}.")
-        plan = Plan(
-            id=row.id,
-            workflow=loaded.pick(loaded.target.name or row.workflow),
-            workflows=loaded.all,
-            target=loaded.target,
-            config=config,
-            row=row,
-            progress=here.progress,
-            timeout=here.timeout,
-            where=flag(here.store),
-            resume=resume_command(row.id, loaded.target, config, flag(here.store)),
-        )
-        logs()
-        return await drive(plan, opened, screen)
+        return await go_on(opened, screen, config, here, row, loaded)
 
 
-def _code_of(row: RunRow, config: Config, file: str | None) -> Loaded:
+async def go_on(
+    opened: Store, screen: Screen, config: Config, here: Here, row: RunRow, loaded: Loaded
+) -> int:
+    """Let a run that exists go on here and show it; return the exit code."""
+    plan = Plan(
+        id=row.id,
+        workflow=loaded.pick(loaded.target.name or row.workflow),
+        workflows=loaded.all,
+        target=loaded.target,
+        config=config,
+        row=row,
+        progress=here.progress,
+        timeout=here.timeout,
+        where=flag(here.store),
+        resume=resume_command(row.id, loaded.target, config, flag(here.store)),
+    )
+    logs()
+    return await drive(plan, opened, screen)
+
+
+def code_of(row: RunRow, config: Config, file: str | None) -> Loaded:
     """Load the code of a run: the file that was named, or the one that the run remembers.
 
     A file elsewhere on this machine is loaded only if the store is one too: a store that others write must not choose
     what is executed here.
+
+    Raises:
+        ConfigurationError: nobody says where the code is, or it cannot be loaded.
     """
     remembered = str(row.tags.get(FILE_TAG, ""))
     target = parse_target(file or remembered)
@@ -178,6 +189,6 @@ def _code_of(row: RunRow, config: Config, file: str | None) -> Loaded:
             f"Run {row.id} does not say where {row.workflow!r} is."
             if not remembered
             else f"Run {row.id} was started from {remembered}, which is not in this folder.",
-            hint=f"Name the file: reprise resume {row.id} --file FILE.py",
+            hint="Name the file: --file FILE.py",
         )
     return load(target)

@@ -20,6 +20,7 @@ from reprise.cli.facts import (
     run_fact,
     show_fact,
 )
+from reprise.cli.moment import show_state
 from reprise.cli.moments import clock_time, duration
 from reprise.cli.output import Format, Screen, line
 from reprise.cli.session import Follow, Output, RunId, StoreUrl, door, is_alive, screen_of
@@ -36,6 +37,10 @@ def show(
     context: typer.Context,
     id: RunId,
     steps: Annotated[bool, typer.Option("--steps", help="Each step, also those of a fan-out.")] = False,
+    at: Annotated[
+        int | None,
+        typer.Option("--at", metavar="SEQ", help="As of this record of its history.", show_default=False),
+    ] = None,
     output: Output = Format.TABLE,
     store: StoreUrl = None,
 ) -> None:
@@ -43,7 +48,11 @@ def show(
 
     reprise show @last
     reprise show survey-7 -o json | jq .result
+    reprise show survey-7 --at 12
     """
+    if at is not None:
+        asyncio.run(_show_at(screen_of(context), read_config(store), id, at, output))
+        return
     asyncio.run(_show(screen_of(context), read_config(store), store, id, steps, output))
 
 
@@ -63,7 +72,7 @@ async def _show(
             "owner_alive": alive,
             "questions": [question_fact(one) for one in questions],
         }
-        screen.json(msgspec.json.encode(fact)) if output is Format.JSON else screen.row(fact)
+        screen.fact(output, fact)
         return
     now = SystemClock().now()
     for part in card(row, tree, children, why_not(row, lines, now), alive=alive, steps=steps, now=now):
@@ -78,6 +87,11 @@ async def _show(
         screen.hint(f"  {answer_command(one, flag, several=len(questions) > 1)}")
     for command in next_commands(row, tree, flag):
         screen.hint(f"  {command}")
+
+
+async def _show_at(screen: Screen, config: Config, id: str, at: int, output: Format) -> None:
+    async with door(config) as (_, client):
+        show_state(screen, await client.state((await client.resolve(id)).id, at), output)
 
 
 async def read_tree(store: Store, row: RunRow) -> Tree:

@@ -43,6 +43,7 @@ TABLE: dict[str, Row | Section] = {
     "run": Row("reprise.cli.run:run", "Run a workflow of a file, durably.", RUN),
     "resume": Row("reprise.cli.going_on:resume", "Let unfinished runs go on.", RUN),
     "retry": Row("reprise.cli.going_on:retry", "Try runs again that failed or were cancelled.", RUN),
+    "fork": Row("reprise.cli.fork:fork", "Let a new run go on from the past of another one.", RUN),
     "worker": Row("reprise.cli.worker:worker", "Serve workflows: take whatever run is due.", RUN),
     "schedule": Section(
         "Start runs by the calendar; look at that, pause it, make up for the past.",
@@ -76,6 +77,8 @@ TABLE: dict[str, Row | Section] = {
         reprise events ID is short for reprise events show ID.
         """,
     ),
+    "replay": Row("reprise.cli.travel:replay", "Replay a run step by step, doing nothing.", LOOK),
+    "diff": Row("reprise.cli.travel:diff", "Compare two runs: where they part, what differs.", LOOK),
     "logs": Row("reprise.cli.logs:logs", "Print what runs logged.", LOOK),
     "query": Row("reprise.cli.talk:query", "Ask a run that goes on about its state.", LOOK),
     "stream": Row("reprise.cli.talk:stream", "Print what a run has so far: its streams of output.", LOOK),

@@ -116,6 +116,13 @@ class Screen:
             for row in rows:
                 self.row(row)
 
+    def fact(self, format: Format, fact: Mapping[str, Any]) -> None:
+        """Write one value for programs."""
+        if format is Format.JSON:
+            self.json(msgspec.json.encode(fact))
+        else:
+            self.row(fact)
+
     def row(self, row: Mapping[str, Any]) -> None:
         """Write one JSON value on one line."""
         self.raw(msgspec.json.encode(row).decode())
