@@ -118,6 +118,7 @@ _EXPORTS: dict[str, str] = {
     "budget": "reprise.runtime.budgets",
     "spend": "reprise.runtime.budgets",
     "RunHandle": "reprise.runtime.client",
+    "Comparison": "reprise.runtime.comparing",
     "Chunk": "reprise.runtime.dialogue",
     "OpenQuestion": "reprise.runtime.dialogue",
     "EffectRow": "reprise.runtime.effect_rows",
@@ -141,6 +142,7 @@ _EXPORTS: dict[str, str] = {
     "Outbox": "reprise.runtime.outbox",
     "outbox": "reprise.runtime.outbox",
     "query": "reprise.runtime.queries",
+    "Replay": "reprise.runtime.replaying",
     "Spent": "reprise.runtime.spent",
     "Step": "reprise.runtime.step",
     "step": "reprise.runtime.step",
@@ -168,6 +170,7 @@ _EXPORTS: dict[str, str] = {
     "Schedule": "reprise.workflows.schedule",
     "ScheduleState": "reprise.workflows.schedule",
     "Schedules": "reprise.workflows.schedules",
+    "WorkflowTracker": "reprise.workflows.tracker",
 }
 """Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
 
@@ -286,6 +289,7 @@ if TYPE_CHECKING:
     from reprise.runtime.batch import Batch as Batch
     from reprise.runtime.budgets import budget as budget, spend as spend
     from reprise.runtime.client import RunHandle as RunHandle
+    from reprise.runtime.comparing import Comparison as Comparison
     from reprise.runtime.dialogue import Chunk as Chunk, OpenQuestion as OpenQuestion
     from reprise.runtime.effect_rows import EffectRow as EffectRow
     from reprise.runtime.executors.executor import Executor as Executor
@@ -310,6 +314,7 @@ if TYPE_CHECKING:
     from reprise.runtime.moments import RunState as RunState, StepState as StepState
     from reprise.runtime.outbox import Outbox as Outbox, outbox as outbox
     from reprise.runtime.queries import query as query
+    from reprise.runtime.replaying import Replay as Replay
     from reprise.runtime.spent import Spent as Spent
     from reprise.runtime.step import Step as Step, step as step
     from reprise.runtime.streams import Stream as Stream, stream as stream
@@ -333,6 +338,7 @@ if TYPE_CHECKING:
     from reprise.stores.tail import tail as tail
     from reprise.workflows.schedule import Schedule as Schedule, ScheduleState as ScheduleState
     from reprise.workflows.schedules import Schedules as Schedules
+    from reprise.workflows.tracker import WorkflowTracker as WorkflowTracker
 
 else:  # out of a type checker's sight: to it, any name would exist
 

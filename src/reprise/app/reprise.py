@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -33,7 +33,8 @@ from reprise.runtime.host import Observer
 from reprise.runtime.middleware import Middleware
 from reprise.runtime.payloads import LIMIT, Payloads, Redact
 from reprise.runtime.registry import Registry
-from reprise.runtime.replaying import Replay
+from reprise.runtime.rehearsal import Stage
+from reprise.runtime.replaying import Replay, replay
 from reprise.runtime.side import SideHandler
 from reprise.runtime.starting import check_id
 from reprise.runtime.worker import LEASE, Worker
@@ -366,17 +367,29 @@ class Reprise:
         handle.begins_with = made
         return handle
 
-    async def replay(self, run: str, workflow: Workflow[..., Any] | None = None, **options: Any) -> Replay:
+    async def replay(
+        self,
+        run: str,
+        workflow: Workflow[..., Any] | None = None,
+        *,
+        until: int | None = None,
+        stops: Collection[str] = (),
+    ) -> Replay:
         """Replay a run with the code that is here, and return how far the two go along; nothing is executed or written.
 
-        Options and errors as of :meth:`Client.replay`.
+        ``until`` is the number of the record after which to stop, None = all; ``stops`` are keys or names of steps: when the
+        body comes to one of them, its variables are kept. ``workflow`` as of :meth:`resume`.
 
         Raises:
+            RunNotFound, NoSuchRecord: there is no such run or record.
             UnknownWorkflow: no ``workflow`` was given, and none of that name is known here.
+            NonDeterminismError: its input does not fit the workflow any more.
         """
-        row = await self.client.row(run)
-        workflow = workflow or self.registry[row.workflow]
-        return await self.client.replay(run, workflow, variables=self._options["variables"], **options)
+        workflow = workflow or self.registry[(await self.client.row(run)).workflow]
+        records = await self.client.history(run)
+        stage = Stage(self.clock, payloads=self._options["payloads"])
+        known = self._options["variables"]
+        return await replay(stage, workflow, run, records, until=until, stops=stops, variables=known)
 
     async def diff(self, a: str, b: str) -> Comparison:
         """Compare two runs: where they first part, and every step that differs; see :meth:`Client.diff`."""

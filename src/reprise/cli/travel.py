@@ -20,13 +20,15 @@ from reprise.cli.moments import duration, local
 from reprise.cli.output import Format, Screen, line, table
 from reprise.cli.paint import status
 from reprise.cli.session import Output, RunId, StoreUrl, door, flag, screen_of
+from reprise.kernel.clock import SystemClock
 from reprise.kernel.events import Record
 from reprise.kernel.failures import brief
 from reprise.kernel.machine import ExitCode
 from reprise.runtime.comparing import Comparison, Differing
 from reprise.runtime.moments import StepState
-from reprise.runtime.rehearsal import Line
-from reprise.runtime.replaying import Break, Reached, Replay, Scene
+from reprise.runtime.payloads import Payloads
+from reprise.runtime.rehearsal import Line, Stage
+from reprise.runtime.replaying import Break, Reached, Replay, Scene, replay as replay_run
 from reprise.runtime.waits import Waits
 
 LONG = 200
@@ -81,7 +83,11 @@ async def _replay(
         with prints_to_stderr():
             loaded = code_of(row, config, file)
             workflow = loaded.pick(loaded.target.name or row.workflow)
-            seen = await client.replay(row.id, workflow, until=until, stops=stops)
+            records, stage = (
+                await client.history(row.id),
+                Stage(SystemClock(), payloads=Payloads(redact=config.redact)),
+            )
+            seen = await replay_run(stage, workflow, row.id, records, until=until, stops=stops)
     if output is Format.TABLE:
         screen.lines(_replayed(seen, stops))
     else:

@@ -11,6 +11,7 @@ Streams
     ``talk/<id>``      what the run says to others: questions, answers to updates; written only by its owner
     ``query/<id>``     questions about the state of the run, and their answers; kept for a moment
     ``out/<id>``       names of its streams of partial output, each in ``out/<id>/<name>``; written only by its owner
+    ``mark/<id>``      checkpoints: names that people gave to records of its history; written by anyone, never replayed
     ``cache/<digest>`` the result of a pure step for whoever asks the same; belongs to no run
     ``schedules``      names of schedules that somebody changed, for whoever keeps them in memory
     ``schedule/<name>`` a schedule: what was declared, and up to where it has fired; the last record says all
@@ -118,6 +119,8 @@ class Kind(IntEnum):
     """``Question``: the run asks a person; ``key`` names the question."""
     QUESTION_CLOSED = 138
     """``Closed``: the question ``key`` takes no answer any more."""
+    CHECKPOINT = 139
+    """``Checkpoint``: ``key`` names a record of the run's history; the latest of a name counts."""
 
     # -- cache/<digest>
     CACHED = 131
@@ -392,6 +395,13 @@ class Closed(msgspec.Struct, frozen=True, omit_defaults=True):
     by: str = ""
 
 
+class Checkpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """CHECKPOINT."""
+
+    at: int
+    """Version of the record."""
+
+
 class CancelRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """CANCEL_SENT and CANCEL_REQUESTED."""
 
@@ -489,6 +499,11 @@ def schedule_stream(name: str) -> str:
     return f"schedule/{name}"
 
 
+def mark_stream(run: str) -> str:
+    """Return the name of a run's checkpoints."""
+    return f"mark/{run}"
+
+
 RUN_STREAMS = (
     run_stream(""),
     inbox_stream(""),
@@ -497,6 +512,7 @@ RUN_STREAMS = (
     talk_stream(""),
     query_stream(""),
     out_stream(""),
+    mark_stream(""),
 )
 """How the names of all streams begin that belong to a run; its history first."""
 
@@ -505,6 +521,6 @@ def streams_of_run(run: str, outs: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the names of all streams of a run, its history first; ``outs`` are those of its partial output.
 
     >>> streams_of_run("a", ["tokens"])
-    ('run/a', 'inbox/a', 'progress/a', 'log/a', 'talk/a', 'query/a', 'out/a', 'out/a/tokens')
+    ('run/a', 'inbox/a', 'progress/a', 'log/a', 'talk/a', 'query/a', 'out/a', 'mark/a', 'out/a/tokens')
     """
     return (*(kind + run for kind in RUN_STREAMS), *(out_stream(run, name) for name in outs))

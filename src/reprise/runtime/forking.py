@@ -48,6 +48,7 @@ RETRY_OF = "reprise.retry_of"
 FORK_OF = "reprise.fork_of"
 """Tag of any other fork, which names the run that it began from."""
 
+_SETTLED = STEP_KINDS - {Kind.STEP_CANCELLED}
 _OF_STEPS = frozenset({Kind.STEP_STARTED, Kind.STEP_RETRYING, Kind.CHILD_STARTED})
 _OF_RUNS = frozenset(
     {Kind.RUN_PAUSED, Kind.RUN_RESUMED, Kind.RUN_STRANDED, Kind.RUN_FINISHED, Kind.RUN_OWNED}
@@ -254,7 +255,8 @@ def _end_of_begin(records: Sequence[Record]) -> int:
 def _kept(records: Sequence[Record], given: Collection[int], *, same_work: bool) -> list[Record]:
     """Return the records that a fork goes on from, without the first: those ``given`` to the body, and notes about them."""
     ended = {record.key for record in records if record.version in given and record.kind in STEP_KINDS}
-    dropped = {record.key for record in records if record.kind in STEP_KINDS} - ended
+    # What was cancelled may have happened: its intent stays, so that it is found out before it is called again.
+    dropped = {record.key for record in records if record.kind in _SETTLED} - ended
     owned = next((record.version for record in records if record.kind == Kind.RUN_OWNED), 0)
     kept: list[Record] = []
     for record in records[1:]:

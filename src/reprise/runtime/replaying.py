@@ -168,7 +168,12 @@ async def replay(
     stops: Collection[str] = (),
     variables: Mapping[str, ContextVar[Any]] | None = None,
 ) -> Replay:
-    """Deliver a history to the code of a workflow, up to record ``until``; say how far they go along.
+    """Replay a run with the code that is here, and return how far the two go along; nothing is executed or written.
+
+    Options:
+        until: number of the record after which to stop, None = all.
+        stops: keys or names of steps: when the body comes to one of them, its variables are kept.
+        variables: context variables that enter bodies, as of ``Reprise(variables=)``.
 
     Raises:
         NoSuchRecord: the history has no record ``until``.

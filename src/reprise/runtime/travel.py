@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,23 +10,36 @@ import msgspec
 
 from reprise.kernel.codec import encode_as_it_is
 from reprise.kernel.errors import ConfigurationError, RunNotFound, StaleVersion, unknown_option
-from reprise.kernel.events import Record, run_stream
+from reprise.kernel.events import Checkpoint, Event, Kind, Record, mark_stream, run_stream
 from reprise.runtime.comparing import Comparison, compare
 from reprise.runtime.dialogue import Dialogue
 from reprise.runtime.editing import Code, Edited, Wish, outcomes_of
 from reprise.runtime.forking import Fork, fork, same_fork
 from reprise.runtime.moments import RunState, state_at
-from reprise.runtime.rehearsal import Stage
-from reprise.runtime.replaying import Replay, replay
 from reprise.runtime.workflow import Workflow
-from reprise.stores.log import append
+from reprise.stores.log import Group, append
 
 Input = Mapping[str, Any] | Sequence[Any]
 """Arguments of a workflow: some by name, or all by position."""
 
 
+LONGEST_NAME = 200
+"""Characters of the name of a checkpoint."""
+
+
 class Travel(Dialogue):
     """Operations on the past of the runs of one store."""
+
+    async def history(self, run: str) -> list[Record]:
+        """Return all records of a run, oldest first, as far as they are kept.
+
+        Raises:
+            RunNotFound: there is no such run, or its history is gone.
+        """
+        row = await self.row(run)
+        if not (records := await self._store.log.read(run_stream(row.id))):
+            raise RunNotFound(f"The history of run {run} is gone.", hint="List runs: reprise ps")
+        return records
 
     async def state(self, run: str, at: int | None = None) -> RunState:
         """Return the state of a run as of record ``at`` of its history (see ``reprise events``), None = the last one.
@@ -36,7 +48,7 @@ class Travel(Dialogue):
             RunNotFound: there is no such run.
             NoSuchRecord: its history has no such record, or no longer.
         """
-        return state_at(run, await self._history(run), at)
+        return state_at(run, await self.history(run), at)
 
     async def fork(
         self,
@@ -96,37 +108,43 @@ class Travel(Dialogue):
         self._store.signal.wake(["runs"])
         return made.fork
 
-    async def replay(
-        self,
-        run: str,
-        workflow: Workflow[..., Any],
-        *,
-        until: int | None = None,
-        stops: Collection[str] = (),
-        variables: Mapping[str, ContextVar[Any]] | None = None,
-    ) -> Replay:
-        """Replay a run with the code that is here, and return how far the two go along; nothing is executed or written.
-
-        Options:
-            until: number of the record after which to stop, None = all.
-            stops: keys or names of steps: when the body comes to one of them, its variables are kept.
-            variables: context variables that enter bodies, as of ``Reprise(variables=)``.
-
-        Raises:
-            RunNotFound, NoSuchRecord: there is no such run or record.
-            NonDeterminismError: its input does not fit the workflow any more.
-        """
-        stage = Stage(self._clock, payloads=self._payloads)
-        records = await self._history(run)
-        return await replay(stage, workflow, run, records, until=until, stops=stops, variables=variables)
-
     async def diff(self, a: str, b: str) -> Comparison:
         """Compare the latest generations of two runs: where they first part, and every step that differs.
 
         Raises:
             RunNotFound: there is no such run.
         """
-        return compare(a, await self._history(a), b, await self._history(b))
+        return compare(a, await self.history(a), b, await self.history(b))
+
+    async def checkpoint(self, run: str, name: str, at: int | None = None) -> int:
+        """Name record ``at`` of a run's history, None = its last one now, and return its number; durable when this returns.
+
+        The same name again moves the checkpoint.
+
+        Raises:
+            RunNotFound: there is no such run.
+            NoSuchRecord: its history has no such record, or no longer.
+            ConfigurationError: the name is empty or longer than 200 characters.
+        """
+        if not 0 < len(name) <= LONGEST_NAME:
+            raise ConfigurationError(
+                f"A checkpoint cannot be called {name[:60]!r}.",
+                hint=f"Give it up to {LONGEST_NAME} characters.",
+            )
+        version = state_at(run, await self.history(run), at).version
+        event = Event(Kind.CHECKPOINT, self._clock.now(), name, msgspec.json.encode(Checkpoint(version)))
+        await append(self._store.log, self._numbers.new(), Group(mark_stream(run), [event]))
+        return version
+
+    async def checkpoints(self, run: str) -> dict[str, int]:
+        """Return the numbers of the records that have names, by name, in the order in which these were first given.
+
+        Raises:
+            RunNotFound: there is no such run.
+        """
+        await self.row(run)
+        marks = await self._store.log.read(mark_stream(run))
+        return {mark.key: msgspec.json.decode(mark.data, type=Checkpoint).at for mark in marks}
 
     def _input(self, name: str, workflow: Workflow[..., Any] | None, given: Input, before: bytes) -> bytes:
         """Return the encoded input of a fork whose first run had another one."""
@@ -146,14 +164,3 @@ class Travel(Dialogue):
                 )
             data = encode_as_it_is([args, {**kwargs, **given}])
         return self._payloads.within(data, "The input of workflow {}", name)
-
-    async def _history(self, run: str) -> list[Record]:
-        """Return all records of a run.
-
-        Raises:
-            RunNotFound: there is no such run, or its history is gone.
-        """
-        row = await self.row(run)
-        if not (records := await self._store.log.read(run_stream(row.id))):
-            raise RunNotFound(f"The history of run {run} is gone.", hint="List runs: reprise ps")
-        return records
