@@ -361,7 +361,8 @@ class StepCall(Coroutine[Any, Any, Any]):
             self._inner.close()
 
     def __del__(self) -> None:
-        if not self.begun:
+        # A body that is unwound from memory makes calls that nobody may await.
+        if not self.begun and not ((run := RUN.get()) is not None and run.loop.is_closed()):
             warnings.warn(
                 f"the call of step {self.step.name} was never awaited, so nothing happened",
                 RuntimeWarning,
