@@ -312,7 +312,8 @@ class StepCall(Coroutine[Any, Any, Any]):
         self.step = step
         self.args = args
         self.kwargs = kwargs
-        self.begun = False
+        # A body that is unwound from memory makes calls that it does not come to await.
+        self.begun = (run := RUN.get()) is not None and run.loop.is_closed()
         self._inner: Generator[Any, Any, Any] | None = None
         self.__qualname__ = step.name
 
@@ -361,8 +362,7 @@ class StepCall(Coroutine[Any, Any, Any]):
             self._inner.close()
 
     def __del__(self) -> None:
-        # A body that is unwound from memory makes calls that nobody may await.
-        if not self.begun and not ((run := RUN.get()) is not None and run.loop.is_closed()):
+        if not self.begun:
             warnings.warn(
                 f"the call of step {self.step.name} was never awaited, so nothing happened",
                 RuntimeWarning,
