@@ -117,6 +117,11 @@ _EXPORTS: dict[str, str] = {
     "Batch": "reprise.runtime.batch",
     "budget": "reprise.runtime.budgets",
     "spend": "reprise.runtime.budgets",
+    "Checked": "reprise.runtime.checking",
+    "Finding": "reprise.runtime.checking",
+    "Fit": "reprise.runtime.checking",
+    "Misfit": "reprise.runtime.checking",
+    "check_runs": "reprise.runtime.checking",
     "RunHandle": "reprise.runtime.client",
     "Comparison": "reprise.runtime.comparing",
     "Chunk": "reprise.runtime.dialogue",
@@ -141,6 +146,8 @@ _EXPORTS: dict[str, str] = {
     "StepState": "reprise.runtime.moments",
     "Outbox": "reprise.runtime.outbox",
     "outbox": "reprise.runtime.outbox",
+    "deprecate_patch": "reprise.runtime.patching",
+    "patched": "reprise.runtime.patching",
     "query": "reprise.runtime.queries",
     "Replay": "reprise.runtime.replaying",
     "Spent": "reprise.runtime.spent",
@@ -288,6 +295,13 @@ if TYPE_CHECKING:
     from reprise.runtime.asking import ask as ask
     from reprise.runtime.batch import Batch as Batch
     from reprise.runtime.budgets import budget as budget, spend as spend
+    from reprise.runtime.checking import (
+        Checked as Checked,
+        Finding as Finding,
+        Fit as Fit,
+        Misfit as Misfit,
+        check_runs as check_runs,
+    )
     from reprise.runtime.client import RunHandle as RunHandle
     from reprise.runtime.comparing import Comparison as Comparison
     from reprise.runtime.dialogue import Chunk as Chunk, OpenQuestion as OpenQuestion
@@ -313,6 +327,7 @@ if TYPE_CHECKING:
     from reprise.runtime.middleware import Call as Call
     from reprise.runtime.moments import RunState as RunState, StepState as StepState
     from reprise.runtime.outbox import Outbox as Outbox, outbox as outbox
+    from reprise.runtime.patching import deprecate_patch as deprecate_patch, patched as patched
     from reprise.runtime.queries import query as query
     from reprise.runtime.replaying import Replay as Replay
     from reprise.runtime.spent import Spent as Spent

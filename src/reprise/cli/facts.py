@@ -35,6 +35,7 @@ _BODIES: dict[int, Any] = {
     Kind.CANCEL_REQUESTED: events.CancelRequest,
     Kind.UPDATE_RECEIVED: events.Update,
     Kind.ANSWER_RECEIVED: events.Answer,
+    Kind.PATCHED: events.Patched,
     Kind.STEP_COMPLETED: msgspec.Raw,
 }
 """What the data of a record is, by kind; of others it is shown as it stands."""

@@ -60,6 +60,7 @@ TABLE: dict[str, Row | Section] = {
         },
         help="Start runs by the calendar. Any worker of the store starts what is due, each fire time once.",
     ),
+    "check": Row("reprise.cli.check:check", "Prove before a deploy that runs can go on with it.", RUN),
     "ps": Row("reprise.cli.find:ps", "Find and count runs, newest first; watch them.", LOOK),
     "show": Row("reprise.cli.look:show", "Show one run: state, result, steps, what to do next.", LOOK),
     "events": Section(

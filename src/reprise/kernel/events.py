@@ -81,6 +81,8 @@ class Kind(IntEnum):
     """``Update`` as it was admitted from the inbox; ``key`` is ``update/`` and the id of its sender."""
     ANSWER_RECEIVED = 23
     """``Answer`` as it was admitted from the inbox; ``key`` is ``answer/`` and the id of its sender."""
+    PATCHED = 24
+    """``Patched``: the body takes the new way at the patch ``key``, for ever; see ``runtime.patching``."""
 
     # -- inbox/<id>: the ``key`` is the id by which duplicates are dropped
     SIGNAL_SENT = 64
@@ -301,6 +303,15 @@ class Continued(msgspec.Struct, frozen=True, omit_defaults=True):
     """Versions after which the earlier generations begin that are still in the log, oldest first."""
     owed: list[Owed] = []
     """Steps of earlier generations that are undone should this one fail, oldest first."""
+    build: str = ""
+    """Build whose code began it."""
+
+
+class Patched(msgspec.Struct, frozen=True, omit_defaults=True):
+    """PATCHED."""
+
+    deprecated: bool = False
+    """Written by code that has only the new way: code that does not know the patch any more may read it."""
 
 
 class Owned(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -50,6 +50,8 @@ def deliver(execution: Execution, record: Event | Record) -> None:
         begin_update(execution, record)
     elif kind == Kind.ANSWER_RECEIVED:
         give_answer(execution, record)
+    elif kind == Kind.PATCHED:
+        execution.patches.deliver(execution, record)
 
 
 def deliver_step(execution: Execution, kind: int, key: str, data: bytes) -> None:

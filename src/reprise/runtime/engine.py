@@ -257,6 +257,8 @@ class Engine:
         if not same_tags(execution.tags, execution.indexed_tags):
             execution.indexed_tags = execution.tags
             execution.alter(tags=execution.tags)
+        if execution.patches.unwritten:
+            execution.patches.write(execution)
         if execution.id in self.foreign:
             self.foreign.discard(execution.id)
             execution.alter(build=self.build)

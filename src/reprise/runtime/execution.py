@@ -71,7 +71,7 @@ class Execution:
     __slots__ = (
         "__weakref__ acks after alone armed attempts bytes cancel_request change child_jobs children context continued "
         "done doubts ending explicit extra failing finishing fresh generation had_mail history holding host id idle_since "
-        "in_flight inbox_known inbox_version indexed_tags intents last_at length live loop mail main marked out pending "
+        "in_flight inbox_known inbox_version indexed_tags intents last_at length live loop mail main marked out patches pending "
         "pipeline prints purse recorded replaying rests scheduled scope seated seed seen settled since slots started "
         "stream suspect tags talk to_start to_stop token undoable unheard version waiting warn_at wish workflow"
     ).split()
@@ -171,6 +171,7 @@ class Execution:
         """How much data the body was given."""
         self.recorded = history.recorded
         self.prints = history.prints
+        self.patches = history.patches
         self.history = history.records
         self.fresh = history.fresh
         """Whether no owner before has seen any of it, or of this generation."""

@@ -76,6 +76,7 @@ def begin_next(execution: Execution, wish: ContinueAs, owed: Sequence[Owed] = ()
         execution.purse.taken() if execution.purse is not None else None,
         _borders(execution),
         list(owed),
+        execution.host.build,
     )
     execution.alter(
         status=RunStatus.RUNNING,

@@ -16,6 +16,7 @@ from reprise.kernel.events import (
     Intended,
     Kind,
     Owned,
+    Patched,
     Record,
     Resolved,
     Retrying,
@@ -23,6 +24,7 @@ from reprise.kernel.events import (
 )
 from reprise.kernel.tags import Tag
 from reprise.runtime.budgets import RUN_SCOPE, Books
+from reprise.runtime.patching import Patches
 
 STEP_KINDS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED})
 DEADLINE = "@deadline"
@@ -65,6 +67,10 @@ class History(msgspec.Struct):
     """Some step has begun that would have to be undone."""
     not_undone: dict[str, None] = {}
     """Keys of steps that could not be undone since somebody resumed the run."""
+    patches: Patches = msgspec.field(default_factory=Patches)
+    """Which patches the run has, and from where on they are given."""
+    build: str | None = None
+    """Of the last owner, '' = it has no name, None = there is none."""
     seen: dict[str, None] = {}
     """Ids of mail that was consumed, in its order."""
     owned: int = 0
@@ -108,6 +114,7 @@ def _begun(run: str, first: Record | None) -> History:
         seen = dict.fromkeys(continued.seen)
         history = History(continued.started, continued, first.version - 1, records=deque(), seen=seen)
         history.began, history.fresh, history.undoable = first.at, False, bool(continued.owed)
+        history.build = continued.build
         if continued.spent is not None:
             history.books = Books({RUN_SCOPE: continued.spent})
         return history
@@ -133,16 +140,27 @@ def _delivered(history: History, record: Record) -> None:
             history.seen[history.children[key]] = None
     elif record.kind == Kind.TIMER_FIRED:
         history.recorded[key] = None
+    elif record.kind == Kind.PATCHED:
+        history.patches.known[key] = msgspec.json.decode(record.data, type=Patched)
     else:
         history.seen[key] = None
         history.cancelling |= record.kind == Kind.CANCEL_REQUESTED
+
+
+def owned_by(history: History, build: str) -> None:
+    """Note that an owner with this build goes on from here."""
+    if history.build is not None and (not build or build != history.build):
+        history.patches.since = len(history.records)
+    history.build = build
 
 
 def _noted(history: History, record: Record) -> None:
     kind = record.kind
     if kind == Kind.RUN_OWNED:
         history.fresh = False
-        history.owned = msgspec.json.decode(record.data, type=Owned).attempt
+        owned = msgspec.json.decode(record.data, type=Owned)
+        history.owned = owned.attempt
+        owned_by(history, owned.build)
         history.began = history.began or record.at
     elif kind == Kind.STEP_RETRYING:
         history.attempts[record.key] = msgspec.json.decode(record.data, type=Retrying).attempt

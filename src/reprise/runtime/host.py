@@ -78,6 +78,9 @@ class Host(Protocol):
 
     outer: asyncio.AbstractEventLoop
 
+    build: str
+    """Name of this version of the code, '' = it has none."""
+
     context: Context
     """Empty: for timers of the outer loop, so that they keep nothing in memory that their maker's context holds."""
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def go_out(execution: Execution) -> None:
-    """Stop, start and arm what the body asked for."""
+    """Stop, start and arm what the body asked for; not before it is durable which way it went."""
+    if execution.patches.unwritten:
+        return
     if execution.to_stop:
         jobs, execution.to_stop = execution.to_stop, []
         for job in jobs:

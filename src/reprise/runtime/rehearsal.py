@@ -22,7 +22,7 @@ from reprise.runtime.entering import enter
 from reprise.runtime.execution import Execution
 from reprise.runtime.generation import ContinueAs
 from reprise.runtime.handles import RunTask
-from reprise.runtime.history import read_history
+from reprise.runtime.history import owned_by, read_history
 from reprise.runtime.host import Observer
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.workflow import Workflow
@@ -146,6 +146,7 @@ def rehearsal(
         StoreCorrupt: no generation begins in the records.
     """
     history = read_history(run, records)
+    owned_by(history, stage.build)  # as whoever takes it over would
     return enter(Rehearsal, stage, run, 1, history, workflow, variables or {})
 
 

@@ -362,13 +362,19 @@ class StepCall(Coroutine[Any, Any, Any]):
             self._inner.close()
 
     def __del__(self) -> None:
-        if not self.begun:
+        if not self.begun and not _is_unwound():
             warnings.warn(
                 f"the call of step {self.step.name} was never awaited, so nothing happened",
                 RuntimeWarning,
                 stacklevel=2,
                 source=self,
             )
+
+
+def _is_unwound() -> bool:
+    """Tell whether this happens in a body that is being let go from memory, where no call can begin."""
+    loop = events._get_running_loop()
+    return loop is not None and loop.is_closed()
 
 
 def function_of(found: Any) -> Callable[..., Any]:

@@ -37,7 +37,7 @@ from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.execution import Execution
 from reprise.runtime.forking import LINEAGE
-from reprise.runtime.history import POISON, History, read_history, wishes
+from reprise.runtime.history import POISON, History, owned_by, read_history, wishes
 from reprise.runtime.places import lasting
 from reprise.runtime.starting import PYTHON, next_token
 from reprise.runtime.workflow import Workflow
@@ -182,6 +182,7 @@ async def _own(
     died = row.owner not in (None, engine.worker) and row.status != RunStatus.WAITING and not resumed
     owned = Owned(engine.worker, token, history.owned + 1 if died else 1, engine.build)
     history.owned = owned.attempt
+    owned_by(history, engine.build)
     events = [Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(owned))]
     events += [Event(Kind.RUN_RESUMED, now, key) for key in resumed]
     status = RunStatus.CANCELLING if history.cancelling else RunStatus.RUNNING

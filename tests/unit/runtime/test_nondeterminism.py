@@ -7,7 +7,7 @@ import pytest
 from tests.replay.harness import fill
 from tests.unit.runtime.scenes import cut, history, keys, opened, recorded, status_is
 
-from reprise import RunStranded, current_run, step, wait_for_signal, workflow
+from reprise import RunStranded, check_runs, current_run, step, wait_for_signal, workflow
 from reprise.kernel.events import Kind
 from reprise.stores.memory import MemoryStore
 
@@ -274,9 +274,13 @@ async def test_at_every_cut_changed_code_runs_nothing_or_contradicts_nothing(nam
         marker.clear()
         piece = await cut(store, "one", count)
         known = set(keys(records[:count]))
+        await piece.start()
+        checked = await check_runs(piece, [flow])
+        assert marks() == []
         async with opened(piece, workflows=[flow]) as app:
             finished = await app.handle("one").finished(5)
         assert finished.status in ("stranded", "completed")
+        assert checked.ok is (finished.status == "completed"), "what was checked is not what a worker finds"
         if finished.status == "stranded":
             assert marks() == []
             assert told((await history(piece, "one"))[:count]) == told(records[:count])
