@@ -38,6 +38,7 @@ _EXPORTS: dict[str, str] = {
     "KeyMissing": "reprise.kernel.errors",
     "LeaseLost": "reprise.kernel.errors",
     "MemoryExceeded": "reprise.kernel.errors",
+    "MigrationRefused": "reprise.kernel.errors",
     "MissingExtra": "reprise.kernel.errors",
     "NoRoom": "reprise.kernel.errors",
     "NoSuchRecord": "reprise.kernel.errors",
@@ -142,6 +143,10 @@ _EXPORTS: dict[str, str] = {
     "NOT_DONE": "reprise.runtime.intents",
     "UNKNOWN": "reprise.runtime.intents",
     "Call": "reprise.runtime.middleware",
+    "Heard": "reprise.runtime.migrating",
+    "Migration": "reprise.runtime.migrating",
+    "Onward": "reprise.runtime.migrating",
+    "Past": "reprise.runtime.migrating",
     "RunState": "reprise.runtime.moments",
     "StepState": "reprise.runtime.moments",
     "Outbox": "reprise.runtime.outbox",
@@ -214,6 +219,7 @@ if TYPE_CHECKING:
         KeyMissing as KeyMissing,
         LeaseLost as LeaseLost,
         MemoryExceeded as MemoryExceeded,
+        MigrationRefused as MigrationRefused,
         MissingExtra as MissingExtra,
         NonDeterminismError as NonDeterminismError,
         NoRoom as NoRoom,
@@ -325,6 +331,12 @@ if TYPE_CHECKING:
         Intent as Intent,
     )
     from reprise.runtime.middleware import Call as Call
+    from reprise.runtime.migrating import (
+        Heard as Heard,
+        Migration as Migration,
+        Onward as Onward,
+        Past as Past,
+    )
     from reprise.runtime.moments import RunState as RunState, StepState as StepState
     from reprise.runtime.outbox import Outbox as Outbox, outbox as outbox
     from reprise.runtime.patching import deprecate_patch as deprecate_patch, patched as patched

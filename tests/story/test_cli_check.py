@@ -82,3 +82,32 @@ def test_a_command_or_code_that_is_wrong_is_told_from_runs_that_do_not_fit(shell
     assert shell("check", "broken.py").returncode == 2
     assert shell("check", "shop.py", "-q", "nonsense:").returncode == 2
     assert shell("check", "shop.py", "--store", "sqlite:///nowhere.db").returncode == 4
+
+
+CARRY = """
+def to_taxed(past):
+    return {"n": past.args[0] if past.args else past.kwargs["n"]}
+"""
+
+
+def test_runs_are_carried_over_to_the_new_code(shell):
+    shop(shell)
+    (shell.folder / "shop_new.py").write_text(NEW + CARRY)
+    meant = ("-q", "workflow:order", "--with", "shop_new.py:to_taxed")
+    tried = shell("migrate", *meant, "--dry-run", "-o", "json")
+    assert (tried.returncode, [one["input"] for one in json.loads(tried.stdout)]) == (
+        0,
+        [[[], {"n": 0}], [[], {"n": 1}]],
+    )
+    assert shell("check", "shop_new.py").returncode == 1
+    assert shell("migrate", *meant).returncode == 2
+    done = shell("migrate", *meant, "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "order-1  generation 1 of order" in done.stdout
+    assert shell("check", "shop_new.py").returncode == 0
+    assert "migrated by shop_new:to_taxed" in shell("events", "order-1").stdout
+    assert shell("signal", "order-1", "received", "5").returncode == 0
+    (shell.folder / "shop.py").write_text(NEW)
+    assert shell("resume", "order-1").stdout == "5\n"
+    assert shell("migrate", "order-1", "--with", "shop_new.py:to_taxed").returncode == 7
+    assert shell("migrate", "order-0", "--with", "shop_new.py:to_texed").returncode == 2

@@ -31,6 +31,7 @@ from reprise.runtime.executors.executor import Executor
 from reprise.runtime.executors.origins import check_not_importing
 from reprise.runtime.host import Observer
 from reprise.runtime.middleware import Middleware
+from reprise.runtime.migrating import Carry, Migration
 from reprise.runtime.payloads import LIMIT, Payloads, Redact
 from reprise.runtime.registry import Registry
 from reprise.runtime.rehearsal import Stage
@@ -394,6 +395,24 @@ class Reprise:
     async def diff(self, a: str, b: str) -> Comparison:
         """Compare two runs: where they first part, and every step that differs; see :meth:`Client.diff`."""
         return await self.client.diff(a, b)
+
+    async def migrate(
+        self, id: str, carry: Carry, workflow: Workflow[..., Any] | None = None, *, dry_run: bool = False
+    ) -> Migration:
+        """Let a run that nobody has go on as a new generation of new code, from what ``carry`` computes of its past.
+
+        ``workflow`` is the new code; by default what is known here under the name of the run's workflow. See
+        :meth:`Client.migrate`.
+
+        Raises:
+            MigrationRefused: a worker has it, it is about to end, an effect or child of it is open, or it moved on.
+            ConfigurationError: what was returned are no arguments of the workflow.
+            UnknownWorkflow, RunNotFound.
+        """
+        if workflow is None:
+            workflow = self.registry[(await self.client.row(id)).workflow]
+        self.registry.add(workflow)
+        return await self.client.migrate(id, carry, workflow, dry_run=dry_run)
 
     async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
         """Tell every run that a query means to pause, resume, retry or cancel, and return what became of each.

@@ -13,6 +13,7 @@ from reprise.kernel.errors import (
     CopyDiffers,
     DeadlineExceeded,
     ForkRefused,
+    MigrationRefused,
     NoSuchRecord,
     QueryError,
     QuestionClosed,
@@ -53,6 +54,7 @@ _ERRORS: tuple[tuple[type[RepriseError], ExitCode], ...] = (
     (RetryRefused, ExitCode.CONFLICT),
     (ForkRefused, ExitCode.CONFLICT),
     (NoSuchRecord, ExitCode.NOT_FOUND),
+    (MigrationRefused, ExitCode.CONFLICT),
     (RunPaused, ExitCode.INTERRUPTED),
 )
 

@@ -129,7 +129,8 @@ def record_text(record: Record) -> str:
     if kind == Kind.RUN_STARTED:
         return f"{body.workflow} {bytes(body.input).decode()}{_fork_text(body.fork)}"
     if kind == Kind.RUN_CONTINUED:
-        return f"generation {body.generation} {bytes(body.started.input).decode()}"
+        by = f"migrated by {body.migrated} " if body.migrated else ""
+        return f"generation {body.generation} {by}{bytes(body.started.input).decode()}"
     if kind == Kind.RUN_OWNED:
         return f"by {body.worker}, attempt {body.attempt}"
     if kind == Kind.BUDGET:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -48,6 +49,7 @@ class Loaded(msgspec.Struct, frozen=True):
     """The workflows of one file or module: its own, and those that it imports from others."""
 
     target: Target
+    module: ModuleType
     own: dict[str, AnyWorkflow]
     imported: dict[str, AnyWorkflow]
 
@@ -123,7 +125,7 @@ def load(target: Target) -> Loaded:
         if isinstance(value, Workflow):
             each = cast("AnyWorkflow", value)
             (own if each.function.__module__ == module.__name__ else imported)[name] = each
-    return Loaded(target, _once(own), _once(imported))
+    return Loaded(target, module, _once(own), _once(imported))
 
 
 def _line_of(error: Exception) -> str:
@@ -137,6 +139,22 @@ def _line_of(error: Exception) -> str:
         if not frame.filename.startswith((ours, "<"))
     ]
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+
+
+def load_function(text: str) -> tuple[Callable[..., Any], list[AnyWorkflow]]:
+    """Return the function that ``FILE.py:name`` or ``package.module:name`` means, and the workflows of its module.
+
+    Raises:
+        ConfigurationError: there is no such file, module or function.
+    """
+    target = parse_target(text)
+    loaded = load(target)
+    known = {name: each for name, each in vars(loaded.module).items() if inspect.isfunction(each)}
+    if target.name not in known:
+        near = nearest(target.name, known) if target.name else ""
+        hint = f"Did you mean {near!r}?" if near else f"Give its name: {target.place}:NAME"
+        raise ConfigurationError(f"{target.place} has no function {target.name!r}.", hint=hint)
+    return known[target.name], loaded.all
 
 
 def load_all(targets: Sequence[str]) -> list[AnyWorkflow]:

@@ -91,6 +91,7 @@ TABLE: dict[str, Row | Section] = {
     ),
     "budget": Row("reprise.cli.budget:budget", "Show what a run spends; give it more.", ACT),
     "cancel": Row("reprise.cli.act:cancel", "Ask runs to stop.", ACT),
+    "migrate": Row("reprise.cli.migrate:migrate", "Let runs go on under other code, from a new state.", ACT),
     "pause": Row("reprise.cli.act:pause", "Let runs rest until they are resumed.", ACT),
     "init": Row("reprise.cli.init:init", "Make a project that runs, with a test.", HOUSE),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),

@@ -38,6 +38,7 @@ RepriseError
 │   ├── RetryRefused              the run cannot be tried again so
 │   ├── ForkRefused               what is asked of a fork contradicts itself, or the history
 │   ├── NoSuchRecord              the history has no such record or step, or no longer
+│   ├── MigrationRefused          the run cannot be carried over to other code now
 │   ├── EffectNotOpen             nobody waits to be told what became of that effect
 │   ├── RunFailed                 the run ended with an error
 │   ├── RunCancelled              the run was cancelled
@@ -254,6 +255,10 @@ class ForkRefused(RunError):
 
 class NoSuchRecord(RunError):
     """The history of a run has no such record or step, or no longer."""
+
+
+class MigrationRefused(RunError):
+    """The run cannot be carried over to other code now; nothing was written."""
 
 
 class EffectNotOpen(RunError):

@@ -305,6 +305,9 @@ class Continued(msgspec.Struct, frozen=True, omit_defaults=True):
     """Steps of earlier generations that are undone should this one fail, oldest first."""
     build: str = ""
     """Build whose code began it."""
+    migrated: str = ""
+    """Function that computed its input from the generation before, which its code could not go on with; '' = the body
+    continued by itself."""
 
 
 class Patched(msgspec.Struct, frozen=True, omit_defaults=True):

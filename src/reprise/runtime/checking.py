@@ -37,7 +37,8 @@ AT_ONCE = 50
 NAMED = 20
 """Runs that a misfit names; of more it says how many there are."""
 
-_OPEN = any_of(*(Is("status", state) for state in RUN.transitions if state not in RUN.final))
+IN_FLIGHT = any_of(*(Is("status", state) for state in RUN.transitions if state not in RUN.final))
+"""Runs that have not ended."""
 _ENDING = frozenset({RunStatus.CANCELLING, RunStatus.COMPENSATING, RunStatus.NEEDS_ATTENTION})
 """States of runs that may be about to end by an error that was theirs before."""
 _SAYS = {
@@ -168,7 +169,7 @@ async def check_runs(
     """
     clock = clock or SystemClock()
     registry, stage, checked = Registry(workflows), Stage(clock, build), Checked()
-    wanted = all_of(_OPEN, parse(query, clock.now()))
+    wanted = all_of(IN_FLIGHT, parse(query, clock.now()))
     total = sum((await store.runs.count(wanted)).values())
     async for row, records in _histories(store, wanted):
         finding = await _find(stage, registry, row, records, variables)

@@ -13,6 +13,8 @@ from reprise.kernel.clock import Clock
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
     AmbiguousId,
+    AppendRefused,
+    MigrationRefused,
     ResultTimeout,
     RetryRefused,
     RunCancelled,
@@ -32,6 +34,7 @@ from reprise.kernel.events import (
     Resolved,
     Signal,
     Spending,
+    inbox_stream,
     log_stream,
     progress_stream,
     run_stream,
@@ -45,10 +48,12 @@ from reprise.runtime.effect_rows import EffectRow, effects_in, not_open
 from reprise.runtime.forking import Fork, retry
 from reprise.runtime.history import read_history
 from reprise.runtime.intents import NOT_DONE, UNKNOWN, Done, Unsettled
+from reprise.runtime.migrating import Carry, Migration, migration
 from reprise.runtime.moments import RunState
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.spent import Spent, read_spent
 from reprise.runtime.travel import Travel
+from reprise.runtime.workflow import Workflow
 from reprise.stores.log import append
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
@@ -213,6 +218,32 @@ class Client(Travel):
             ) from None
         self._store.signal.wake(["runs"])
         return id
+
+    async def migrate(
+        self, run: str, carry: Carry, workflow: Workflow[..., Any], *, dry_run: bool = False
+    ) -> Migration:
+        """Let a run that nobody has go on as a new generation, under ``workflow``, from what ``carry`` computes.
+
+        ``carry`` is called with the :class:`~reprise.runtime.migrating.Past` of the run and returns the arguments of the
+        workflow: a tuple, a dict by name, or an :class:`~reprise.runtime.migrating.Onward`. What the run has to undo
+        should it fail, its budget, deadline, tags and unread mail pass on; children end as at the end of a run. One that
+        was paused goes on. With ``dry_run`` nothing is written.
+
+        Raises:
+            MigrationRefused: a worker has it, it is about to end, an effect or child of it is open, or it moved on.
+            ConfigurationError: what was returned are no arguments of the workflow.
+            RunNotFound: there is no such run.
+        """
+        made = await migration(self._store, await self.row(run), carry, workflow, self._clock.now())
+        self._payloads.within(made.input, "The input with which run {} continues", run)
+        if dry_run:
+            return made
+        try:
+            await append(self._store.log, self._numbers.new(), *made.groups)
+        except AppendRefused as error:
+            raise MigrationRefused(f"Run {run} moved on meanwhile.", hint="Try once more.") from error
+        self._store.signal.wake([run_stream(run), "runs", *(inbox_stream(one) for one in made.cancelled)])
+        return made
 
     async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
         """Tell every run that a query means to pause, resume, retry or cancel, and return what became of each.

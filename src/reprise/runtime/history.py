@@ -113,8 +113,9 @@ def _begun(run: str, first: Record | None) -> History:
         continued = msgspec.json.decode(first.data, type=Continued)
         seen = dict.fromkeys(continued.seen)
         history = History(continued.started, continued, first.version - 1, records=deque(), seen=seen)
-        history.began, history.fresh, history.undoable = first.at, False, bool(continued.owed)
-        history.build = continued.build
+        history.began, history.undoable = first.at, bool(continued.owed)
+        if not continued.migrated:
+            history.fresh, history.build = False, continued.build
         if continued.spent is not None:
             history.books = Books({RUN_SCOPE: continued.spent})
         return history

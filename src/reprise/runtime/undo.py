@@ -28,19 +28,16 @@ from reprise.kernel.errors import (
 )
 from reprise.kernel.events import (
     CancelRequest,
-    Continued,
-    ErrorValue,
     Finished,
     Intended,
     Kind,
     Owed,
     Record,
-    Resolved,
     run_stream,
 )
-from reprise.kernel.failures import brief, decode_error
+from reprise.kernel.failures import brief
 from reprise.kernel.machine import RunStatus
-from reprise.kernel.policy import Fault, Retry, fault
+from reprise.kernel.policy import Retry
 from reprise.runtime.aside import start_aside, step_aside
 from reprise.runtime.ending import leaves_children
 from reprise.runtime.execution import Execution
@@ -48,6 +45,7 @@ from reprise.runtime.generation import ContinueAs, begin_next
 from reprise.runtime.history import NOTHING
 from reprise.runtime.host import STEP, Job
 from reprise.runtime.intents import GIVEN
+from reprise.runtime.owing import handed_on, owed_in
 from reprise.runtime.parking import all_recorded, park
 from reprise.runtime.step import DEFAULT_TIMEOUT, UNDOABLE, Step
 
@@ -108,45 +106,7 @@ def _keep(job: Job, call: bytes) -> None:
     job.execution.record(Kind.STEP_INTENDED, job.key, msgspec.json.encode(job.intent), job.print)
 
 
-# ---------------------------------------------------------------- what is owed
-
-
-def owed_in(records: Iterable[Record]) -> list[Owed]:
-    """Return what is left to undo by the records of a generation, in the order in which it was done."""
-    found: dict[str, Owed] = {}
-    for record in records:
-        kind, key = record.kind, record.key
-        if kind == Kind.RUN_CONTINUED:
-            found = {one.key: one for one in msgspec.json.decode(record.data, type=Continued).owed}
-        elif kind == Kind.RUN_OWNED:
-            found = {key: replace(one, loose=one.loose or not one.outcome) for key, one in found.items()}
-        elif kind == Kind.RUN_RESUMED:
-            found = {key: replace(one, failed=None) for key, one in found.items()}
-        elif kind == Kind.STEP_INTENDED:
-            intent = msgspec.json.decode(record.data, type=Intended)
-            if intent.undo:
-                found[key] = Owed(key, intent)
-        elif kind == Kind.UNDO_DONE:
-            found.pop(key, None)
-        elif (one := found.get(key)) is not None:
-            found[key] = _learned(one, record)
-    return [one for one in found.values() if one.outcome == Kind.STEP_COMPLETED or not one.intent.settled]
-
-
-def _learned(one: Owed, record: Record) -> Owed:
-    kind, data = record.kind, record.data
-    if kind == Kind.STEP_COMPLETED:
-        return replace(one, outcome=kind, value=msgspec.Raw(data))
-    if kind == Kind.STEP_CANCELLED:
-        return replace(one, outcome=kind, loose=True)
-    if kind == Kind.STEP_FAILED:
-        refused = fault(decode_error(msgspec.json.decode(data, type=ErrorValue))) is Fault.PERMANENT
-        return replace(one, outcome=kind, loose=one.loose or not refused)
-    if kind == Kind.UNDO_FAILED:
-        return replace(one, failed=msgspec.json.decode(data, type=ErrorValue))
-    if kind == Kind.EFFECT_RESOLVED and msgspec.json.decode(data, type=Resolved).answer == "not_done":
-        return replace(one, intent=replace(one.intent, settled=True))
-    return one
+# ---------------------------------------------------------------- generations
 
 
 def carry_over(engine: Engine, execution: Execution, wish: ContinueAs) -> None:
@@ -156,18 +116,12 @@ def carry_over(engine: Engine, execution: Execution, wish: ContinueAs) -> None:
 
 async def _carry_over(engine: Engine, execution: Execution, wish: ContinueAs) -> None:
     try:
-        owed = owed_in(await engine.store.log.read(execution.stream, execution.since))
+        records = await engine.store.log.read(execution.stream, execution.since)
     except StoreError as error:
         execution.lose(error)
         return
-    if execution.done:
-        return
-    inherited = execution.continued.owed if execution.continued is not None else []
-    known = {one.key for one in inherited}
-    name = f"~{execution.generation}"
-    begin_next(
-        execution, wish, [one if one.key in known else replace(one, key=name + one.key) for one in owed]
-    )
+    if not execution.done:
+        begin_next(execution, wish, handed_on(records, execution.continued, execution.generation))
 
 
 # ---------------------------------------------------------------- the phase
