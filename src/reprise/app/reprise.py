@@ -415,7 +415,7 @@ class Reprise:
         return await self.client.migrate(id, carry, workflow, dry_run=dry_run)
 
     async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
-        """Tell every run that a query means to pause, resume, retry or cancel, and return what became of each.
+        """Tell every run that a query means to pause, resume, retry, cancel, pin or unpin; return what became of each.
 
         Runs in whose state the ``verb`` says nothing are not meant, nor are children unless the query asks of ``id`` or
         ``parent``. ``reason`` is that of a cancel, ``fresh`` that of :meth:`retry`.

@@ -49,6 +49,8 @@ _DONE = {
     Verb.CANCEL: "Cancel asked of",
     Verb.RESUME: "Resume asked of",
     Verb.RETRY: "Tried again:",
+    Verb.PIN: "Pinned to its build:",
+    Verb.UNPIN: "Pinned no more:",
 }
 
 

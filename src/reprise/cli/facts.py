@@ -68,6 +68,7 @@ def run_fact(row: RunRow, lines: Lines) -> dict[str, Any]:
         "limits": [str(slot) for slot in row.slots],
         "in_line": row.in_line,
         "refused": row.refused,
+        "pinned": row.pinned or None,
         "waits": why_not(row, lines, SystemClock().now()),
     }
 

@@ -93,6 +93,8 @@ TABLE: dict[str, Row | Section] = {
     "cancel": Row("reprise.cli.act:cancel", "Ask runs to stop.", ACT),
     "migrate": Row("reprise.cli.migrate:migrate", "Let runs go on under other code, from a new state.", ACT),
     "pause": Row("reprise.cli.act:pause", "Let runs rest until they are resumed.", ACT),
+    "pin": Row("reprise.cli.pin:pin", "Leave runs to workers of their build.", ACT),
+    "unpin": Row("reprise.cli.pin:unpin", "Let workers of any build take pinned runs.", ACT),
     "init": Row("reprise.cli.init:init", "Make a project that runs, with a test.", HOUSE),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),
     "db": Section(

@@ -37,7 +37,8 @@ def why_not(row: RunRow, lines: Lines, now: int) -> str:
     parts = [f"build {build} cannot replay it" for build in row.refused]
     since = row.created_at if row.in_line else row.due_at
     if since is not None and since + OVERDUE <= now:
-        of = f" (it is of build {row.build})" if row.build else ""
+        pinned = "pinned to" if row.pinned else "of"
+        of = f" (it is {pinned} build {row.pinned or row.build})" if row.pinned or row.build else ""
         parts.insert(0, f"no worker has taken it for {duration(now - since)}{of}")
     return "; ".join(parts)
 

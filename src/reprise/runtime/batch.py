@@ -31,6 +31,8 @@ class Verb(StrEnum):
     RESUME = "resume"
     RETRY = "retry"
     CANCEL = "cancel"
+    PIN = "pin"
+    UNPIN = "unpin"
 
 
 TAKES: Mapping[Verb, frozenset[str]] = MappingProxyType(
@@ -39,6 +41,8 @@ TAKES: Mapping[Verb, frozenset[str]] = MappingProxyType(
         Verb.RESUME: RESTING,
         Verb.RETRY: RETRIED | {RunStatus.NEEDS_ATTENTION},
         Verb.CANCEL: frozenset(RUN.transitions) - RUN.final,
+        Verb.PIN: frozenset(RUN.transitions) - RUN.final,
+        Verb.UNPIN: frozenset(RUN.transitions) - RUN.final,
     }
 )
 """States in which a run that a query finds is meant by a verb; in the others there is nothing to do."""
@@ -102,6 +106,10 @@ async def tell(
                 await client.resume(run)
             elif verb is Verb.CANCEL:
                 await client.cancel(run, reason, by, force=force)
+            elif verb is Verb.PIN:
+                await client.pin(run)
+            elif verb is Verb.UNPIN:
+                await client.unpin(run)
             else:
                 goes_on = await client.retry(run, fresh=fresh)
         except RepriseError as error:

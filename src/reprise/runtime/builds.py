@@ -29,6 +29,8 @@ class Builds:
 
     def admits(self, row: RunRow) -> bool:
         """Tell whether a run may be tried here."""
+        if row.pinned:
+            return row.pinned == self.own
         if row.build not in self._met:
             self._met.add(row.build)
             if not self._accepted(row.build):

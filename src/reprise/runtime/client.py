@@ -14,15 +14,19 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
     AmbiguousId,
     AppendRefused,
+    ConfigurationError,
     MigrationRefused,
     ResultTimeout,
     RetryRefused,
     RunCancelled,
+    RunEnded,
     RunNeedsAttention,
     RunNotFound,
     RunPaused,
     RunStranded,
     StaleVersion,
+    StreamClosed,
+    StreamMissing,
     unknown_option,
 )
 from reprise.kernel.events import (
@@ -40,7 +44,7 @@ from reprise.kernel.events import (
     run_stream,
 )
 from reprise.kernel.failures import decode_error, encode_error
-from reprise.kernel.machine import RESTING, RunStatus
+from reprise.kernel.machine import RESTING, RUN, RunStatus
 from reprise.kernel.query_text import parse
 from reprise.runtime.batch import Batch, Verb, runs_meant, tell
 from reprise.runtime.dialogue import PATIENCE, Chunk, OpenQuestion, no_such_run
@@ -54,7 +58,7 @@ from reprise.runtime.payloads import Payloads
 from reprise.runtime.spent import Spent, read_spent
 from reprise.runtime.travel import Travel
 from reprise.runtime.workflow import Workflow
-from reprise.stores.log import append
+from reprise.stores.log import Group, RunChange, append
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
 
@@ -246,7 +250,7 @@ class Client(Travel):
         return made
 
     async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
-        """Tell every run that a query means to pause, resume, retry or cancel, and return what became of each.
+        """Tell every run that a query means to pause, resume, retry, cancel, pin or unpin; return what became of each.
 
         Meant are those in whose state the ``verb`` says something, and runs that others started only if the query asks
         of ``id`` or ``parent``. ``reason`` is that of a cancel, ``fresh`` that of :meth:`retry`.
@@ -268,6 +272,48 @@ class Client(Travel):
                     else:
                         refused[told.run] = str(told.error)
         return Batch(tuple(done), refused)
+
+    async def pin(self, run: str, build: str = "") -> str:
+        """Let only workers of one build take a run and those that it started, and return its name.
+
+        By default that which had the run last. Who has one of them now keeps it until it leaves memory.
+
+        Raises:
+            ConfigurationError: no named build had it, and none was given.
+            RunNotFound, RunEnded: nothing was written.
+        """
+        build = build or (await self.row(run)).build
+        if not build:
+            raise ConfigurationError(
+                f"No build with a name had run {run}.",
+                hint="Say to which one, and give workers a name: --build",
+            )
+        await self._pin(run, build)
+        return build
+
+    async def unpin(self, run: str) -> None:
+        """Let workers of any build take a run and those that it started.
+
+        Raises:
+            RunNotFound, RunEnded: nothing was written.
+        """
+        await self._pin(run, "")
+
+    async def _pin(self, run: str, build: str) -> None:
+        where = RunFilter(prefix=run)
+        rows = await self._store.runs.find(where, limit=1000, newest_first=False)
+        family = [row.id for row in rows if is_of(row, run) and row.status not in RUN.final]
+        for one in family if run in family else [*family, run]:
+            change = RunChange(one, pinned=build, at=self._clock.now())
+            group = Group(inbox_stream(one), guard=run_stream(one), run=change)
+            try:
+                await append(self._store.log, self._numbers.new(), group)
+            except StreamMissing:
+                raise no_such_run(run) from None
+            except StreamClosed:
+                if one == run:
+                    raise RunEnded(f"Run {run} has ended.", hint=f"Look: reprise show {run}") from None
+        self._store.signal.wake(["runs"])
 
     async def resting(self, run: str) -> list[RunRow]:
         """Return those of a run and its descendants that rest: paused, stranded, in need of attention."""

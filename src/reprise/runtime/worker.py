@@ -220,7 +220,7 @@ class Worker:
                 owner=self.id,
                 dead=dead,
                 workflows=self._engine.registry.names(),
-                build=builds.own or None,
+                build=builds.own,
                 shunned=builds.shunned,
                 lines=lines,
                 limit=limit,
@@ -279,6 +279,8 @@ class Worker:
             return f"workflow {row.workflow!r} is not known to worker {self.id}"
         if self._builds.admits(row):
             return ""
+        if row.pinned:
+            return f"it is pinned to build {row.pinned!r}"
         if row.build in self._builds.shunned:
             return (
                 f"worker {self.id} (build {self._builds.own!r}) does not accept runs of build {row.build!r}"

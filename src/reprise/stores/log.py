@@ -62,6 +62,8 @@ class RunChange(msgspec.Struct, gc=False, omit_defaults=True):
     """Whether it waits for those places. A run that is owned or has ended never does, whatever this says."""
     refused: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     """Builds whose code could not replay it."""
+    pinned: str | msgspec.UnsetType = msgspec.UNSET
+    """Build whose workers alone may take it, '' = those of any."""
     at: int = 0
     """Time of the change; becomes ``created_at`` when the row is new, ``updated_at`` always."""
 

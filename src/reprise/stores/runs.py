@@ -47,6 +47,8 @@ class RunRow(msgspec.Struct, frozen=True):
     """It waits for those places."""
     refused: tuple[str, ...] = ()
     """Builds whose code could not replay it."""
+    pinned: str = ""
+    """Build whose workers alone may take it, '' = those of any."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -199,8 +201,8 @@ class Runs(Protocol):
         - in one of ``lines``: of each the oldest, as many as are ``asked`` for, so that no line hides another.
 
         ``workflows`` leaves out the others, so that runs which nobody here knows do not hide those that are known.
-        So does ``build`` with the runs that this build could not replay, and ``shunned`` with those that one of these
-        builds had last; but never with what ``owner`` itself holds.
+        So does ``build`` ('' = one without a name) with the runs that this build could not replay or that are pinned to
+        another, and ``shunned`` with those that one of these builds had last; but never with what ``owner`` itself holds.
         """
         ...
 

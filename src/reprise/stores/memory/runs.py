@@ -98,9 +98,9 @@ class MemoryRuns:
     def end(self, run: str) -> None:
         """Note that a run has ended: nobody will take it any more."""
         row = self._rows.get(run)
-        if row is not None and (row.slots or row.refused):
+        if row is not None and (row.slots or row.refused or row.pinned):
             self.seat(run, (), 0)
-            self._set(replace(row, slots=(), in_line=False, refused=()))
+            self._set(replace(row, slots=(), in_line=False, refused=(), pinned=""))
 
     def forget(self, run: str) -> None:
         """Remove a run's row, if there is one."""
@@ -153,13 +153,17 @@ class MemoryRuns:
     ) -> list[RunRow]:
         """Return runs that a worker may act on, oldest first; see the port."""
         known = None if workflows is None else frozenset(workflows)
+        by_builds = build is not None or bool(shunned)
 
         def may_go_on(row: RunRow) -> bool:
             if self._heads.get(run_stream(row.id), NO_STREAM).closed:
                 return False
             if known is not None and row.workflow not in known:
                 return False
-            return row.owner == owner or (build not in row.refused and row.build not in shunned)
+            if row.owner == owner:
+                return True
+            is_others = bool(row.pinned) and by_builds and row.pinned != build
+            return not is_others and build not in row.refused and row.build not in shunned
 
         rows = self._rows
         left = [rows[id] for worker in dead for id in self._owned.get(worker, ())]

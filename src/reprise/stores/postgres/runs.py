@@ -174,6 +174,7 @@ def _to_run(row: Row) -> RunRow:
     fields |= {
         "slots": _decode_slots(row["slots"] or "[]"),
         "refused": _decode_builds(row["refused"] or "[]"),
+        "pinned": row["pinned"] or "",
     }
     fields["in_line"] = bool(row["in_line"])
     return RunRow(**fields)

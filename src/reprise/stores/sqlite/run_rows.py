@@ -64,6 +64,7 @@ def to_run_row(row: tuple[Any, ...]) -> RunRow:
         slots=terms.slots,
         in_line=terms.in_line,
         refused=terms.refused,
+        pinned=terms.pinned,
     )
 
 
@@ -145,7 +146,8 @@ class RunRows:
             columns[WARNING] = change.warning
             row.whole = True
         self._dirty[change.id] = row
-        if row.terms is not None or change.slots is not UNSET or change.refused is not UNSET:
+        terms = (change.slots, change.refused, change.pinned)
+        if row.terms is not None or any(each is not UNSET for each in terms):
             self._apply_terms(row, change)
 
     def _apply_terms(self, row: _Row, change: RunChange) -> None:

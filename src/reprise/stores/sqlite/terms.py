@@ -35,6 +35,7 @@ class Terms(msgspec.Struct, gc=False):
     slots: tuple[Slot, ...] = ()
     in_line: bool = False
     refused: tuple[str, ...] = ()
+    pinned: str = ""
 
 
 NO_TERMS = Terms("", 0)
@@ -44,15 +45,22 @@ def read_terms(columns: tuple[Any, ...]) -> Terms | None:
     """Return columns of the table as a value, None where there was no row; raises ``StoreCorrupt``."""
     if columns[0] is None:
         return None
-    check_row("terms", columns[0], columns)
-    run, slots, in_line, created_at, refused, _ = columns
-    return Terms(run, created_at, _to_slots(slots), bool(in_line), _to_builds(refused))
+    check_row("terms", columns[0], under_seal(columns))
+    run, slots, in_line, created_at, refused, pinned, _ = columns
+    return Terms(run, created_at, _to_slots(slots), bool(in_line), _to_builds(refused), pinned or "")
+
+
+def under_seal(columns: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the columns that the checksum is of, and it: one who is pinned to nothing says nothing of pins."""
+    *before, pinned, crc = columns
+    return columns if pinned is not None else (*before, crc)
 
 
 def write_terms(connection: Connection, terms: Terms) -> None:
     """Write the terms of a run."""
     row = (terms.run, slots_text(terms.slots), int(terms.in_line), terms.created_at, _text(terms.refused))
-    connection.execute(SQL["put"], sealed(row))
+    *columns, crc = sealed((*row, terms.pinned) if terms.pinned else row)
+    connection.execute(SQL["put"], (*columns[:5], terms.pinned or None, crc))
 
 
 def delete_terms(connection: Connection, run: str) -> None:
@@ -62,7 +70,7 @@ def delete_terms(connection: Connection, run: str) -> None:
 
 def changed_terms(terms: Terms | None, change: RunChange, owner: str | None, created_at: int) -> Terms | None:
     """Return what a change of its run makes of terms; None = they stay as they are."""
-    if terms is None and not (change.slots or change.refused):
+    if terms is None and not (change.slots or change.refused or change.pinned):
         return None
     before = terms or Terms(change.id, created_at)
     in_line = before.in_line if change.in_line is UNSET else change.in_line
@@ -72,6 +80,7 @@ def changed_terms(terms: Terms | None, change: RunChange, owner: str | None, cre
         before.slots if change.slots is UNSET else change.slots,
         in_line and owner is None,
         before.refused if change.refused is UNSET else change.refused,
+        before.pinned if change.pinned is UNSET else change.pinned,
     )
     return None if after == terms else after
 

@@ -9,6 +9,7 @@ from reprise.stores.blobs import hash_of, referred
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.rows import is_sealed
 from reprise.stores.sqlite.statements import Statements
+from reprise.stores.sqlite.terms import under_seal
 
 SQL = Statements("verify.sql")
 
@@ -44,7 +45,7 @@ def _problems(connection: Connection) -> Iterator[str]:
     yield from _check_records(connection)
     for table, name in _TABLES.items():
         for row in connection.execute(SQL[table]).fetchall():
-            if not is_sealed(row):
+            if not is_sealed(under_seal(row) if table == "terms" else row):
                 yield f"The row of {row[name]} in the table {table} does not match its checksum."
     for stream, version, count, last, through in connection.execute(SQL["holes"]).fetchall():
         wanted = max(version, last or 0) - through

@@ -289,6 +289,26 @@ class LimitsSuite(KeeperSuite):
 
     # ------------------------------------------------------------ builds
 
+    async def test_a_pinned_run_is_shown_to_its_build_alone(self, keeper: Keeper, store: Store) -> None:
+        """Also after a restart, and where its owner died; who asks for no build in particular sees it."""
+        await line_up(store, "a", slots=(), in_line=False, due_at=1, build="v0")
+        await alter(store, "a", token=0, pinned="v1")
+        store = await keeper.reopen(store)
+        for build, seen in (("v1", ["a"]), ("v2", []), ("", []), (None, ["a"])):
+            assert await self.due(store, 9, build=build) == seen, build
+        await alter(store, "a", token=0, refused=("v3",))
+        (row,) = await store.runs.find()
+        assert (row.pinned, row.refused) == ("v1", ("v3",))
+        await claim(store, "a", owner="gone")
+        assert await self.due(store, 9, dead=["gone"], build="v2") == []
+        assert await self.due(store, 9, dead=["gone"], build="v1") == ["a"]
+        await alter(store, "a", owner=None, due_at=5, pinned="", refused=())
+        assert await self.due(store, 9, build="v2") == ["a"]
+        await alter(store, "a", pinned="v1")
+        await alter(store, "a", status="completed")
+        (row,) = await store.runs.find()
+        assert row.pinned == ""
+
     async def test_a_build_is_not_shown_what_it_refused(self, store: Store) -> None:
         """Others are, also where its owner died; mail for what one holds is always shown."""
         await line_up(store, "a", slots=(), in_line=False, due_at=1)

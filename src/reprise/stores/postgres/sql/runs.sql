@@ -2,12 +2,12 @@
 
 -- name: select
 -- Followed by conditions, then an order.
-SELECT r.*, m.slots, m.in_line, m.refused, (SELECT s.token FROM streams s WHERE s.name = 'run/' || r.id) AS token
+SELECT r.*, m.slots, m.in_line, m.refused, m.pinned, (SELECT s.token FROM streams s WHERE s.name = 'run/' || r.id) AS token
 FROM runs r LEFT JOIN terms m ON m.run = r.id WHERE true
 
 -- name: select_in_line
 -- The same, walked by the line in which runs wait for places.
-SELECT r.*, m.slots, m.in_line, m.refused, (SELECT s.token FROM streams s WHERE s.name = 'run/' || r.id) AS token
+SELECT r.*, m.slots, m.in_line, m.refused, m.pinned, (SELECT s.token FROM streams s WHERE s.name = 'run/' || r.id) AS token
 FROM terms m JOIN runs r ON r.id = m.run WHERE m.in_line AND m.line = md5((wanted.slots::jsonb)::text)
 
 -- name: each_line
@@ -35,7 +35,8 @@ AND r.workflow = ANY(:workflows::text[])
 
 -- name: of_builds
 -- What the asker holds itself is its own business.
-AND (r.owner = :owner OR (r.build <> ALL(:shunned::text[]) AND NOT coalesce(m.refused ? :build, false)))
+AND (r.owner = :owner OR (r.build <> ALL(:shunned::text[]) AND NOT coalesce(m.refused ? :build, false)
+    AND coalesce(m.pinned, '') IN ('', :build)))
 
 -- name: soonest
 ORDER BY r.due_at, r.id LIMIT :limit

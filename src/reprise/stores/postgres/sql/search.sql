@@ -6,7 +6,7 @@
 -- First which runs, then what there is to say of them: what is sorted on the way is small.
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags, r.error,
     coalesce((SELECT s.token FROM streams s WHERE s.name = 'run/' || r.id), 0), r.since, r.generation, r.warning,
-    m.slots, m.in_line, m.refused
+    m.slots, m.in_line, m.refused, m.pinned
 FROM (/* found */) c JOIN runs r ON r.id = c.run LEFT JOIN terms m ON m.run = r.id
 ORDER BY /* order */
 

@@ -4,7 +4,7 @@
 WITH wanted (id) AS (VALUES /* rows: 1 */)
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
     r.error, r.ended, r.since, r.generation, r.warning, r.crc, m.run, m.slots, m.in_line, m.created_at, m.refused,
-    m.crc
+    m.pinned, m.crc
 FROM wanted w CROSS JOIN runs r ON r.id = w.id LEFT JOIN terms m ON m.run = r.id
 
 -- name: insert
@@ -45,7 +45,7 @@ INSERT INTO error_words (error_words, rowid, words) VALUES ('delete', ?, ?)
 -- Followed by conditions, then an order. The token is that of the run's stream.
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
     r.error, r.ended, r.since, r.generation, r.warning, r.crc, m.run, m.slots, m.in_line, m.created_at, m.refused,
-    m.crc, s.token
+    m.pinned, m.crc, s.token
 FROM runs r LEFT JOIN streams s ON s.name = 'run/' || r.id LEFT JOIN terms m ON m.run = r.id
 WHERE 1
 
@@ -53,7 +53,7 @@ WHERE 1
 -- The same, walked by the line in which runs wait for places.
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
     r.error, r.ended, r.since, r.generation, r.warning, r.crc, m.run, m.slots, m.in_line, m.created_at, m.refused,
-    m.crc, s.token
+    m.pinned, m.crc, s.token
 FROM terms m CROSS JOIN runs r ON r.id = m.run LEFT JOIN streams s ON s.name = 'run/' || r.id
 WHERE m.in_line = 1 AND m.slots = :slots
 
@@ -80,6 +80,7 @@ AND r.workflow IN (SELECT value FROM json_each(:workflows))
 AND (r.owner = :me OR (
     r.build NOT IN (SELECT value FROM json_each(:shunned))
     AND NOT EXISTS (SELECT 1 FROM json_each(m.refused) WHERE value = :build)
+    AND (m.pinned IS NULL OR m.pinned = :build)
 ))
 
 -- name: soonest

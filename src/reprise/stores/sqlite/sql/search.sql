@@ -5,7 +5,7 @@
 -- First which runs, then what there is to say of them: what is sorted on the way is small.
 SELECT r.id, r.workflow, r.status, r.created_at, r.updated_at, r.parent, r.owner, r.due_at, r.build, r.tags,
     r.error, r.ended, r.since, r.generation, r.warning, r.crc, m.run, m.slots, m.in_line, m.created_at, m.refused,
-    m.crc, s.token
+    m.pinned, m.crc, s.token
 FROM (/* found */) c CROSS JOIN runs r ON r.id = c.run LEFT JOIN streams s ON s.name = 'run/' || r.id
     LEFT JOIN terms m ON m.run = r.id
 ORDER BY /* order */

@@ -1,9 +1,9 @@
 -- Statements of the terms on which a run may be taken, and of the places that limited runs have.
 
 -- name: put
-INSERT INTO terms (run, slots, in_line, created_at, refused, crc) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO terms (run, slots, in_line, created_at, refused, pinned, crc) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run) DO UPDATE SET slots = excluded.slots, in_line = excluded.in_line, created_at = excluded.created_at,
-    refused = excluded.refused, crc = excluded.crc
+    refused = excluded.refused, pinned = excluded.pinned, crc = excluded.crc
 
 -- name: delete
 DELETE FROM terms WHERE run = ?

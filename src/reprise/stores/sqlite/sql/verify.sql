@@ -14,7 +14,7 @@ SELECT id, workflow, status, created_at, updated_at, parent, owner, due_at, buil
 FROM runs
 
 -- name: terms
-SELECT run, slots, in_line, created_at, refused, crc FROM terms
+SELECT run, slots, in_line, created_at, refused, pinned, crc FROM terms
 
 -- name: leases
 SELECT name, holder, token, expires_at, shared, crc FROM leases
