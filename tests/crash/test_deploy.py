@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 from tests.crash import fleet_main, ledger
+from tests.crash.helping import help_some
 from tests.crash.places import PATIENCE, FilePlace, ServerPlace
 
-from reprise import Kind, Reprise
+from reprise import Kind, Past, Reprise, check_runs
 from reprise.kernel.events import Owned
 
 HEAD = """
+import asyncio
 from reprise import step, wait_for_signal, workflow
 from tests.crash.fleet_main import executed
 
@@ -52,8 +54,53 @@ async def order(n: int) -> str:
     await ship(n)
     return f"new-{{n}}"
 """
-BUILDS = {"v1": OLD, "v2": NEW}
-"""A run that v1 began, v2 can go on with: what it has more comes after what v1 recorded. Not the other way round."""
+TAXED = f"""{HEAD}
+from reprise import current_run, patched
+
+@step
+async def tax(n: int) -> int:
+    executed()
+    await asyncio.sleep(0.03)
+    return n
+"""
+CARELESS = f"""{TAXED}
+@workflow
+async def order(n: int) -> str:
+    await tax(n)
+    await reserve(n)
+    await wait_for_signal("paid")
+    await ship(n)
+    return f"taxed-{{n}}"
+"""
+CAREFUL = f"""{TAXED}
+@workflow
+async def order(n: int) -> str:
+    taxed = patched("tax")
+    if taxed:
+        await tax(n)
+    await reserve(n)
+    await wait_for_signal("paid")
+    await ship(n)
+    return f"{{'taxed' if taxed else 'untaxed'}}-{{n}}"
+
+@workflow
+async def naive(n: int) -> str:
+    taxed = not current_run().replaying
+    if taxed:
+        await tax(n)
+    await reserve(n)
+    await wait_for_signal("paid")
+    return f"{{'taxed' if taxed else 'untaxed'}}-{{n}}"
+"""
+BUILDS = {"v1": OLD, "v2": NEW, "v3": CARELESS, "v4": CAREFUL}
+"""A run that v1 began, v2 can go on with: what it has more comes after what v1 recorded. Not the other way round.
+v3 cannot go on with it, v4 has both ways."""
+
+MUST_OCCUR = {
+    "incompatible runs refused by a worker, as checked": "incompatible runs found by check",
+    "runs of the new build taken over on the new way": "runs of the new build, their workers killed",
+    "naive runs that did what they do not know": "runs of the new build, their workers killed",
+}
 
 
 _numbers = itertools.count()
@@ -210,3 +257,99 @@ async def test_a_rolling_deploy_without_pins_ends_every_run_and_executes_nothing
     assert set(fleet.executed().values()) == {1}
     for builds, number in taken.items():
         counts[f"runs taken by {' and '.join(builds)}"] += number
+
+
+def carried(past: Past) -> dict[str, int]:
+    """Compute what an order of v1 begins anew with."""
+    return {"n": past.args[0]}
+
+
+@pytest.mark.timeout(120)
+async def test_a_deploy_that_does_not_fit_is_found_before_and_cured_in_each_of_three_ways(fleet, counts):
+    old = fleet.start("v1")
+    ids = [f"v1-{n:02}" for n in range(18)]
+    both, pinned, moved, control = ids[:5], ids[5:10], ids[10:15], ids[15:]
+    async with fleet.client("v4") as app:
+        await fleet.begin(app, "v1", range(18))
+        fleet.drain(old)
+        done, end = fleet.executed(), await app.store.log.end()
+        assert (await check_runs(app.store, [fleet.code["v2"].order], build="v2")).ok
+        checked = await check_runs(app.store, [fleet.code["v3"].order], build="v3")
+        (misfit,) = checked.misfits
+        assert checked.affected[misfit] == len(ids)
+        assert (misfit.reason, misfit.source) == (
+            "the code calls 'tax' where the log has 'reserve'",
+            "await tax(n)",
+        )
+        assert (fleet.executed(), await app.store.log.end()) == (done, end), "looking does nothing"
+        counts["incompatible runs found by check"] += len(ids)
+
+        careless = fleet.start("v3")
+        await fleet.pay(app, control)
+        await fleet.until(app, control, lambda row: row.refused == ("v3",))
+        counts["incompatible runs refused by a worker, as checked"] += len(control)
+        fleet.drain(careless)
+        assert fleet.executed() == done
+
+        for id in pinned:
+            assert await app.client.pin(id) == "v1"
+        for id in moved:
+            await app.client.migrate(id, carried, fleet.code["v4"].order)
+        assert (await check_runs(app.store, [fleet.code["v4"].order], build="v4")).ok
+        workers = [fleet.start("v4"), fleet.start("v4")]
+        await fleet.pay(app, [*both, *pinned, *moved])
+        assert await fleet.results(app, both + control) == {
+            id: f"untaxed-{int(id[3:])}" for id in both + control
+        }
+        fleet.nursery.kill(workers.pop())
+        assert await fleet.results(app, moved) == {id: f"taxed-{int(id[3:])}" for id in moved}
+        assert not {(await app.client.row(id)).status for id in pinned} & {"completed", "failed"}
+        workers.append(fleet.start("v1", ["v1"]))
+        assert await fleet.results(app, pinned) == {id: f"old-{int(id[3:])}" for id in pinned}
+        for id in pinned:
+            assert set(await fleet.builds(app, id)) == {"v1"}
+        fleet.drain(*workers)
+    counts["runs cured by a patch"] += len(both + control)
+    counts["runs cured by a pin"] += len(pinned)
+    counts["runs cured by migrating"] += len(moved)
+
+
+@pytest.mark.timeout(120)
+async def test_kill_9_leaves_no_run_that_did_what_is_not_its_way(fleet, counts):
+    """Beside them, runs that ask only whether they are replayed: these do what their history does not know."""
+    async with fleet.client("v4") as app:
+        names = [f"{name}-{n:02}" for n in range(40) for name in ("order", "naive")]
+        for name in names:
+            flow = getattr(fleet.code["v4"], name.partition("-")[0])
+            await app.start(flow, int(name[-2:]), id=name)
+            await app.client.signal(name, "paid")
+        orders = [name for name in names if name.startswith("order")]
+        for _ in range(6):
+            workers, before = [fleet.start("v4") for _ in range(2)], fleet.executed().total()
+            until = time.monotonic() + PATIENCE
+            while fleet.executed().total() < before + 6 and (await app.count("status:completed")).get(
+                "completed"
+            ) != len(names):
+                assert time.monotonic() < until
+                await asyncio.sleep(0.002)
+            fleet.nursery.kill(*workers)
+        last, until = fleet.start("v4"), time.monotonic() + PATIENCE
+        while (await app.count("status:completed workflow:order")).get("completed") != len(orders):
+            await help_some(app)
+            assert time.monotonic() < until
+            await asyncio.sleep(0.05)
+        taxed = {run for run, key in fleet.executed() if key.endswith(".tax")}
+        for name in names:
+            records = [record async for record in app.client.events(name)]
+            way = any(record.kind == Kind.PATCHED for record in records)
+            knows = any(
+                record.kind == Kind.STEP_COMPLETED and record.key.endswith(".tax") for record in records
+            )
+            owners = sum(record.kind == Kind.RUN_OWNED for record in records)
+            if name.startswith("naive"):
+                counts["naive runs that did what they do not know"] += name in taxed and not knows
+                continue
+            assert (way, knows, name in taxed) == (True,) * 3, "it began under the build that has the new way"
+            counts["runs of the new build, their workers killed"] += 1
+            counts["runs of the new build taken over on the new way"] += owners > 1
+        fleet.drain(last)
