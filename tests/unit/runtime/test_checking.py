@@ -339,3 +339,24 @@ async def test_a_patch_is_judged_as_the_build_that_is_to_be_deployed(build, ok):
         await app.start(order, 1, id="r")
         await recorded(app, "r", Kind.STEP_COMPLETED)
     assert (await check_runs(store, [changed], build=build)).ok is ok
+
+
+async def test_an_effect_that_may_have_happened_must_be_called():
+    """Else the code might call it at another place, under another key."""
+
+    @step(effect="charge")
+    async def charge() -> int:
+        raise ConnectionError("the line went dead")
+
+    @workflow(name="order")
+    async def pays(n: int) -> int:
+        return await charge()
+
+    store = Shared()
+    async with opened(store) as app:
+        await app.start(pays, 1, id="r")
+        await status_is(app, "r", "needs_attention")
+    assert (await check_runs(store, [pays])).ok
+    misfit, (found,) = await only_misfit(store, order)
+    assert (misfit.fit, misfit.recorded) == (Fit.NEEDS_PATCH, ":1.charge may have happened")
+    assert (misfit.asks, found.step, found.of) == ((":1.do",), 0, 0)

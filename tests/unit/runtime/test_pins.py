@@ -128,3 +128,16 @@ async def test_what_cannot_be_pinned():
         await app.handle("r").result(5)
         with pytest.raises(RunEnded):
             await app.client.pin("r", "v1")
+
+
+async def test_pinned_runs_hide_no_others_from_a_worker_without_a_build(monkeypatch):
+    monkeypatch.setattr(reprise.runtime.worker, "BATCH", 2)
+    store = Shared()
+    async with opened(store, worker=False) as app:
+        for n in range(4):
+            await app.start(order, n, id=f"r-{n}", signal=("go", None))
+            await app.client.pin(f"r-{n}", "v1")
+        await app.client.unpin("r-3")
+    async with opened(store, workflows=[order]) as app:
+        await status_is(app, "r-3", "completed")
+    assert ran == ["do 3"]
