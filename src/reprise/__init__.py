@@ -123,7 +123,6 @@ _EXPORTS: dict[str, str] = {
     "Fit": "reprise.runtime.checking",
     "Misfit": "reprise.runtime.checking",
     "check_runs": "reprise.runtime.checking",
-    "RunHandle": "reprise.runtime.client",
     "Comparison": "reprise.runtime.comparing",
     "Chunk": "reprise.runtime.dialogue",
     "OpenQuestion": "reprise.runtime.dialogue",
@@ -138,6 +137,7 @@ _EXPORTS: dict[str, str] = {
     "set_tags": "reprise.runtime.face",
     "wait_for_signal": "reprise.runtime.face",
     "Fork": "reprise.runtime.forking",
+    "RunHandle": "reprise.runtime.handle",
     "Done": "reprise.runtime.intents",
     "Intent": "reprise.runtime.intents",
     "NOT_DONE": "reprise.runtime.intents",
@@ -308,7 +308,6 @@ if TYPE_CHECKING:
         Misfit as Misfit,
         check_runs as check_runs,
     )
-    from reprise.runtime.client import RunHandle as RunHandle
     from reprise.runtime.comparing import Comparison as Comparison
     from reprise.runtime.dialogue import Chunk as Chunk, OpenQuestion as OpenQuestion
     from reprise.runtime.effect_rows import EffectRow as EffectRow
@@ -324,6 +323,7 @@ if TYPE_CHECKING:
         wait_for_signal as wait_for_signal,
     )
     from reprise.runtime.forking import Fork as Fork
+    from reprise.runtime.handle import RunHandle as RunHandle
     from reprise.runtime.intents import (
         NOT_DONE as NOT_DONE,
         UNKNOWN as UNKNOWN,

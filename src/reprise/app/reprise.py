@@ -24,11 +24,12 @@ from reprise.kernel.tags import as_tags
 from reprise.runtime.agents import Agent, AgentRegistry
 from reprise.runtime.batch import Batch
 from reprise.runtime.builds import Accepts
-from reprise.runtime.client import Client, RunHandle
+from reprise.runtime.client import Client
 from reprise.runtime.comparing import Comparison
 from reprise.runtime.engine import Engine
 from reprise.runtime.executors.executor import Executor
 from reprise.runtime.executors.origins import check_not_importing
+from reprise.runtime.handle import RunHandle
 from reprise.runtime.host import Observer
 from reprise.runtime.middleware import Middleware
 from reprise.runtime.migrating import Carry, Migration

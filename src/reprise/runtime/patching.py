@@ -1,7 +1,7 @@
 """Patches: a body that was changed goes the new way in runs that come to the place now, and the old one in the others.
 
 Which way a run goes is decided once for each patch, at its first call, and follows from the log alone: the new way, if
-the record after which the body came to the call was written under this build; see ``docs/decisions/0022-checked-deploys.md``.
+the record after which the body came to the call was written under this build; see ``docs/decisions/0021-checked-deploys.md``.
 The new way is a record of its own, which is durable before anything that follows from it happens outside.
 """
 

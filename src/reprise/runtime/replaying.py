@@ -22,7 +22,7 @@ from reprise.runtime.branch import name_in
 from reprise.runtime.entering import enter
 from reprise.runtime.forking import generation_at
 from reprise.runtime.handles import RunTask
-from reprise.runtime.history import STEP_KINDS, read_history
+from reprise.runtime.history import STEP_KINDS, owned_by, read_history
 from reprise.runtime.moments import OUTCOMES
 from reprise.runtime.rehearsal import Line, Rehearsal, Stage, frames_of, where
 from reprise.runtime.waits import Waits
@@ -182,7 +182,9 @@ async def replay(
     generation = generation_at(run, records, until)
     if until is not None:
         generation = [record for record in generation if record.version <= until]
-    body = enter(Watched, stage, run, 1, read_history(run, generation), workflow, variables or {})
+    history = read_history(run, generation)
+    owned_by(history, stage.build)  # as whoever takes it over would
+    body = enter(Watched, stage, run, 1, history, workflow, variables or {})
     body.stops = stops
     try:
         await body.perform()

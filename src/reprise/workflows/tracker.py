@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from reprise.kernel.errors import ConfigurationError, NoSuchRecord, nearest
 from reprise.kernel.events import Record
-from reprise.runtime.client import Client, RunHandle
+from reprise.runtime.client import Client
+from reprise.runtime.handle import RunHandle
 from reprise.runtime.moments import RunState
 from reprise.runtime.workflow import Workflow
 
