@@ -420,19 +420,3 @@ async def _tapped_within(tapped: asyncio.Event, seconds: float) -> None:
             await tapped.wait()
     except TimeoutError:
         return
-
-
-def outcome_error(run: str, finished: Finished) -> BaseException:
-    """Return the exception that stands for the end of a run that did not complete."""
-    text = finished.error.message if finished.error is not None else ""
-    if finished.status == RunStatus.FAILED and finished.error is not None:
-        error = decode_error(finished.error)
-        error.add_note(f"run {run} failed; look at it with: reprise show {run}")
-        return error
-    if finished.status == RunStatus.CANCELLED:
-        return RunCancelled(f"Run {run} was cancelled: {text or 'no reason given'}.")
-    if finished.status == RunStatus.NEEDS_ATTENTION:
-        return RunNeedsAttention(f"Run {run} waits for a decision: {text}.", hint=f"Look: reprise show {run}")
-    if finished.status == RunStatus.PAUSED:
-        return RunPaused(f"Run {run} is paused.", hint=f"Let it go on: reprise resume {run}")
-    return RunStranded(f"Run {run} cannot be executed here: {text}", hint=f"Look: reprise show {run}")
