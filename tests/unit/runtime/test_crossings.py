@@ -191,7 +191,7 @@ async def test_a_call_whose_intent_is_late_was_not_made_and_nobody_is_asked(exec
         return f"did {n}"
 
     function = charge if executor == "inline" else charge_sync
-    charged = step(effect="charge", timeout=0.03, retry=Retry(50, backoff=0), **options)(function)
+    charged = step(effect="charge", timeout=1, retry=Retry(50, backoff=0), **options)(function)
 
     @workflow
     async def flow() -> str:
