@@ -10,6 +10,7 @@ import pytest
 from tests.crash import schedule_main
 from tests.crash.conftest import CYCLES, SEED, again
 from tests.crash.helping import help_some
+from tests.crash.places import FilePlace, ServerPlace
 
 from reprise import Reprise
 from reprise.kernel.events import run_stream
@@ -30,10 +31,10 @@ MUST_OCCUR = {
 class Fleet:
     """Workers on one store, and the schedules in it."""
 
-    def __init__(self, nursery, folder, seed, **options):
+    def __init__(self, nursery, folder, seed, *, store="", **options):
         folder.mkdir()
         self.nursery, self.folder, self.options = nursery, folder, options
-        self.store = f"sqlite:///{folder}/runs.db"
+        self.store = store or f"sqlite:///{folder}/runs.db"
         self.dice = random.Random(seed)
         self.before = asyncio.run(self.add())
         self.workers = [self.start() for _ in range(WORKERS)]
@@ -74,7 +75,6 @@ class Fleet:
                 await asyncio.sleep(0.05)
             rows = await app.store.runs.find(RunFilter(), limit=100_000, newest_first=False)
             lives = {row.id: await app.store.log.read(run_stream(row.id)) for row in rows}
-            assert await app.store.verify() == []
             return states, rows, lives
 
 
@@ -89,24 +89,44 @@ def live(nursery, folder, counts, seed, kills, **options):
     return fleet, *asyncio.run(fleet.settle(counts))
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("number", range(ROUNDS))
-def test_each_fire_time_has_one_run_and_none_is_missing(number, nursery, tmp_path, counts, request):
+def check(live, counts, hint):
+    """Hold the runs that there are against the fire times that there were."""
     counts["rounds"] += 1
-    fleet, states, rows, lives = live(nursery, tmp_path / "s", counts, SEED + number, KILLS)
+    fleet, states, rows, lives = live
     for before, state in zip(fleet.before, states, strict=True):
         name, timing = state.schedule.name, state.schedule.timing
         met = list(takewhile(lambda at, end=state.through: at <= end, moments(timing, before.through)))
         assert len(met) > KILLS / 4
         started = sorted(fire_id(name, at) for at in met if at not in state.waiting)
         found = sorted(row.id for row in rows if row.tags[SCHEDULE_TAG] == name)
-        assert found == started, again(request, SEED + number)
+        assert found == started, hint
         assert (state.skipped, state.missed, state.started) == (0, 0, len(started))
         counts["fire times with one run each"] += len(started)
     one_by_one = [lives[row.id] for row in rows if row.tags[SCHEDULE_TAG] == "queued"]
     for earlier, later in pairwise(one_by_one):
-        assert earlier[-1].position < later[0].position, again(request, SEED + number)
+        assert earlier[-1].position < later[0].position, hint
     counts["commits refused because another was first"] += refused(fleet)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_each_fire_time_has_one_run_and_none_is_missing(number, nursery, tmp_path, counts, request):
+    seed = SEED + number
+    check(live(nursery, tmp_path / "s", counts, seed, KILLS), counts, again(request, seed))
+    assert FilePlace(tmp_path / "s").integrity() == []
+
+
+@pytest.mark.timeout(120)
+def test_the_same_on_a_server(nursery, tmp_path, counts, request, killable_postgres):
+    place = ServerPlace(killable_postgres, "schedules")
+    try:
+        check(
+            live(nursery, tmp_path / "s", counts, SEED, KILLS, store=place.url), counts, again(request, SEED)
+        )
+        assert place.integrity() == []
+    finally:
+        nursery.kill(*nursery.alive)
+        place.close()
 
 
 @pytest.mark.timeout(120)

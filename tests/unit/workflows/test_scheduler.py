@@ -21,6 +21,7 @@ from reprise.workflows.scheduler import KEPT, Scheduler
 from reprise.workflows.schedules import Schedules, read_schedule, state_group
 
 SECOND = 1_000_000
+STAND_BY = module._STAND_BY / SECOND
 NOON = from_datetime(datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 
@@ -122,23 +123,27 @@ async def test_many_schedulers_at_once_start_each_run_once(scene):
     assert (await scene.schedules.get("s0")).started == 5
 
 
-async def test_who_lost_stands_by_until_the_other_is_silent(scene):
+async def test_who_lost_stands_by_until_the_other_is_silent(scene, monkeypatch):
     await scene.add()
     first, second = scene.scheduler(), scene.scheduler()
     await asyncio.gather(first.look(), second.look())
     leader, other = (first, second) if first.fired else (second, first)
-    for n in range(1, 4):
-        scene.clock.advance(1)
-        await other.look()
+    commit, tried = other._commit, []
+    monkeypatch.setattr(other, "_commit", lambda *args: tried.append(args) or commit(*args))
+    scene.clock.advance(STAND_BY)
+    for _ in range(3):
+        scene.clock.advance(1 - STAND_BY)
         await leader.look()
-        assert (leader.fired, other.fired) == (n + 1, 0)
-    scene.clock.advance(1)
+        scene.clock.advance(STAND_BY)
+        await other.look()
+    assert (leader.fired, other.fired, tried) == (4, 0, [])
+    scene.clock.advance(1 - STAND_BY)
     await other.look()
-    assert other.fired == 0
-    scene.clock.advance(module._STAND_BY / SECOND)
+    assert not tried
+    scene.clock.advance(STAND_BY)
     await other.look()
     assert other.fired == 1
-    scene.clock.advance(1)
+    scene.clock.advance(1 - STAND_BY)
     await other.look()
     assert other.fired == 2, "it leads from now on"
 
