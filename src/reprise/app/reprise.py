@@ -508,10 +508,11 @@ class Reprise:
         return self.clock.now() + round(seconds(deadline, "deadline") * MICROSECONDS)
 
     def statistics(self) -> dict[str, Any]:
-        """Return the counters of store and worker."""
+        """Return the counters of store, worker and schedules."""
         return {
             "store": self.store.statistics(),
             "worker": self._worker.statistics() if self._worker is not None else {},
+            "schedules": self._scheduler.statistics() if self._scheduler is not None else {},
         }
 
 

@@ -17,7 +17,7 @@ from functools import partial
 import msgspec
 
 from reprise.kernel.clock import MICROSECONDS, Clock
-from reprise.kernel.errors import AppendRefused, RepriseError, StoreError
+from reprise.kernel.errors import AppendRefused, CodecError, StoreError
 from reprise.kernel.events import (
     SCHEDULES,
     CancelRequest,
@@ -39,6 +39,8 @@ LOOK = 1.0
 """Seconds between two looks when nothing is due and nobody taps: taps may be lost, and clocks are set."""
 _STAND_BY = 200_000
 """Microseconds that somebody who lost to another leaves to that one."""
+PENANCE = 60 * MICROSECONDS
+"""Microseconds until somebody looks again at a schedule that cannot be followed here."""
 AT_ONCE = 50
 """Schedules that are dealt with together, so that what they write shares commits."""
 KEPT = 100
@@ -102,6 +104,10 @@ class Scheduler:
         self._entries.clear()
         self._seen = 0
 
+    def statistics(self) -> dict[str, int]:
+        """Return how many schedules are known here, and how many runs were started."""
+        return {"schedules": len(self._entries), "fired": self.fired}
+
     # ---------------------------------------------------------------- looking
 
     async def _serve(self) -> None:
@@ -134,7 +140,10 @@ class Scheduler:
             entry for entry in self._entries.values() if entry.looks_at is not None and entry.looks_at <= now
         ]
         for first in range(0, len(due), AT_ONCE):
-            await asyncio.gather(*map(self._deal, due[first : first + AT_ONCE]))
+            some = [self._deal(entry) for entry in due[first : first + AT_ONCE]]
+            for error in await asyncio.gather(*some, return_exceptions=True):
+                if isinstance(error, BaseException):
+                    raise error
         looks = [entry.looks_at for entry in self._entries.values() if entry.looks_at is not None]
         soonest = (min(looks) - self._clock.now()) / MICROSECONDS if looks else LOOK
         return min(LOOK, max(0.0, soonest))
@@ -145,9 +154,13 @@ class Scheduler:
         names = list(dict.fromkeys(record.key for record in news))
         for first in range(0, len(names), AT_ONCE):
             some = names[first : first + AT_ONCE]
-            kept = await asyncio.gather(*(read_schedule(self._store.log, name) for name in some))
-            for name, each in zip(some, kept, strict=True):
-                self._take_in(name, each)
+            read = (read_schedule(self._store.log, name) for name in some)
+            for name, kept in zip(some, await asyncio.gather(*read, return_exceptions=True), strict=True):
+                if isinstance(kept, CodecError):
+                    _LOG.warning("%s", kept)
+                elif isinstance(kept, BaseException):
+                    raise kept
+                self._take_in(name, None if isinstance(kept, CodecError) else kept)
         if news:
             self._seen = news[-1].version
 
@@ -171,8 +184,8 @@ class Scheduler:
             await self._advance(entry)
         except StoreError:
             raise
-        except RepriseError as error:
-            entry.looks_at = self._clock.now() + round(60 * MICROSECONDS)
+        except Exception as error:  # noqa: BLE001  whatever it is, it is this schedule's
+            entry.looks_at = self._clock.now() + PENANCE
             if not entry.failed:
                 _LOG.warning("The schedule %r cannot be followed here. %s", entry.state.schedule.name, error)
             entry.failed = True

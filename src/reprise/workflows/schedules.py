@@ -16,7 +16,14 @@ import msgspec
 
 from reprise.kernel.budget import Budget
 from reprise.kernel.clock import MICROSECONDS, Clock
-from reprise.kernel.errors import ConfigurationError, PayloadTooLarge, ScheduleNotFound, StaleVersion, nearest
+from reprise.kernel.errors import (
+    CodecError,
+    ConfigurationError,
+    PayloadTooLarge,
+    ScheduleNotFound,
+    StaleVersion,
+    nearest,
+)
 from reprise.kernel.events import SCHEDULES, Event, Kind, Started, schedule_stream
 from reprise.kernel.ids import Counter, Ids
 from reprise.kernel.policy import Duration, seconds
@@ -78,13 +85,23 @@ class Kept(NamedTuple):
 
 
 async def read_schedule(log: Log, name: str) -> Kept | None:
-    """Return a schedule as the log has it, also one that was removed; None if there never was one."""
+    """Return a schedule as the log has it, also one that was removed; None if there never was one.
+
+    Raises:
+        CodecError: a later Reprise wrote it.
+    """
     stream = schedule_stream(name)
     head = await log.head(stream)
     if not head.version:
         return None
     last = (await log.read(stream, head.version - 1))[-1]
-    return Kept(msgspec.json.decode(last.data, type=ScheduleState), last.version)
+    try:
+        return Kept(msgspec.json.decode(last.data, type=ScheduleState), last.version)
+    except msgspec.MsgspecError as error:
+        raise CodecError(
+            f"The schedule {name!r} cannot be read ({error}).",
+            hint="A later Reprise wrote it: bring this one up to date.",
+        ) from error
 
 
 def state_group(kind: Kind, state: ScheduleState, version: int, now: int) -> Group:

@@ -277,6 +277,36 @@ async def test_a_schedule_that_cannot_be_followed_here_does_not_stop_the_others(
     assert len([run for run in await scene.runs() if run.startswith("good@")]) == 123
 
 
+async def test_a_schedule_that_a_later_version_wrote_does_not_stop_the_others(scene, caplog):
+    await scene.add("good")
+    state = msgspec.json.encode(await scene.add("odd")).replace(b'"overlap":"allow"', b'"overlap":"dance"')
+    event = Event(Kind.SCHEDULE_CHANGED, NOON, "odd", state)
+    await append(scene.store.log, 1, Group("schedule/odd", [event], expected=1))
+    scheduler = scene.scheduler()
+    with caplog.at_level(logging.WARNING):
+        await scheduler.look()
+    assert ["cannot be read" in record.message for record in caplog.records] == [True]
+    assert await scene.runs() == ids(0, name="good")
+    assert scheduler.statistics() == {"schedules": 1, "fired": 1}
+
+
+async def test_a_fault_of_ours_in_one_schedule_does_not_stop_the_others(scene, monkeypatch, caplog):
+    await scene.add("good")
+    await scene.add("odd")
+    decide = module.decide
+
+    def fails(state, now):
+        if state.schedule.name == "odd":
+            raise ZeroDivisionError
+        return decide(state, now)
+
+    monkeypatch.setattr(module, "decide", fails)
+    with caplog.at_level(logging.WARNING):
+        await scene.scheduler().look()
+    assert await scene.runs() == ids(0, name="good")
+    assert "'odd' cannot be followed here" in caplog.text
+
+
 async def test_a_store_that_fails_is_looked_at_again(scene, caplog, monkeypatch):
     scheduler = scene.scheduler()
     read = scene.store.log.read
