@@ -23,7 +23,7 @@ from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.kernel.events import LogLine, Record, log_stream
 from reprise.kernel.query import Is, Query, all_of
 from reprise.runtime.branch import name_in
-from reprise.runtime.client import is_of
+from reprise.runtime.carriage import is_of
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.tail import tail
 

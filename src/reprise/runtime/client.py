@@ -13,17 +13,11 @@ from reprise.kernel.clock import Clock
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import (
     AmbiguousId,
-    AppendRefused,
-    ConfigurationError,
-    MigrationRefused,
     ResultTimeout,
     RetryRefused,
     RunCancelled,
-    RunEnded,
     RunNotFound,
     StaleVersion,
-    StreamClosed,
-    StreamMissing,
     unknown_option,
 )
 from reprise.kernel.events import (
@@ -35,26 +29,24 @@ from reprise.kernel.events import (
     Resolved,
     Signal,
     Spending,
-    inbox_stream,
     log_stream,
     progress_stream,
     run_stream,
 )
 from reprise.kernel.failures import encode_error
-from reprise.kernel.machine import RESTING, RUN, RunStatus
+from reprise.kernel.machine import RESTING, RunStatus
 from reprise.kernel.query_text import parse
 from reprise.runtime.batch import Batch, Verb, runs_meant, tell
+from reprise.runtime.carriage import Carriage, is_of
 from reprise.runtime.dialogue import no_such_run
 from reprise.runtime.effect_rows import EffectRow, effects_in, not_open
 from reprise.runtime.forking import retry
 from reprise.runtime.history import read_history
 from reprise.runtime.intents import NOT_DONE, UNKNOWN, Done, Unsettled
-from reprise.runtime.migrating import Carry, Migration, migration
 from reprise.runtime.payloads import Payloads
 from reprise.runtime.spent import Spent, read_spent
 from reprise.runtime.travel import Travel
-from reprise.runtime.workflow import Workflow
-from reprise.stores.log import Group, RunChange, append
+from reprise.stores.log import append
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
 
@@ -65,7 +57,7 @@ LOOK_AGAIN, LOOK_SELDOM = 1.0, 5.0
 """Seconds after which a waiter looks again although nobody tapped it: at first, and when it has waited for long."""
 
 
-class Client(Travel):
+class Client(Travel, Carriage):
     """Operations on the runs of one store."""
 
     def __init__(self, store: Store, clock: Clock, payloads: Payloads | None = None) -> None:
@@ -219,32 +211,6 @@ class Client(Travel):
         self._store.signal.wake(["runs"])
         return id
 
-    async def migrate(
-        self, run: str, carry: Carry, workflow: Workflow[..., Any], *, dry_run: bool = False
-    ) -> Migration:
-        """Let a run that nobody has go on as a new generation, under ``workflow``, from what ``carry`` computes.
-
-        ``carry`` is called with the :class:`~reprise.runtime.migrating.Past` of the run and returns the arguments of the
-        workflow: a tuple, a dict by name, or an :class:`~reprise.runtime.migrating.Onward`. What the run has to undo
-        should it fail, its budget, deadline, tags and unread mail pass on; children end as at the end of a run. One that
-        was paused goes on. With ``dry_run`` nothing is written.
-
-        Raises:
-            MigrationRefused: a worker has it, it is about to end, an effect or child of it is open, or it moved on.
-            ConfigurationError: what was returned are no arguments of the workflow.
-            RunNotFound: there is no such run.
-        """
-        made = await migration(self._store, await self.row(run), carry, workflow, self._clock.now())
-        self._payloads.within(made.input, "The input with which run {} continues", run)
-        if dry_run:
-            return made
-        try:
-            await append(self._store.log, self._numbers.new(), *made.groups)
-        except AppendRefused as error:
-            raise MigrationRefused(f"Run {run} moved on meanwhile.", hint="Try once more.") from error
-        self._store.signal.wake([run_stream(run), "runs", *(inbox_stream(one) for one in made.cancelled)])
-        return made
-
     async def batch(self, verb: str, query: str, *, reason: str = "", fresh: bool = False) -> Batch:
         """Tell every run that a query means to pause, resume, retry, cancel, pin or unpin; return what became of each.
 
@@ -268,48 +234,6 @@ class Client(Travel):
                     else:
                         refused[told.run] = str(told.error)
         return Batch(tuple(done), refused)
-
-    async def pin(self, run: str, build: str = "") -> str:
-        """Let only workers of one build take a run and those that it started, and return its name.
-
-        By default that which had the run last. Who has one of them now keeps it until it leaves memory.
-
-        Raises:
-            ConfigurationError: no named build had it, and none was given.
-            RunNotFound, RunEnded: nothing was written.
-        """
-        build = build or (await self.row(run)).build
-        if not build:
-            raise ConfigurationError(
-                f"No build with a name had run {run}.",
-                hint="Say to which one, and give workers a name: --build",
-            )
-        await self._pin(run, build)
-        return build
-
-    async def unpin(self, run: str) -> None:
-        """Let workers of any build take a run and those that it started.
-
-        Raises:
-            RunNotFound, RunEnded: nothing was written.
-        """
-        await self._pin(run, "")
-
-    async def _pin(self, run: str, build: str) -> None:
-        where = RunFilter(prefix=run)
-        rows = await self._store.runs.find(where, limit=1000, newest_first=False)
-        family = [row.id for row in rows if is_of(row, run) and row.status not in RUN.final]
-        for one in family if run in family else [*family, run]:
-            change = RunChange(one, pinned=build, at=self._clock.now())
-            group = Group(inbox_stream(one), guard=run_stream(one), run=change)
-            try:
-                await append(self._store.log, self._numbers.new(), group)
-            except StreamMissing:
-                raise no_such_run(run) from None
-            except StreamClosed:
-                if one == run:
-                    raise RunEnded(f"Run {run} has ended.", hint=f"Look: reprise show {run}") from None
-        self._store.signal.wake(["runs"])
 
     async def resting(self, run: str) -> list[RunRow]:
         """Return those of a run and its descendants that rest: paused, stranded, in need of attention."""
@@ -395,13 +319,6 @@ class Client(Travel):
             if ended:
                 return
             await self._store.signal.wait(stream, LOOK_AGAIN)
-
-
-def is_of(row: RunRow, run: str) -> bool:
-    """Tell whether a row is ``run`` or one of its descendants, whose ids are their parent's and the key of the call."""
-    if run in (row.id, row.parent):
-        return True
-    return row.parent is not None and row.parent.startswith((f"{run}:", f"{run}/"))
 
 
 def is_at_rest(row: RunRow, before: RunRow | None) -> bool:

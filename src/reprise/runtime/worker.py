@@ -19,7 +19,7 @@ from reprise.kernel.errors import AppendRefused, NoRoom, StoreError
 from reprise.kernel.ids import Ids
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.builds import Accepts, Builds
-from reprise.runtime.client import is_of
+from reprise.runtime.carriage import is_of
 from reprise.runtime.engine import Engine
 from reprise.runtime.parking import park, show_resting
 from reprise.runtime.takeover import point_out
