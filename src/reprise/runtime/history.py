@@ -71,6 +71,8 @@ class History(msgspec.Struct):
     """Which patches the run has, and from where on they are given."""
     build: str | None = None
     """Of the last owner, '' = it has no name, None = there is none."""
+    owner_before: tuple[str | None, int, int] = (None, -1, 0)
+    """What was known of builds, and how many records there were, when it took the run."""
     seen: dict[str, None] = {}
     """Ids of mail that was consumed, in its order."""
     owned: int = 0
@@ -150,6 +152,7 @@ def _delivered(history: History, record: Record) -> None:
 
 def owned_by(history: History, build: str) -> None:
     """Note that an owner with this build goes on from here."""
+    history.owner_before = (history.build, history.patches.since, len(history.records))
     if history.build is not None and (not build or build != history.build):
         history.patches.since = len(history.records)
     history.build = build
@@ -163,6 +166,10 @@ def _noted(history: History, record: Record) -> None:
         history.owned = owned.attempt
         owned_by(history, owned.build)
         history.began = history.began or record.at
+    elif kind == Kind.RUN_STRANDED:
+        build, since, count = history.owner_before
+        if count == len(history.records):  # it went no way: its code did not get to the end of the history
+            history.build, history.patches.since = build, since
     elif kind == Kind.STEP_RETRYING:
         history.attempts[record.key] = msgspec.json.decode(record.data, type=Retrying).attempt
     elif kind == Kind.CHILD_STARTED:

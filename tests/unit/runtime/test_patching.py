@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.replay.harness import fill
 from tests.unit.runtime.scenes import Shared, cut, history, keys, opened, recorded, row_when, status_is, until
 
 import reprise.runtime.worker
@@ -286,3 +287,25 @@ async def test_a_patch_has_an_id():
     async with opened() as app:
         with pytest.raises(ConfigurationError, match="needs an id"):
             await app.run(flow)
+
+
+async def test_who_could_not_replay_a_run_has_no_part_in_its_way():
+    """Code that does not fit took it in between, and gave it back: the new way stays the new way."""
+    store = MemoryStore()
+    async with opened(store, build="v2") as app:
+        await app.start(flow_of("patched"), id="r", signal=("go", None))
+        await recorded(app, "r", Kind.STEP_COMPLETED, 3)
+    records = await history(store, "r")
+    place = next(n for n, record in enumerate(records) if record.kind == Kind.PATCHED)
+    shorter = await cut(store, "r", place)
+
+    @workflow(name="flow")
+    async def other() -> None:
+        """Call nothing that was recorded."""
+
+    shared = Shared()
+    await shared.start()
+    await fill(shared, "run/r", (await history(shorter, "r"))[:place])
+    async with opened(shared, workflows=[other], build="v1") as app:
+        await row_when(app, "r", lambda row: row.refused == ("v1",))
+    assert await ended(shared, "patched", "end", build="v2") == NEW_WAY
