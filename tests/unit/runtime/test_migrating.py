@@ -163,6 +163,7 @@ async def test_a_run_that_a_worker_has_is_paused_first():
         assert "reprise pause r" in refused.value.hint
         await app.client.pause("r")
         await status_is(app, "r", "paused")
+    async with opened(store, worker=False) as app:
         await app.client.migrate("r", to_new, new)
     async with opened(store, workflows=[new]) as app:
         for name in ("paid", "end"):
