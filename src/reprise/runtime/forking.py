@@ -159,7 +159,8 @@ async def fork(store: Store, row: RunRow, now: int, wish: Wish) -> Made:
         now,
         generation=_generation(prefix[0]),
         tags=row.tags | lineage,
-        pinned=_build(row) if wish.pinned else "",
+        build=_build(row) if wish.pinned else "",
+        pinned=wish.pinned,
     )
     mail = await _unread(store, row.id, prefix, id) if wish.is_whole else []
     made = _described(id, row.id, records, kept, at, edits, passes_on=wish.is_whole)
@@ -353,11 +354,12 @@ def _group(
     *,
     generation: int = 0,
     tags: Mapping[str, Tag] | None = None,
-    pinned: str = "",
+    build: str | None = None,
+    pinned: bool = False,
 ) -> Group:
     """Return the beginning of a fork; ``tags`` are those that it has in the index beside those of its start.
 
-    ``pinned`` is the build that it belongs to, if it belongs to one.
+    ``build`` is whose it is, '' = anybody's, None = that of the run before it; ``pinned``: and nobody else's.
     """
     started = _started_in(events[0])
     change = RunChange(
@@ -367,13 +369,13 @@ def _group(
         None,
         None,
         now,
-        row.build,
+        row.build if build is None else build,
         started.tags if tags is None else started.tags | _without_lineage(tags, started.tags),
         generation=generation,
         at=now,
     )
     if pinned:
-        change.pinned = pinned
+        change.pinned = change.build
     return Group(run_stream(id), events, 0, run=change)
 
 
