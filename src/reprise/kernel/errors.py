@@ -4,6 +4,7 @@ RepriseError
 ├── ConfigurationError            an option, setting or declaration is wrong
 │   ├── UnknownOption             a name that no part owns; carries the nearest valid one
 │   ├── QueryError                a query cannot be read; carries the place
+│   │   └── ExpressionInvalid     an expression cannot be read, or not be evaluated with what is known
 │   ├── UnknownAgent              nobody is known by the name of an agent; names the nearest
 │   ├── PlanInvalid               a plan or definition has faults; names all of them
 │   └── MissingExtra              an optional dependency is not installed
@@ -121,8 +122,22 @@ class QueryError(ConfigurationError):
         return f"{shown}\n{' ' * self.start}{'^' * max(1, self.end - self.start)}"
 
 
+class ExpressionInvalid(QueryError):
+    """An expression cannot be read, or cannot be evaluated with what is known."""
+
+
 class PlanInvalid(ConfigurationError):
-    """A plan or definition has faults; the message names all of them."""
+    """A plan or definition has faults; the message names all of them.
+
+    ``faults`` are its lines, each with the step (in a file also line and column), what is wrong, and what to do.
+    """
+
+    def __init__(self, what: str = "", *, hint: str = "", faults: Iterable[str] = ()) -> None:
+        super().__init__(what, hint=hint)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        return "\n  ".join((super().__str__(), *self.faults))
 
 
 class UnknownAgent(ConfigurationError):
