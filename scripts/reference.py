@@ -1,10 +1,11 @@
-"""Write docs/reference/ from the code: public names, errors, facts and settings. A test compares what it writes.
+"""Write docs/reference/ from the code: public names, errors, facts, settings, the schema of plans. A test compares what it writes.
 
 `scripts/reference.py` writes the pages, `scripts/reference.py --check` says which are behind.
 """
 
 import ast
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -122,7 +123,19 @@ def settings() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"api.md": api, "errors.md": errors, "events.md": events, "settings.md": settings}
+def plan_schema() -> str:
+    """Return the JSON Schema of definitions."""
+    schema = import_module("reprise.workflows.definitions").plan_schema()
+    return json.dumps(schema, indent=2, ensure_ascii=False)
+
+
+PAGES = {
+    "api.md": api,
+    "errors.md": errors,
+    "events.md": events,
+    "settings.md": settings,
+    "plan.schema.json": plan_schema,
+}
 
 
 def main() -> None:

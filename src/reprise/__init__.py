@@ -180,9 +180,13 @@ _EXPORTS: dict[str, str] = {
     "RunRow": "reprise.stores.runs",
     "SQLiteConnection": "reprise.stores.sqlite.lending",
     "tail": "reprise.stores.tail",
+    "load_plan": "reprise.workflows.files",
+    "Plan": "reprise.workflows.plan",
     "Schedule": "reprise.workflows.schedule",
     "ScheduleState": "reprise.workflows.schedule",
     "Schedules": "reprise.workflows.schedules",
+    "PlanStep": "reprise.workflows.steps",
+    "WorkflowStep": "reprise.workflows.steps",
     "WorkflowTracker": "reprise.workflows.tracker",
 }
 """Public name -> the module that defines it. The imports below say the same to type checkers; a test compares them."""
@@ -365,8 +369,11 @@ if TYPE_CHECKING:
     from reprise.stores.runs import RunRow as RunRow
     from reprise.stores.sqlite.lending import SQLiteConnection as SQLiteConnection
     from reprise.stores.tail import tail as tail
+    from reprise.workflows.files import load_plan as load_plan
+    from reprise.workflows.plan import Plan as Plan
     from reprise.workflows.schedule import Schedule as Schedule, ScheduleState as ScheduleState
     from reprise.workflows.schedules import Schedules as Schedules
+    from reprise.workflows.steps import PlanStep as PlanStep, WorkflowStep as WorkflowStep
     from reprise.workflows.tracker import WorkflowTracker as WorkflowTracker
 
 else:  # out of a type checker's sight: to it, any name would exist

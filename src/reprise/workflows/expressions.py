@@ -84,6 +84,11 @@ class Expression:
         else:
             self._program = _program(inner, start, text)
 
+    @property
+    def is_path(self) -> bool:
+        """Whether it is no more than a path, which gives what stands there or fails."""
+        return self._path is not None
+
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """Return what it gives where ``variables`` are known; only those that it reads are looked at.
 

@@ -2,98 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
-from reprise.kernel.policy import Retry
-from reprise.kernel.priority import Priority
+from reprise.kernel.errors import ConfigurationError, nearest
+from reprise.kernel.schema import misfits
+from reprise.workflows.definitions import faults_of, read_definition, write_definition
+from reprise.workflows.drawing import to_mermaid
+from reprise.workflows.faults import find_faults, graph_of
+from reprise.workflows.findings import Draft, invalid
+from reprise.workflows.graph import Graph
+from reprise.workflows.steps import Condition, OnError, PlanStep, WorkflowStep, is_given
 
-OnError = Literal["fail", "skip", "continue", "fallback", "compensate"]
-Condition = str | Callable[[dict[str, Any]], bool]
-"""An expression in CEL, or a function of the step's context (which a definition as data cannot hold)."""
+__all__ = ["Condition", "OnError", "Plan", "PlanStep", "WorkflowStep"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanStep:
-    """One step of a plan.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A graph of steps, frozen and validated: what can be wrong with it is said when it is made, all at once.
 
-    Who does it is exactly one of ``agent_type``, ``tool``, ``workflow``, ``function``, ``wait_for``, ``ask``, ``sleep``,
-    ``switch``. In ``task`` and ``parameters`` text such as ``${steps.collect.result.rows}`` refers to what is known.
+    >>> plan = Plan(
+    ...     name="report",
+    ...     steps=[
+    ...         PlanStep(name="collect", agent_type="researcher", task="Collect"),
+    ...         PlanStep(name="write", agent_type="writer", task="Write", dependencies=["collect"]),
+    ...     ],
+    ... )
+    >>> plan.levels()
+    [['collect'], ['write']]
+    >>> plan == Plan.from_dict(plan.to_dict())
+    True
+
+    Raises:
+        PlanInvalid: it has faults; names all of them.
+        MissingExtra: it has an expression that is more than a path, and the package that reads those is not installed.
     """
 
     name: str
-    """Its key in the history; unique in the plan."""
-    agent_type: str = ""
-    """Name of an agent, looked up in the executor given to ``execute``, the app's agents, entry points."""
-    tool: str = ""
-    """Name of a tool."""
-    workflow: str = ""
-    """Name of a workflow or definition, which becomes a child run; ``parameters`` are its inputs."""
-    function: Callable[..., Any] | None = None
-    """Called with ``parameters``; a plan that holds one cannot be written as data."""
-    wait_for: str = ""
-    """Name of a signal; its value is the result."""
-    ask: Mapping[str, Any] | None = None
-    """A person's form: ``title``, ``schema``, ``to``, ``timeout``, ``on_timeout``."""
-    sleep: float | str | timedelta | None = None
-    """Seconds, or an expression that gives them."""
-    switch: tuple[Mapping[str, Any], ...] = ()
-    """Cases ``{"when": CEL, "then": [step, …]}``, the last may be ``{"else": [step, …]}``: the first that holds lets its steps
-    run, those of the others are skipped."""
-    task: Any = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    dependencies: tuple[str, ...] = ()
-    condition: Condition | None = None
-    """False = skipped; dependents run unless they need its result."""
-    for_each: str | tuple[Any, ...] | None = None
-    """A list, or an expression that gives one: the step is done for each item, known as ``item`` and ``index``."""
-    concurrency: int = 10
-    """Items of ``for_each`` done at once."""
-    collect: bool = True
-    """Whether the result of ``for_each`` is the list of the items' results; False = only their number."""
-    retry: Retry | None = None
-    timeout: float | timedelta | None = None
-    priority: Priority = Priority.NORMAL
-    """Which of several that could start does so first."""
-    on_error: OnError = "fail"
-    """``fail``: what depends on it is skipped and the run fails in the end; ``skip``: as if its condition were false;
-    ``continue``: dependents run, its result is None; ``fallback``: the step named by ``fallback`` is done in its place;
-    ``compensate``: nothing more starts, and what was done is compensated in reverse order."""
-    fallback: str = ""
-    compensation: Any = None
-    """What undoes it: a task for the same agent, or parameters with an agent or tool of their own."""
-    irreversible: bool = False
-    """A pivot: once it is done the plan is not compensated any more."""
-    cache: float | str | bool | None = None
-    """How long its result is used by all runs that ask the same; only of steps without effects."""
-    reads: tuple[str, ...] = ()
-    """Keys of the shared context that it uses."""
-    writes: tuple[str, ...] = ()
-    """Keys of its result (a mapping) that enter the shared context."""
-    resources: Mapping[str, float] = field(default_factory=dict[str, float])
-    """What it takes of what, for optimisers; for people."""
-    description: str = ""
-
-
-WorkflowStep = PlanStep
-"""The documents' name for a step of a plan."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A graph of steps, frozen and validated: what can be wrong with it is said when it is made, all at once."""
-
-    name: str
-    steps: tuple[PlanStep, ...]
+    steps: Sequence[PlanStep]
     max_concurrent: int = 10
     """Steps at work at once."""
     timeout: float | timedelta | None = None
     """Seconds that the whole may take."""
     inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """Names of inputs with their JSON Schemas."""
+    """Names of inputs with their JSON Schemas; one with a ``default`` may be left out. Empty: whatever is given."""
     output: Any = None
     """What the run returns, with ``${…}`` references; None = the results of the steps on which no other depends."""
     description: str = ""
     version: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
+        if isinstance(self.timeout, timedelta):
+            object.__setattr__(self, "timeout", self.timeout.total_seconds())
+        if faults := find_faults(Draft(**vars(self))):
+            raise invalid(self.name, faults)
+
+    # ---------------------------------------------------------------- its parts
+
+    @cached_property
+    def _graph(self) -> Graph:
+        return graph_of(self.steps)
+
+    @cached_property
+    def by_name(self) -> dict[str, PlanStep]:
+        """Steps by name, in their order."""
+        return {step.name: step for step in self.steps}
+
+    def step(self, name: str) -> PlanStep:
+        """Return the step of that name.
+
+        Raises:
+            ConfigurationError: there is none; names the nearest.
+        """
+        found = self.by_name.get(name)
+        if found is None:
+            near = nearest(name, self.by_name)
+            raise ConfigurationError(
+                f"Plan {self.name!r} has no step {name!r}.", hint=f"Did you mean {near!r}?" if near else ""
+            )
+        return found
+
+    def levels(self) -> list[list[str]]:
+        """Return the names of the steps by how many must come before: those of a level wait for none of it.
+
+        What stands in the place of a failed step counts as behind it, the steps of a switch as behind the switch.
+        """
+        return [[self.steps[node].name for node in level] for level in self._graph.levels()]
+
+    def critical_path(self, expected: Mapping[str, float] | None = None) -> list[str]:
+        """Return the longest way through, by the seconds that each step is expected to take.
+
+        Of one that is not in ``expected``, its timeout or sleep counts; of one without, 1 second.
+        """
+        lengths = [(expected or {}).get(step.name, _seconds(step)) for step in self.steps]
+        return [self.steps[node].name for node in self._graph.critical_path(lengths)]
+
+    def bind_inputs(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the inputs of a run: what is given, with the defaults of what is not.
+
+        Raises:
+            ConfigurationError: something is missing, unknown, or does not fit its schema; names all of it.
+        """
+        bound = dict(given or {})
+        if not self.inputs:
+            return bound
+        bound = {
+            name: schema["default"] for name, schema in self.inputs.items() if "default" in schema
+        } | bound
+        schema = {
+            "type": "object",
+            "properties": self.inputs,
+            "required": list(self.inputs),
+            "additionalProperties": False,
+        }
+        if wrong := misfits(bound, schema):
+            raise ConfigurationError(
+                f"The inputs do not fit plan {self.name!r}: {'; '.join(each.removeprefix('$.') for each in wrong)}.",
+                hint=f"It takes {', '.join(self.inputs)}.",
+            )
+        return bound
+
+    # ---------------------------------------------------------------- as data
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it; ``from_dict`` of that is an equal plan. What is as by default is left out.
+
+        Raises:
+            CodecError: it holds functions or other values that JSON cannot; names all of them by step and field.
+        """
+        return write_definition(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """Return the plan of a definition as JSON has it, such as the body of ``POST /workflows/definitions``.
+
+        Raises:
+            PlanInvalid: it has faults; names all of them.
+        """
+        draft, faults = read_definition(data)
+        if faults:
+            raise invalid(draft.name, faults_of(draft, faults))
+        return cls(**draft.fields())
+
+    def to_mermaid(self) -> str:
+        """Return it as a flow chart in Mermaid, which READMEs and wikis show as a picture."""
+        return to_mermaid(self)
+
+
+def _seconds(step: PlanStep) -> float:
+    given = step.sleep if is_given(step.sleep) else step.timeout
+    return float(given) if isinstance(given, int | float) else 1.0
