@@ -15,6 +15,7 @@ from reprise.kernel.errors import (
     ForkRefused,
     MigrationRefused,
     NoSuchRecord,
+    PlanInvalid,
     QueryError,
     QuestionClosed,
     RepriseError,
@@ -68,13 +69,20 @@ def code_of(error: RepriseError) -> ExitCode:
     return next((code for kind, code in _ERRORS if isinstance(error, kind)), ExitCode.FAILED)
 
 
+def quote_of(error: RepriseError) -> str:
+    """Return the lines that show what an error is about: the query with the place in it, the faults of a plan."""
+    if isinstance(error, PlanInvalid):
+        return "\n".join(error.faults)
+    return error.pointer() if isinstance(error, QueryError) else ""
+
+
 def report(error: Exception, *, debug: bool, color: bool) -> int:
     """Print an error, one line and a hint (with ``debug`` its traceback before them), and return the exit code."""
     if debug:
         traceback.print_exception(error)
     screen = Screen(color=None if color else False)
     if isinstance(error, RepriseError):
-        screen.fail(error.what, error.hint, error.pointer() if isinstance(error, QueryError) else "")
+        screen.fail(error.what, error.hint, quote_of(error))
         return int(code_of(error))
     screen.fail(
         f"{type(error).__name__}: {error}", "" if debug else "Run it again with --debug to see where."

@@ -17,6 +17,7 @@ import msgspec
 from reprise.kernel.errors import ExpressionInvalid, MissingExtra, nearest
 from reprise.workflows.scanning import (
     Place,
+    Reference,
     closing,
     is_path,
     names_a_step,
@@ -58,7 +59,7 @@ class Expression:
     True
     """
 
-    __slots__ = ("_path", "_program", "functions", "names", "references", "steps", "text")
+    __slots__ = ("_path", "_program", "functions", "names", "needs", "references", "steps", "text")
 
     def __init__(self, text: str) -> None:
         inner, start = _unwrapped(text)
@@ -77,17 +78,14 @@ class Expression:
             str(reference.path[1]) for reference in references if names_a_step(reference.path)
         )
         """Names of the steps it reads."""
+        self.needs = frozenset[str]() if _chooses(inner, functions) else frozenset(_results(references))
+        """Names of the steps without whose results it gives nothing; none where it looks first, or chooses."""
         self._path: Place | None = None
         self._program: Any = None
         if is_path(inner, references):
             self._path = references[0].path
         else:
             self._program = _program(inner, start, text)
-
-    @property
-    def is_path(self) -> bool:
-        """Whether it is no more than a path, which gives what stands there or fails."""
-        return self._path is not None
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """Return what it gives where ``variables`` are known; only those that it reads are looked at.
@@ -150,6 +148,19 @@ def _unwrapped(text: str) -> tuple[str, int]:
     if bare.startswith("${") and closing(bare, 2) == len(bare) - 1:
         return bare[2:-1], text.index("${") + 2
     return text, 0
+
+
+def _chooses(text: str, functions: list[tuple[str, int]]) -> bool:
+    """Return whether an expression may go without a part of what it reads: a ? b : c, &&, ||, has()."""
+    return any(token.text in ("?", "&", "|") for token in tokens_of(text)) or ("has" in dict(functions))
+
+
+def _results(references: list[Reference]) -> list[str]:
+    return [
+        str(each.path[1])
+        for each in references
+        if names_a_step(each.path) and each.path[2:3] in ((), ("result",))
+    ]
 
 
 def _check_size(text: str) -> None:

@@ -132,7 +132,7 @@ class _Reader:
             if found.place[0] != "compensation":
                 self._say(found, reference, "it reads its own result, before there is one.")
         elif other in self.graph.before[self.number] or self.graph.comes_before(other, self.number):
-            if found.expression.is_path and path[2:3] == ("result",):
+            if name in found.expression.needs and found.place[0] != "condition":
                 self.needs[other] = found
         elif not self.graph.is_stuck(self.number):
             self._say(

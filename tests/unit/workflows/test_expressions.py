@@ -56,6 +56,22 @@ def test_what_an_expression_reads_is_found(text, reads):
     assert [str(reference) for reference in read(text).references] == reads
 
 
+@pytest.mark.parametrize(
+    ("text", "needs"),
+    [
+        ("steps.a.result.rows", ["a"]),
+        ("size(steps.a.result) > steps.b.result", ["a", "b"]),
+        ("steps.a.status == 'skipped'", []),
+        ("steps.a.status == 'completed' ? steps.a.result : steps.b.result", []),
+        ("has(steps.a.result)", []),
+        ("inputs.n > 1 || steps.a.result", []),
+        ("'?' + steps.a.result", ["a"]),
+    ],
+)
+def test_what_an_expression_cannot_do_without(text, needs):
+    assert sorted(read(text).needs) == needs
+
+
 def test_a_reference_says_where_it_stands():
     text = "1 < 2 && steps.a.result"
     [reference] = read(text).references
