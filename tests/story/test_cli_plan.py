@@ -18,7 +18,7 @@ def test_plans_are_checked(shell):
     assert both.stderr.splitlines() == [
         "error: Plan 'q' has 2 faults.",
         "  bad.yaml:3:15: step 'a': agnt: there is no field 'agnt'. Did you mean 'agent'?",
-        "  bad.yaml:4:38: step 'b': dependencies[0]: there is no step 'c'.",
+        "  bad.yaml:4:25: step 'b': dependencies[0]: there is no step 'c'.",
     ]
 
 

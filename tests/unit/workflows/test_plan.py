@@ -199,6 +199,7 @@ def test_a_message_ends():
         Plan(name="p", steps=[PlanStep(name=f"s{n}") for n in range(5_000)])
     assert "Plan 'p' has 5,000 faults." in str(caught.value)
     assert str(caught.value).endswith("… and 4,900 more")
+    assert len(str(caught.value).splitlines()) == 102
 
 
 def test_a_condition_may_choose_among_branches_that_exclude_each_other():
