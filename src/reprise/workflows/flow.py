@@ -39,6 +39,11 @@ class Flow(Workflow[..., Any]):
         self.functions = dict(functions or {})
         self._held: list[Any] | None = [] if in_memory else None
 
+    def keep_in_memory(self) -> None:
+        """Hold values that the codec does not know by reference from now on."""
+        if self._held is None:
+            self._held = []
+
     def hold(self, value: Any, *where: str) -> Any:
         """Return what of a value enters the history.
 

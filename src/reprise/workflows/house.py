@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from reprise.kernel.errors import ConfigurationError
 from reprise.runtime.client import Client
 from reprise.runtime.handle import RunHandle
+from reprise.runtime.engine import Engine
 from reprise.runtime.registry import Registry
 from reprise.runtime.workflow import Workflow
 from reprise.stores.store import Store
@@ -21,6 +22,11 @@ class House(Protocol):
     registry: Registry
     client: Client
     store: Store
+
+    @property
+    def engine(self) -> Engine:
+        """What executes its runs."""
+        ...
 
     @property
     def agents(self) -> Mapping[str, Any]:

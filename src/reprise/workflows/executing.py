@@ -1,0 +1,210 @@
+"""Execute what a face defines: open where it runs, start it or go on with it, wait for its end, read what came of it.
+
+One way for all faces. What came of a run is a fold of its records, so it is the same here, in ``reprise show`` and for
+whoever looks years later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar, cast
+
+import msgspec
+
+from reprise.kernel.arguments import Arguments
+from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.events import Event, Finished, Kind, Record, run_stream
+from reprise.runtime.branch import BRANCH, RUN
+from reprise.runtime.engine import Engine
+from reprise.runtime.execution import Execution
+from reprise.runtime.host import STEP
+from reprise.runtime.starting import child_id
+from reprise.runtime.step import Step
+from reprise.stores.store import Store
+from reprise.workflows.flow import Definition, Flow
+from reprise.workflows.house import OPEN, House, house
+from reprise.workflows.performers import AgentExecutor
+
+R = TypeVar("R")
+
+log = logging.getLogger("reprise")
+
+LOOK = 1.0
+"""Seconds between two looks for progress when nothing tells of any."""
+_OUTCOMES = {
+    Kind.STEP_COMPLETED: "completed",
+    Kind.STEP_FAILED: "failed",
+    Kind.STEP_CANCELLED: "cancelled",
+}
+
+
+class Ended(NamedTuple):
+    """A run of a face that goes on no more, at least not by itself."""
+
+    run: str
+    finished: Finished
+    records: Sequence[Record]
+    """Its history."""
+    flow: Flow
+    """Knows the values that a history in memory only refers to: see ``Flow.held``."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """What ``on_progress`` is called with."""
+
+    run: str
+    step: str
+    """Key of the step: its name; of an item of a map, ``name[3]``."""
+    status: str
+    """completed, failed, cancelled."""
+    done: int
+    """Steps that have ended so far."""
+
+
+OnProgress = Callable[[StepEnded], Any]
+"""Called, and awaited if it is async, for each step that ended, when that is durable."""
+
+
+async def execute(
+    definition: Definition,
+    args: Sequence[Any],
+    read: Callable[[Ended], R],
+    agent_executor: AgentExecutor | Mapping[str, Any] | None = None,
+    *,
+    id: str | None = None,
+    app: House | None = None,
+    store: str | Store | None = None,
+    tags: Mapping[str, Any] | None = None,
+    deadline: float | timedelta | datetime | None = None,
+    timeout: float | timedelta | None = None,
+    on_progress: OnProgress | None = None,
+) -> R:
+    """Run a definition with ``args`` as the input of its body, and return what ``read`` makes of its end.
+
+    A run of that ``id`` that exists goes on, or gives what came of it. In the body of another run it becomes a child run,
+    whose key there is ``id``.
+
+    ``read`` says by its return annotation as what a parent records the result.
+
+    Raises:
+        UnknownAgent: nobody is known for one of its steps; nothing was started.
+        RunConflict: the id exists with another workflow or input.
+        ConfigurationError: options that exclude each other, or that a child run cannot have.
+        CodecError: the input cannot be written.
+    """
+    if timeout is not None and deadline is not None:
+        raise ConfigurationError("Both timeout= and deadline= were given.", hint="Give one of them.")
+    until = timeout if timeout is not None else deadline
+    if (parent := RUN.get()) is not None:
+        if app is not None or store is not None or until is not None or on_progress is not None:
+            raise ConfigurationError(
+                "app=, store=, timeout=, deadline= and on_progress= are those of a run of its own.",
+                hint="Leave them out in the body of a workflow; asyncio.timeout() limits what it waits for.",
+            )
+        return await _as_child(parent, definition.flow(agent_executor), args, read, id)
+    alone = app is None and store is None and OPEN.get() is None
+    async with house(app, store) as opened:
+        flow = definition.flow(agent_executor, opened.agents)
+        if alone:
+            flow.keep_in_memory()
+        handle = await opened.start(flow, *args, id=id, tags=tags, deadline=until)
+        async with _telling(opened, handle.id, on_progress):
+            finished = await handle.finished()
+        return read(Ended(handle.id, finished, await handle.events(), flow))
+
+
+async def _as_child(
+    parent: Execution, flow: Flow, args: Sequence[Any], read: Callable[[Ended], R], id: str | None
+) -> R:
+    """Start the run as a child of the one whose body this is, and read what came of it, which is recorded there."""
+    key = id or BRANCH.get().step(flow.name)
+    try:
+        await parent.call(flow, tuple(args), {}, key)
+    except Exception:
+        if parent.loop.poison is not None or key not in parent.children:
+            raise  # else it is in the history of the child, where it is read
+
+    async def outcome(child: str) -> Any:
+        job = STEP.get()
+        assert job is not None
+        records = await cast("Engine", job.execution.host).store.log.read(run_stream(child))
+        return read(Ended(child, msgspec.json.decode(records[-1].data, type=Finished), records, flow))
+
+    outcome.__annotations__["return"] = Arguments(read).returns
+    step = Step[..., Any](outcome, name="outcome", key=f"{key}/outcome", idempotent=True)
+    return await step(child_id(parent.scope, key))
+
+
+# ---------------------------------------------------------------- progress
+
+
+@asynccontextmanager
+async def _telling(opened: House, run: str, on_progress: OnProgress | None) -> AsyncGenerator[None]:
+    """Tell ``on_progress`` of each step that ends meanwhile, of the last ones before this ends."""
+    if on_progress is None:
+        yield
+        return
+    teller = _Teller(opened.store, run, on_progress)
+    opened.engine.observers.append(teller.notice)
+    following = asyncio.create_task(teller.follow())
+    try:
+        yield
+        await teller.stop(following)
+    finally:
+        opened.engine.observers.remove(teller.notice)
+        following.cancel()
+
+
+class _Teller:
+    def __init__(self, store: Store, run: str, on_progress: OnProgress) -> None:
+        self._store = store
+        self._run = run
+        self._on_progress = on_progress
+        self._news = asyncio.Event()
+        self._ended = False
+        self._seen = self._done = 0
+
+    def notice(self, run: str, events: Sequence[Event]) -> None:
+        """Observe runs of the engine that executes them here; one that is executed elsewhere is looked at now and then."""
+        if run == self._run:
+            self._news.set()
+
+    async def stop(self, following: asyncio.Task[None]) -> None:
+        """Tell what is left to tell."""
+        self._ended = True
+        self._news.set()
+        await following
+
+    async def follow(self) -> None:
+        """Tell of what ends until :meth:`stop`."""
+        while True:
+            ended = self._ended
+            self._news.clear()
+            for record in await self._store.log.read(run_stream(self._run), self._seen):
+                self._seen = record.version
+                if (status := _OUTCOMES.get(record.kind)) is not None:  # pyright: ignore[reportArgumentType]
+                    self._done += 1
+                    await self._tell(StepEnded(self._run, record.key, status, self._done))
+            if ended:
+                return
+            try:
+                async with asyncio.timeout(LOOK):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    async def _tell(self, news: StepEnded) -> None:
+        try:
+            given = self._on_progress(news)
+            if inspect.isawaitable(given):
+                await given
+        except Exception:
+            # Whoever watches must not be able to end what is watched.
+            log.exception("on_progress failed for step %s of run %s", news.step, news.run)
