@@ -47,6 +47,7 @@ _EXPORTS: dict[str, str] = {
     "OutcomeUnknown": "reprise.kernel.errors",
     "OutcomeUnknownStep": "reprise.kernel.errors",
     "PayloadTooLarge": "reprise.kernel.errors",
+    "PlanFailed": "reprise.kernel.errors",
     "PlanInvalid": "reprise.kernel.errors",
     "ProcessDied": "reprise.kernel.errors",
     "QueryError": "reprise.kernel.errors",
@@ -71,6 +72,7 @@ _EXPORTS: dict[str, str] = {
     "StaleVersion": "reprise.kernel.errors",
     "StepError": "reprise.kernel.errors",
     "StepFailed": "reprise.kernel.errors",
+    "StepSkipped": "reprise.kernel.errors",
     "StepTimeout": "reprise.kernel.errors",
     "StoreClosed": "reprise.kernel.errors",
     "StoreCorrupt": "reprise.kernel.errors",
@@ -162,6 +164,7 @@ _EXPORTS: dict[str, str] = {
     "Stream": "reprise.runtime.streams",
     "stream": "reprise.runtime.streams",
     "Undo": "reprise.runtime.undo",
+    "let_stay": "reprise.runtime.undo",
     "set_undo": "reprise.runtime.undo",
     "update": "reprise.runtime.updates",
     "Workflow": "reprise.runtime.workflow",
@@ -180,7 +183,12 @@ _EXPORTS: dict[str, str] = {
     "RunRow": "reprise.stores.runs",
     "SQLiteConnection": "reprise.stores.sqlite.lending",
     "tail": "reprise.stores.tail",
+    "StepEnded": "reprise.workflows.executing",
     "load_plan": "reprise.workflows.files",
+    "WorkflowOrchestrator": "reprise.workflows.orchestrator",
+    "PlanMetrics": "reprise.workflows.outcome",
+    "PlanResult": "reprise.workflows.outcome",
+    "StepOutcome": "reprise.workflows.outcome",
     "Plan": "reprise.workflows.plan",
     "Schedule": "reprise.workflows.schedule",
     "ScheduleState": "reprise.workflows.schedule",
@@ -233,6 +241,7 @@ if TYPE_CHECKING:
         OutcomeUnknown as OutcomeUnknown,
         OutcomeUnknownStep as OutcomeUnknownStep,
         PayloadTooLarge as PayloadTooLarge,
+        PlanFailed as PlanFailed,
         PlanInvalid as PlanInvalid,
         ProcessDied as ProcessDied,
         QueryError as QueryError,
@@ -257,6 +266,7 @@ if TYPE_CHECKING:
         StaleVersion as StaleVersion,
         StepError as StepError,
         StepFailed as StepFailed,
+        StepSkipped as StepSkipped,
         StepTimeout as StepTimeout,
         StoreClosed as StoreClosed,
         StoreCorrupt as StoreCorrupt,
@@ -351,7 +361,7 @@ if TYPE_CHECKING:
     from reprise.runtime.spent import Spent as Spent
     from reprise.runtime.step import Step as Step, step as step
     from reprise.runtime.streams import Stream as Stream, stream as stream
-    from reprise.runtime.undo import Undo as Undo, set_undo as set_undo
+    from reprise.runtime.undo import Undo as Undo, let_stay as let_stay, set_undo as set_undo
     from reprise.runtime.updates import update as update
     from reprise.runtime.workflow import Workflow as Workflow, workflow as workflow
     from reprise.stores import open_store as open_store
@@ -369,7 +379,14 @@ if TYPE_CHECKING:
     from reprise.stores.runs import RunRow as RunRow
     from reprise.stores.sqlite.lending import SQLiteConnection as SQLiteConnection
     from reprise.stores.tail import tail as tail
+    from reprise.workflows.executing import StepEnded as StepEnded
     from reprise.workflows.files import load_plan as load_plan
+    from reprise.workflows.orchestrator import WorkflowOrchestrator as WorkflowOrchestrator
+    from reprise.workflows.outcome import (
+        PlanMetrics as PlanMetrics,
+        PlanResult as PlanResult,
+        StepOutcome as StepOutcome,
+    )
     from reprise.workflows.plan import Plan as Plan
     from reprise.workflows.schedule import Schedule as Schedule, ScheduleState as ScheduleState
     from reprise.workflows.schedules import Schedules as Schedules
@@ -383,5 +400,7 @@ else:  # out of a type checker's sight: to it, any name would exist
         if (module := _EXPORTS.get(name)) is None:
             message = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(message, name=name, obj=sys.modules[__name__])
+        if module.startswith("reprise.workflows."):
+            import_module("reprise.app.reprise")  # says how faces open an app; their floor lies below it
         value = globals()[name] = getattr(import_module(module), name)
         return value

@@ -61,6 +61,8 @@ RepriseError
 ├── StepError                     about one step
 │   ├── StepFailed                raised an error of a class this process does not know
 │   ├── StepTimeout               ran longer than its timeout
+│   ├── StepSkipped               a step of a plan was not done, because of another one
+│   ├── PlanFailed                steps that a plan cannot do without failed
 │   ├── BudgetExceeded            it would cost more than is left
 │   ├── MemoryExceeded            asked for more memory than it may have
 │   └── OutcomeUnknownStep        timed out in a thread that cannot be stopped: may have happened
@@ -369,6 +371,20 @@ class StepFailed(StepError):
 
 class StepTimeout(StepError, TimeoutError):
     """A step ran longer than its timeout."""
+
+
+class StepSkipped(StepError):
+    """A step of a plan was not done, because of another one. Trying the run again does it."""
+
+
+class PlanFailed(StepError):
+    """Steps that a plan cannot do without failed."""
+
+    plan: str = ""
+    failed: list[str] = []  # noqa: RUF012 - set by whoever raises it
+    """Names of the steps."""
+    again: list[str] = []  # noqa: RUF012 - as above
+    """Keys of the calls that are made again when the run is tried again; so are steps that were skipped because of them."""
 
 
 class BudgetExceeded(StepError):

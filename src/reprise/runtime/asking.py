@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 import msgspec
 
@@ -18,7 +18,7 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import AnswerRefused, CodecError, NonDeterminismError, QuestionClosed
 from reprise.kernel.events import Answer, Closed, Event, Kind, Question, Record
 from reprise.kernel.policy import seconds
-from reprise.kernel.schema import schema_of
+from reprise.kernel.schema import misfits, schema_of
 from reprise.runtime.branch import BRANCH
 from reprise.runtime.ending import unreached
 from reprise.runtime.talk import Talk, body, talk_of
@@ -86,7 +86,7 @@ async def ask(
     ``client.answer``, once: of several answers the first that fits wins, and later ones are told so. What does not fit
     is refused with the reasons and changes nothing. The wait holds no worker slot and survives restarts.
 
-    ``to`` says whom the question is meant for; it is shown, not checked. ``timeout`` in seconds or as timedelta, None =
+    ``type`` may be a JSON schema, as a dict: for a form that is data itself. ``to`` says whom the question is meant for; it is shown, not checked. ``timeout`` in seconds or as timedelta, None =
     for ever; when it is over, the question takes no answer any more and ``on_timeout`` is returned. ``key`` names the
     question where a refactoring must not move it.
 
@@ -96,7 +96,7 @@ async def ask(
         CodecError: answers of that type cannot be read.
     """
     execution = body("ask()")
-    decode, schema = standard.decoder(type), schema_of(type)
+    decode, schema = _form(type)
     limit = None if timeout is None else seconds(timeout, "timeout")
     talk = talk_of(execution)
     key = _key(execution, talk, key or BRANCH.get().step("ask"))
@@ -119,6 +119,21 @@ async def ask(
         closed = Closed("expired") if asked.by is None else Closed("answered", asked.by)
         talk.say(Kind.QUESTION_CLOSED, key, msgspec.json.encode(closed))
         talk.show_questions()
+
+
+def _form(type: Any) -> tuple[Callable[[bytes], Any], dict[str, Any]]:
+    """Return how an answer is read and the schema that it must fit."""
+    if not isinstance(type, dict):
+        return standard.decoder(type), schema_of(type)
+    schema = cast("dict[str, Any]", type)
+
+    def decode(data: bytes) -> Any:
+        value = standard.decode(data)
+        if wrong := misfits(value, schema):
+            raise CodecError(f"{'; '.join(wrong)}.")
+        return value
+
+    return decode, schema
 
 
 def _key(execution: Execution, talk: Talk, key: str) -> str:

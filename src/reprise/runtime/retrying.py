@@ -23,6 +23,7 @@ _ENDS = frozenset({Kind.STEP_FAILED, Kind.STEP_CANCELLED, Kind.CANCEL_REQUESTED}
 _BEGINS = frozenset({Kind.STEP_RETRYING, Kind.CHILD_STARTED})
 _UNDONE = frozenset({Kind.UNDO_DONE, Kind.UNDO_FAILED})
 """The run has taken back what it did."""
+_PLAN_FAILED, _SKIPPED = "reprise.PlanFailed", "reprise.StepSkipped"
 
 
 def check(row: RunRow) -> None:
@@ -56,12 +57,29 @@ def outlasting(run: str, records: Sequence[Record]) -> set[int]:
     Raises:
         RetryRefused: after what ended the run, steps were begun that may have undone what was done before.
     """
-    place = _began_to_end(run, records)
-    return {
-        record.version
-        for at, record in enumerate(records)
-        if 16 <= record.kind < 64 and not (at >= place and record.kind in _ENDS)
-    }
+    left_out = _left_out(run, records)
+    return {record.version for record in records if 16 <= record.kind < 64 and record.version not in left_out}
+
+
+def _left_out(run: str, records: Sequence[Record]) -> set[int]:
+    """Return the versions of the records that say what is to be done again.
+
+    Raises:
+        RetryRefused: as :func:`_began_to_end`, or the time of a plan is over.
+    """
+    error = msgspec.json.decode(records[-1].data, type=Finished).error
+    if error is None or error.type != _PLAN_FAILED or any(record.kind in _UNDONE for record in records):
+        place = _began_to_end(run, records)
+        return {record.version for record in records[place:] if record.kind in _ENDS}
+    if error.state.get("too_late"):
+        raise RetryRefused(
+            f"Run {run} took longer than its plan may: its time is over.",
+            hint=f"Begin anew with the same input: reprise retry {run} --fresh",
+        )
+    # Nothing of a plan follows from what failed in it for good but what was skipped because of that.
+    again = set(error.state.get("again", ()))
+    ends = [record for record in records if record.kind in (Kind.STEP_FAILED, Kind.STEP_CANCELLED)]
+    return {record.version for record in ends if record.key in again or _error_of(record)[0] == _SKIPPED}
 
 
 def _began_to_end(run: str, records: Sequence[Record]) -> int:
@@ -108,6 +126,8 @@ def _errors(error: ErrorValue) -> Iterable[tuple[str, str]]:
 
 
 def _error_of(record: Record) -> tuple[str, str]:
+    if record.kind != Kind.STEP_FAILED:
+        return "", ""
     error = msgspec.json.decode(record.data, type=ErrorValue)
     return error.type, error.message
 

@@ -39,6 +39,7 @@ from reprise.kernel.failures import brief
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.policy import Retry
 from reprise.runtime.aside import start_aside, step_aside
+from reprise.runtime.branch import RUN
 from reprise.runtime.ending import leaves_children
 from reprise.runtime.execution import Execution
 from reprise.runtime.generation import ContinueAs, begin_next
@@ -89,6 +90,16 @@ def set_undo(*args: Any, **kwargs: Any) -> None:
     if job.step.undo is None:
         raise ConfigurationError(f"Step {job.step.name} has no undo= that could be given arguments.")
     job.execution.host.keep_undo(job, standard.encode([list(args), kwargs]))
+
+
+def let_stay() -> None:
+    """In a body: let what the run did so far stay, should it fail or be cancelled: there is no way back any more.
+
+    Steps with ``undo=`` that begin after this are to be undone again, and with them all others. What was recorded does not
+    change: a replayed body says it again.
+    """
+    if (execution := RUN.get()) is not None:
+        execution.undoable = False
 
 
 def keep_undo(engine: Engine, job: Job, call: bytes) -> None:

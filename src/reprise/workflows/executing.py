@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar, cast
@@ -18,9 +18,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 import msgspec
 
 from reprise.kernel.arguments import Arguments
-from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.errors import ConfigurationError, RunEnded
 from reprise.kernel.events import Event, Finished, Kind, Record, run_stream
 from reprise.runtime.branch import BRANCH, RUN
+from reprise.runtime.client import RunHandle
 from reprise.runtime.engine import Engine
 from reprise.runtime.execution import Execution
 from reprise.runtime.host import STEP
@@ -74,7 +75,7 @@ OnProgress = Callable[[StepEnded], Any]
 
 async def execute(
     definition: Definition,
-    args: Sequence[Any],
+    args: Sequence[Any] | Callable[[Flow], Sequence[Any]],
     read: Callable[[Ended], R],
     agent_executor: AgentExecutor | Mapping[str, Any] | None = None,
     *,
@@ -90,6 +91,8 @@ async def execute(
 
     A run of that ``id`` that exists goes on, or gives what came of it. In the body of another run it becomes a child run,
     whose key there is ``id``.
+
+    Where the flow has to hold what is among them, ``args`` is a function of the flow that returns them.
 
     ``read`` says by its return annotation as what a parent records the result.
 
@@ -108,16 +111,33 @@ async def execute(
                 "app=, store=, timeout=, deadline= and on_progress= are those of a run of its own.",
                 hint="Leave them out in the body of a workflow; asyncio.timeout() limits what it waits for.",
             )
-        return await _as_child(parent, definition.flow(agent_executor), args, read, id)
+        flow = definition.flow(agent_executor)
+        return await _as_child(parent, flow, _given(args, flow), read, id)
     alone = app is None and store is None and OPEN.get() is None
     async with house(app, store) as opened:
         flow = definition.flow(agent_executor, opened.agents)
         if alone:
             flow.keep_in_memory()
-        handle = await opened.start(flow, *args, id=id, tags=tags, deadline=until)
-        async with _telling(opened, handle.id, on_progress):
-            finished = await handle.finished()
+        handle = await opened.start(flow, *_given(args, flow), id=id, tags=tags, deadline=until)
+        try:
+            async with _telling(opened, handle.id, on_progress):
+                finished = await handle.finished()
+        except asyncio.CancelledError:
+            if alone:
+                await _wind_up(handle)
+            raise
         return read(Ended(handle.id, finished, await handle.events(), flow))
+
+
+def _given(args: Sequence[Any] | Callable[[Flow], Sequence[Any]], flow: Flow) -> Sequence[Any]:
+    return args(flow) if callable(args) else args
+
+
+async def _wind_up(handle: RunHandle[Any]) -> None:
+    """Cancel a run that nobody can go on with and let it undo what it did; a second cancellation does not wait for that."""
+    with suppress(RunEnded):
+        await handle.cancel("whoever executed it was cancelled")
+    await handle.finished()
 
 
 async def _as_child(

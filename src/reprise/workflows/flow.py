@@ -44,6 +44,19 @@ class Flow(Workflow[..., Any]):
         if self._held is None:
             self._held = []
 
+    def called_with(self, parameters: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a child run of it that is given ``parameters``.
+
+        Raises:
+            UnknownOption, ConfigurationError: they do not fit.
+        """
+        return self.arguments.bind_mapping(parameters)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether nobody else will ever read what its runs leave behind."""
+        return self._held is not None
+
     def hold(self, value: Any, *where: str) -> Any:
         """Return what of a value enters the history.
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from reprise.kernel.errors import ConfigurationError
 from reprise.runtime.client import Client
-from reprise.runtime.handle import RunHandle
 from reprise.runtime.engine import Engine
+from reprise.runtime.handle import RunHandle
 from reprise.runtime.registry import Registry
 from reprise.runtime.workflow import Workflow
 from reprise.stores.store import Store
