@@ -96,8 +96,8 @@ class PlanRun:
         self._above: dict[str, tuple[str, ...]] = {}
         """By step of a branch: what it waits for besides its dependencies, which is its switch."""
         self._below: dict[str, list[str]] = {}
-        self._stands_in: dict[str, list[PlannedStep]] = {}
-        """By fallback: the steps that failed, whose place it takes."""
+        self._stand_ins: dict[str, StandIn] = {}
+        """By fallback: whether it is needed."""
         self._branches: dict[str, str] = {}
         """By step of a branch that was not taken: why."""
         self._lost: list[str] = []
@@ -114,6 +114,9 @@ class PlanRun:
         self._open = len(plan.steps)
         self._over: asyncio.Future[None] = run.loop.create_future()
         self._closed = False
+        self._recorded = {name for key in run.recorded for name in (key, key.rpartition("[")[0])}
+        """What the history has, and so takes no room: of a run that is tried again, what was in line behind a failure that
+        it does not have any more."""
         self._draw()
 
     def _draw(self) -> None:
@@ -126,8 +129,9 @@ class PlanRun:
                 self._wait(name, step.name)
                 self._above[name] = (*self._above.get(name, ()), step.name)
             if step.fallback:
-                self._stands_in.setdefault(step.fallback, [])
-                self._left[step.fallback] += 1
+                self._stand_ins.setdefault(step.fallback, StandIn()).open += 1
+        for name in self._stand_ins:
+            self._left[name] += 1  # it waits until it is known whether it is needed
 
     def _wait(self, below: str, above: str) -> None:
         self._below.setdefault(above, []).append(below)
@@ -188,12 +192,16 @@ class PlanRun:
     def _look_at(self, step: PlannedStep) -> None:
         """Decide what becomes of a step that waits for no other."""
         name = step.name
-        stands_in = self._stands_in.get(name)
-        if cause := self._stop or self._lost_above(step):
+        stand_in = self._stand_ins.get(name)
+        if (
+            cause := self._stop
+            or self._lost_above(step)
+            or (stand_in.unknown if stand_in is not None and not stand_in.needed_by else "")
+        ):
             self._do(step, self._lose(step, cause))
             return
         try:
-            if stands_in is not None and not stands_in:
+            if stand_in is not None and not stand_in.needed_by:
                 cause = "no step failed whose place it would take"
             else:
                 cause = self._branches.get(name) or self._missing(step) or self._refused(step)
@@ -201,8 +209,13 @@ class PlanRun:
             self._do(step, self.fail(name, error))
             return
         if cause:
-            self._do(step, self._lose(step, cause) if stands_in else self.note(name, {SKIPPED: cause}))
-        elif step.kind in WORKING:
+            self._do(
+                step,
+                self._lose(step, cause)
+                if stand_in is not None and stand_in.needed_by
+                else self.note(name, {SKIPPED: cause}),
+            )
+        elif step.kind in WORKING and name not in self._recorded:
             heapq.heappush(self._line, (-step.priority, self._place[name], step))
         else:
             self._begin(step)
@@ -288,8 +301,7 @@ class PlanRun:
         if isinstance(error, StepSkipped):
             self._settle(step, "lost")
         elif choice == "fallback":
-            self._stands_in[step.fallback].append(step)
-            self._release(step.fallback)
+            self._need(step)
         elif choice in ("skip", "continue"):
             self._settle(step, "failed" if choice == "continue" else "skipped")
         else:
@@ -307,16 +319,31 @@ class PlanRun:
         name = step.name
         self.status[name] = status
         self._open -= 1
-        if step.fallback and step not in self._stands_in[step.fallback]:
+        if step.fallback and self._stand_ins[step.fallback].not_needed(step, status):
             self._release(step.fallback)
         for below in self._below.get(name, ()):
             self._release(below)
-        for replaced in self._stands_in.get(name, ()):
-            if status == "completed":
-                self.results[replaced.name] = self.results[name]
-                self._settle(replaced, status)
-            else:
-                self._settle_lost(replaced)
+        if (stand_in := self._stand_ins.get(name)) is not None:
+            for replaced in stand_in.needed_by:
+                self._replace(replaced)
+
+    def _need(self, step: PlannedStep) -> None:
+        """Let the fallback of a step that failed begin, unless it has already."""
+        needed_by = self._stand_ins[step.fallback].needed_by
+        needed_by.append(step)
+        if step.fallback in self.status:
+            self._replace(step)
+        elif len(needed_by) == 1:
+            self._release(step.fallback)
+
+    def _replace(self, step: PlannedStep) -> None:
+        """Let what came of its fallback be what came of a step."""
+        if self.status[step.fallback] == "completed":
+            self.results[step.name] = self.results[step.fallback]
+            self._settle(step, "completed")
+        else:
+            self.again.append(step.fallback)
+            self._settle_lost(step)
 
     def _release(self, name: str) -> None:
         self._left[name] -= 1
@@ -371,6 +398,28 @@ class PlanRun:
     def variables(self) -> dict[str, Any]:
         """Return what expressions may read."""
         return {"inputs": self.inputs, "context": self.shared, "steps": Ended(self)}
+
+
+class StandIn:
+    """Whether a fallback is needed: as soon as a step fails whose place it takes; not, when all of them have ended."""
+
+    __slots__ = ("needed_by", "open", "unknown")
+
+    def __init__(self) -> None:
+        self.open = 0
+        """Steps whose place it may have to take."""
+        self.needed_by: list[PlannedStep] = []
+        self.unknown = ""
+        """Why nobody can say, if it turns out that it is not needed this time: one of those steps was not done."""
+
+    def not_needed(self, step: PlannedStep, status: str) -> bool:
+        """Note that a step has ended; tell whether that was the last one that could have needed it."""
+        if step in self.needed_by:
+            return False
+        self.open -= 1
+        if status == "lost":
+            self.unknown = f"{step.name} was not done"
+        return not self.open and not self.needed_by
 
 
 class Ended(Mapping[str, Any]):
