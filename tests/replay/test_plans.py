@@ -13,8 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.replay.harness import LateStore, Outcome, cut, is_possible
 from tests.unit.runtime.scenes import Shared
 
@@ -88,7 +87,7 @@ def plans(draw: st.DrawFn) -> Random:
                 retry=Retry(RETRIES + 1, backoff=0),
                 priority=draw(st.integers(0, 4)),
                 **options,
-            )  # fmt: skip
+            )
         )
     used = {step.fallback for step in steps if step.fallback}
     fails = {name: draw(st.sampled_from([0, 0, 0, 1, RETRIES, 99])) for name in names}

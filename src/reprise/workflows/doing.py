@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 from reprise.kernel.errors import ConfigurationError, UnknownWorkflow, nearest
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Doing = asyncio.Future[Any]
 """What comes of a step; the history says it under the step's name when this is done."""
+Variables = Callable[[], dict[str, Any]]
+"""Gives what expressions may read; called only where there is one."""
 WORKING = frozenset({"agent_type", "tool", "function", "workflow"})
 """Kinds of steps that count against ``max_concurrent``; those that only wait do not."""
 
@@ -32,16 +34,14 @@ def begin(plan: PlanRun, step: PlannedStep) -> Doing:
     """
     kind = step.kind
     if kind in WORKING:
-        return do_one(plan, step, step.name, plan.situation(step), plan.variables())
+        return do_one(plan, step, step.name, plan.situation(step), plan.variables)
     if kind == "switch":
         return plan.note(step.name, _taken(plan, step))
     wait = {"wait_for": _signal, "ask": _answer, "sleep": _sleep}[kind]
     return in_body(plan, step, _noting(plan, step, wait(plan, step)))
 
 
-def do_one(
-    plan: PlanRun, step: PlannedStep, key: str, situation: Situation, variables: dict[str, Any]
-) -> Doing:
+def do_one(plan: PlanRun, step: PlannedStep, key: str, situation: Situation, variables: Variables) -> Doing:
     """Let whoever does a step do it, or one item of it, under a key.
 
     Raises whatever is wrong with what it is to be given.
@@ -53,22 +53,23 @@ def do_one(
             f"Step {step.name} has for_each and {step.kind}.",
             hint="Only what does something is done for each item.",
         )
-    parameters = filled(step.parameters, variables)
     task = filled(step.task, variables)
-    if step.kind != "agent_type" or (task == "" and parameters):
-        task = parameters if parameters or task == "" else task
-    elif parameters:
-        situation.shared = {**situation.shared, "parameters": parameters}
+    if step.parameters or step.kind != "agent_type":
+        parameters = filled(step.parameters, variables)
+        if task == "" or step.kind != "agent_type":
+            task = parameters if parameters or task == "" else task
+        else:
+            situation.shared = {**situation.shared, "parameters": parameters}
     who = step.name if step.kind == "function" else step.who
     args = (step.kind, who, task, situation)
     return plan.call(step, key, args if step.compensation is None else (*args, step.compensation))
 
 
-def filled(value: Any, variables: dict[str, Any]) -> Any:
+def filled(value: Any, variables: Variables) -> Any:
     """Return a value of the plan with what its expressions give."""
     if not value or (isinstance(value, str) and "${" not in value):
         return value
-    return Template(value).fill(variables)
+    return Template(value).fill(variables())
 
 
 def in_body(plan: PlanRun, step: PlannedStep, doing: Coroutine[Any, Any, Any]) -> Doing:
@@ -112,7 +113,7 @@ async def _sleep(plan: PlanRun, step: PlannedStep) -> None:
 
 
 async def _answer(plan: PlanRun, step: PlannedStep) -> Any:
-    form = cast("dict[str, Any]", filled(step.who, plan.variables()))
+    form = cast("dict[str, Any]", filled(step.who, plan.variables))
     options = {name: form[name] for name in ("timeout", "on_timeout") if name in form}
     schema: dict[str, Any] = form.get("schema") or {}
     return await ask(schema, form.get("title", ""), to=form.get("to", ""), key=step.name, **options)
@@ -130,7 +131,7 @@ def _taken(plan: PlanRun, step: PlannedStep) -> list[str]:
 # ---------------------------------------------------------------- child runs
 
 
-def _child(plan: PlanRun, step: PlannedStep, key: str, variables: dict[str, Any]) -> Doing:
+def _child(plan: PlanRun, step: PlannedStep, key: str, variables: Variables) -> Doing:
     """Start the workflow or definition that a step names as a child run; its result is the step's."""
     registry = cast("Engine", plan.run.host).registry
     workflow = registry.get(step.who)

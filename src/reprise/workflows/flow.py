@@ -12,6 +12,7 @@ from reprise.runtime.host import STEP
 from reprise.runtime.workflow import Workflow
 from reprise.workflows.performers import AgentExecutor, Performers
 
+_PLAIN = frozenset({str, int, bool})
 HELD = "reprise.held"
 """Key of what stands in a history in memory for a value that no codec knows."""
 
@@ -63,7 +64,7 @@ class Flow(Workflow[..., Any]):
         Raises:
             CodecError: no codec knows it and the run is durable; ``where`` (link, step …) names the place.
         """
-        if self._held is None and not where:
+        if value is None or value.__class__ in _PLAIN or (self._held is None and not where):
             return value
         try:
             standard.encode(value)

@@ -245,10 +245,11 @@ class PlanRun:
 
     def _missing(self, step: PlannedStep) -> str:
         """Return which result that it reads was skipped."""
-        for name in step.dependencies:
-            if self.status.get(name) == "skipped" and name in reads(step):
-                return f"it needs the result of {name}, which was skipped"
-        return ""
+        skipped = [name for name in step.dependencies if self.status[name] == "skipped"]
+        found = reads(step) if skipped else ()
+        return next(
+            (f"it needs the result of {name}, which was skipped" for name in skipped if name in found), ""
+        )
 
     def _refused(self, step: PlannedStep) -> str:
         """Return that the condition of a step does not hold."""
@@ -390,10 +391,8 @@ class PlanRun:
 
     def situation(self, step: PlannedStep) -> Situation:
         """Return what is known to a step that begins now."""
-        results = self.results
-        return Situation(
-            step.name, self.shared, self.inputs, {name: results.get(name) for name in step.dependencies}
-        )
+        found = {name: self.results.get(name) for name in step.dependencies}
+        return Situation(step.name, self.shared, self.inputs, found)
 
     def variables(self) -> dict[str, Any]:
         """Return what expressions may read."""

@@ -145,7 +145,10 @@ class Items:
         plan, step = self._plan, self._step
         item, index = plan.flow.held(self._items[number]), number + step.offset
         situation = Situation(step.name, plan.shared, self._inputs, self._known, (item, index))
-        variables = {**self._variables, "item": item, "index": index}
+
+        def variables() -> dict[str, Any]:
+            return {**self._variables, "item": item, "index": index}
+
         return do_one(plan, step, self._key(number), situation, variables)
 
     def _ended(self, number: int, doing: asyncio.Future[Any]) -> None:

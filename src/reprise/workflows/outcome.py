@@ -229,7 +229,8 @@ class _Fold:
         """Return the results, in the order of the plan; that of a fallback also as that of the step that it replaced."""
         results = self._results
         for step in self.plan.steps:
-            if step.fallback and step.name not in results and step.fallback in results:
+            replaced = step.fallback and self.steps[step.name].status == "failed"
+            if replaced and step.fallback in results:
                 results[step.name] = results[step.fallback]
         return {name: results[name] for name in self.steps if name in results}
 

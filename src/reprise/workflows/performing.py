@@ -52,15 +52,12 @@ class Situation:
 
     def context(self, flow: Flow, **more: Any) -> dict[str, Any]:
         """Return it as agents and conditions are given it."""
-        known = {
-            **self.shared,
-            "inputs": self.inputs,
-            "results": {name: flow.held(result) for name, result in self.results.items()},
-            "step": self.name,
-        }
+        results = self.results
+        if flow.in_memory:
+            results = {name: flow.held(result) for name, result in results.items()}
+        known = {**self.shared, "inputs": self.inputs, "results": results, "step": self.name, **more}
         if self.item is not None:
             known["item"], known["index"] = self.item
-        known.update(more)
         return known
 
     def written(self) -> dict[str, Any]:
@@ -89,11 +86,11 @@ standard.register(Situation, Situation.written, Situation.read)
 async def perform(kind: str, who: str, task: Any, situation: Situation) -> Any:
     """Let an agent, a tool or a function of the plan do a step."""
     flow = flow_here()
-    job = STEP.get()
-    context = situation.context(flow, attempt=1 if job is None else job.attempt)
     if kind == "function":
         value = await _call(flow.functions[f"{who}.function"], flow, task)
     else:
+        job = STEP.get()
+        context = situation.context(flow, attempt=1 if job is None else job.attempt)
         value = await flow.performers.perform(who, task, context)
     return flow.hold(value, "step", situation.name)
 
@@ -164,8 +161,7 @@ def skipped_because(value: Any) -> str | None:
 def named(template: Recorded[..., Any], name: str) -> Any:
     """Return the same step under another name and key: a copy, which is cheaper than to make one."""
     made = object.__new__(type(template))
-    made.__dict__.update(template.__dict__)
-    made.name = made.key = made.__name__ = name
+    made.__dict__ = {**template.__dict__, "name": name, "key": name, "__name__": name}
     return made
 
 
@@ -189,6 +185,7 @@ class Steps:
         made = self._made.get(options)
         if made is None:
             made = self._made[options] = _made(planned, own, cache, version)
+            _ = made.encode, made.decode  # so that the copies have them
         return made
 
 
