@@ -21,9 +21,9 @@ from reprise.kernel.arguments import Arguments
 from reprise.kernel.errors import ConfigurationError, RunEnded
 from reprise.kernel.events import Event, Finished, Kind, Record, run_stream
 from reprise.runtime.branch import BRANCH, RUN
-from reprise.runtime.client import RunHandle
 from reprise.runtime.engine import Engine
 from reprise.runtime.execution import Execution
+from reprise.runtime.handle import RunHandle
 from reprise.runtime.host import STEP
 from reprise.runtime.starting import child_id
 from reprise.runtime.step import Step

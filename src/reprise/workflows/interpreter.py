@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from reprise.workflows import expressions
 from reprise.workflows.doing import WORKING, Doing, begin, in_body
 from reprise.workflows.expressions import Template
 from reprise.workflows.flow import Flow, flow_here
+from reprise.workflows.known import Ended, StandIn, reads
 from reprise.workflows.mapping import do_items
 from reprise.workflows.performing import SKIPPED, Situation, Steps, failed, named, noted, skipped_because
 from reprise.workflows.plan import Plan
@@ -191,34 +192,31 @@ class PlanRun:
 
     def _look_at(self, step: PlannedStep) -> None:
         """Decide what becomes of a step that waits for no other."""
-        name = step.name
-        stand_in = self._stand_ins.get(name)
-        if (
-            cause := self._stop
-            or self._lost_above(step)
-            or (stand_in.unknown if stand_in is not None and not stand_in.needed_by else "")
-        ):
-            self._do(step, self._lose(step, cause))
-            return
-        try:
-            if stand_in is not None and not stand_in.needed_by:
-                cause = "no step failed whose place it would take"
-            else:
-                cause = self._branches.get(name) or self._missing(step) or self._refused(step)
-        except Exception as error:  # noqa: BLE001 - a condition may raise anything: its step fails so
-            self._do(step, self.fail(name, error))
-            return
-        if cause:
-            self._do(
-                step,
-                self._lose(step, cause)
-                if stand_in is not None and stand_in.needed_by
-                else self.note(name, {SKIPPED: cause}),
-            )
-        elif step.kind in WORKING and name not in self._recorded:
-            heapq.heappush(self._line, (-step.priority, self._place[name], step))
+        left_out = self._left_out(step)
+        if left_out is not None:
+            self._do(step, left_out)
+        elif step.kind in WORKING and step.name not in self._recorded:
+            heapq.heappush(self._line, (-step.priority, self._place[step.name], step))
         else:
             self._begin(step)
+
+    def _left_out(self, step: PlannedStep) -> Doing | None:
+        """Let the history say why a step is not done; return None if it is."""
+        name, stand_in = step.name, self._stand_ins.get(step.name)
+        if cause := self._stop or self._lost_above(step):
+            return self._lose(step, cause)
+        if stand_in is not None and not stand_in.needed_by:
+            if stand_in.unknown:
+                return self._lose(step, stand_in.unknown)
+            return self.note(name, {SKIPPED: "no step failed whose place it would take"})
+        try:
+            cause = self._branches.get(name) or self._missing(step) or self._refused(step)
+        except Exception as error:  # noqa: BLE001 - a condition may raise anything: its step fails so
+            return self.fail(name, error)
+        if not cause:
+            return None
+        # With a stand-in that is needed those are lost that need it, and what follows from that is done again.
+        return self.note(name, {SKIPPED: cause}) if stand_in is None else self._lose(step, cause)
 
     def _begin(self, step: PlannedStep) -> None:
         try:
@@ -359,6 +357,7 @@ class PlanRun:
         why = brief(encode_error(self.errors[first]))
         failure = PlanFailed(f"Plan {self.plan.name} failed at step {first}{others}: {why}")
         failure.plan, failure.failed, failure.again = self.plan.name, list(self._lost), list(self.again)
+        failure.too_late = self._too_late
         return failure
 
     def _output(self) -> Any:
@@ -399,62 +398,7 @@ class PlanRun:
         return {"inputs": self.inputs, "context": self.shared, "steps": Ended(self)}
 
 
-class StandIn:
-    """Whether a fallback is needed: as soon as a step fails whose place it takes; not, when all of them have ended."""
-
-    __slots__ = ("needed_by", "open", "unknown")
-
-    def __init__(self) -> None:
-        self.open = 0
-        """Steps whose place it may have to take."""
-        self.needed_by: list[PlannedStep] = []
-        self.unknown = ""
-        """Why nobody can say, if it turns out that it is not needed this time: one of those steps was not done."""
-
-    def not_needed(self, step: PlannedStep, status: str) -> bool:
-        """Note that a step has ended; tell whether that was the last one that could have needed it."""
-        if step in self.needed_by:
-            return False
-        self.open -= 1
-        if status == "lost":
-            self.unknown = f"{step.name} was not done"
-        return not self.open and not self.needed_by
-
-
-class Ended(Mapping[str, Any]):
-    """The steps that have ended, as expressions see them."""
-
-    def __init__(self, plan: PlanRun) -> None:
-        self._plan = plan
-
-    def __getitem__(self, name: str) -> Any:
-        plan = self._plan
-        error = plan.errors.get(name)
-        return {
-            "status": plan.status[name],
-            "result": plan.flow.held(plan.results.get(name)),
-            "error": None if error is None else str(error),
-        }
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._plan.status)
-
-    def __len__(self) -> int:
-        return len(self._plan.status)
-
-
 def _cancelled(step: PlannedStep) -> BaseException:
     if step.kind == "workflow" and step.timeout is not None:
         return StepTimeout(f"Step {step.name} took longer than {step.timeout:g} s.")
     return RunCancelled(f"Step {step.name} was cancelled.")
-
-
-def reads(step: PlannedStep) -> set[str]:
-    """Return the names of the steps whose results the expressions of a step read."""
-    texts = (step.for_each, step.condition if step.condition != HERE else "")
-    found = [expressions.compile(text) for text in texts if isinstance(text, str) and text]
-    found += [each.expression for each in Template([step.task, step.parameters, step.who]).expressions]
-    paths = (reference.path for each in found for reference in each.references)
-    return {
-        str(path[1]) for path in paths if path[0] == "steps" and path[2:3] in ((), ("result",)) and path[1:]
-    }

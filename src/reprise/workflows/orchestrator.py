@@ -14,7 +14,7 @@ from reprise.workflows.interpreter import PlanFlow
 from reprise.workflows.outcome import PlanResult, read_plan
 from reprise.workflows.performers import AgentExecutor, Performers
 from reprise.workflows.plan import Plan, PlanStep
-from reprise.workflows.planned import planned
+from reprise.workflows.planned import Planned, planned
 
 DEFAULTS = Settings().workflows
 """What the documents say where nothing else is said."""
@@ -61,6 +61,7 @@ class WorkflowOrchestrator:
             "version": version,
         }
         self._plan: Plan | None = None
+        self._planned: Planned | None = None
 
     @classmethod
     def of(cls, plan: Plan) -> WorkflowOrchestrator:
@@ -84,6 +85,7 @@ class WorkflowOrchestrator:
         """
         if self._plan is None:
             self._plan = Plan(name=self.name, steps=tuple(self._steps), **self._options)
+            self._planned = None
         return self._plan
 
     def flow(
@@ -137,7 +139,9 @@ class WorkflowOrchestrator:
             RunConflict: the id exists with other steps or inputs.
             CodecError: a task or an input cannot be written.
         """
-        args = (planned(self.plan()), dict(inputs or {}), dict(context or {}))
+        plan = self.plan()
+        self._planned = self._planned or planned(plan)
+        args = (self._planned, dict(inputs or {}), dict(context or {}))
         return await execute(
             self,
             args,

@@ -11,6 +11,7 @@ from reprise import (
     PlanFailed,
     PlanResult,
     Retry,
+    RetryRefused,
     RunCancelled,
     RunConflict,
     StepTimeout,
@@ -521,3 +522,12 @@ async def test_a_retry_of_the_run_does_again_what_failed_and_what_was_skipped_be
         handle = await app.retry("r")
         assert (await handle.finished(5)).status == "completed"
     assert agent.calls == ["bad", "below"]
+
+
+async def test_a_plan_whose_time_was_over_can_only_begin_anew():
+    plan = plan_of(do("wait", wait_for="never"), timeout=0.02)
+    async with opened() as app:
+        assert (await plan.execute(Agent(), app=app, id="r")).status == "failed"
+        with pytest.raises(RetryRefused, match="its time is over"):
+            await app.retry("r")
+        assert (await app.retry("r", fresh=True)).id == "r~2"
