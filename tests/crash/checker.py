@@ -130,7 +130,8 @@ def _check_run(verdict: Verdict, run: str, records: list[Record], row: RunRow | 
     verdict.counts["finished"] += 1
     finished = msgspec.json.decode(last.data, type=Finished)
     started = msgspec.json.decode(records[0].data, type=Started)
-    ((n,), _) = msgspec.json.decode(bytes(started.input))
+    (n, *more), _ = msgspec.json.decode(bytes(started.input))
+    n = more[0]["n"] if more else n  # of a plan, its input of that name
     want = (flows.EXPECTED | outside.EXPECTED)[started.workflow](n)
     ends = outside.ENDS[started.workflow](n) if started.workflow in outside.ENDS else "completed"
     if finished.status != ends or (
@@ -206,7 +207,7 @@ def _check_executions(verdict: Verdict, folder: Path, histories: dict[str, list[
             verdict.repeated.append(f"{line}: the log had it at version {outcome[line.run, line.key]}")
     again = Counter((line.run, line.key, line.attempt, line.token) for line in began)
     verdict.repeated += [f"{key} began {count} times" for key, count in again.items() if count > 1]
-    unseen = outcome.keys() - executed - uncalled
+    unseen = {key for key in outcome.keys() - executed - uncalled if not flows.is_noted(key[1])}
     missing = [key for key in outcome if key in unseen and not _is_child(histories, key)]
     verdict.damaged += [f"{key} was recorded and never executed" for key in missing]
 

@@ -9,10 +9,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.crash.ledger import Began, Ended, Ledger
 
-from reprise import Retry, step, wait_for_signal, workflow
+from reprise import Retry, WorkflowOrchestrator, WorkflowStep, step, wait_for_signal, workflow
 from reprise.runtime.pool import STEP
 
 EXECUTED = "executed.jsonl"
@@ -166,6 +167,60 @@ async def wide(n: int) -> int:
     return sum(await asyncio.gather(*(square(i) for i in range(n))))
 
 
+async def agent(agent_type: str, task: int, context: dict[str, Any]) -> int:
+    """Do the steps of a plan: square, but for those who fail twice, and those who always do."""
+    with executing() as attempt:
+        await asyncio.sleep(seconds_of(task, 0.01))
+        if agent_type == "broken" or (agent_type == "flaky" and attempt < 3):
+            raise ValueError(task) if agent_type == "broken" else ConnectionError(task)
+        return task * task
+
+
+def _layered() -> WorkflowOrchestrator:
+    made = WorkflowOrchestrator("layered", max_concurrent=3, output={"each": "${steps.each.result}",
+        "best": "${steps.best.result}", "last": "${steps.last.result}"})  # fmt: skip
+    any: dict[str, Any] = {"agent_type": "any", "task": "${inputs.n}", "retry": Retry(4, backoff=0.005)}
+    flaky = any | {"agent_type": "flaky"}
+    broken = any | {"agent_type": "broken"}
+    steps = (
+        WorkflowStep(name="first", **any),
+        WorkflowStep(name="flaky", **flaky),
+        WorkflowStep(name="never", **any, dependencies=("first",), condition="steps.first.result < 0"),
+        WorkflowStep(name="passed", **broken, dependencies=("flaky",), on_error="continue"),
+        WorkflowStep(name="best", **broken, on_error="fallback", fallback="second"),
+        WorkflowStep(name="second", **any, priority="critical"),
+        WorkflowStep(
+            name="each",
+            **any | {"task": "${item}"},
+            for_each="inputs.rows",
+            concurrency=3,
+            dependencies=("never",),
+        ),
+        WorkflowStep(
+            name="last",
+            **any | {"task": "${steps.best.result}"},
+            dependencies=("best", "passed", "each", "never"),
+        ),
+    )
+    for each in steps:
+        made.add_step(each)
+    return made
+
+
+layered = _layered()
+
+
+@workflow
+async def planned(n: int) -> list[object]:
+    """A plan, executed in a body: a child run with a map, a skipped step, a fallback, and a failure passed over."""
+    result = await layered.execute(agent, inputs={"n": n, "rows": [n + i for i in range(6)]})
+    return [result.status, result.output, sorted(result.skipped), sorted(result.errors)]
+
+
+def _plan_output(n: int) -> dict[str, object]:
+    return {"each": [(n + i) ** 2 for i in range(6)], "best": n**2, "last": n**4}
+
+
 def _child(n: int) -> int:
     return n * n + n + 1000
 
@@ -185,14 +240,34 @@ EXPECTED: dict[str, Callable[[int], object]] = {
         n**3,
     ],
     "slow_fan": lambda n: -sum(range(n)),
+    "layered": _plan_output,
+    "planned": lambda n: ["partial", _plan_output(n), ["never"], ["best", "passed"]],
     "wide": lambda n: (n - 1) * n * (2 * n - 1) // 6,
 }
 """What each shape must return, by a way that has nothing to do with runs."""
-WORKFLOWS = (chain, fan, timers, child, parent, letters, pool, ahead, slow_fan, wide)
+WORKFLOWS = (
+    chain,
+    fan,
+    timers,
+    child,
+    parent,
+    letters,
+    pool,
+    ahead,
+    slow_fan,
+    wide,
+    planned,
+    layered.flow(agent),
+)
 BY_NAME = {flow.name: flow for flow in WORKFLOWS}
-MIX = ("chain", "fan", "timers", "parent", "letters", "pool", "ahead")
+MIX = ("chain", "fan", "timers", "parent", "letters", "pool", "ahead", "planned")
 """Shapes that the client starts in turn."""
 LETTERS = 4
+
+
+def is_noted(key: str) -> bool:
+    """Tell whether a record under a key is what the runtime notes of a plan, which is nobody's to execute."""
+    return key in ("never", "each") or key.endswith("/outcome")
 
 
 def id_of(index: int) -> str:

@@ -206,11 +206,11 @@ async def test_compensate_begins_nothing_more_and_undoes_in_reverse_order():
         return f"{context['step']} done"
 
     plan = plan_of(
+        do("later", priority=0),
         do("reserve", compensation={"agent": "undoer", "task": "release ${steps.reserve.result}"}),
         do("charge", "reserve", compensation={"agent": "undoer", "task": "refund"}),
         do("ship", "charge", on_error="compensate"),
-        do("pause", sleep=0.05),
-        do("later", "pause"),
+        max_concurrent=1,
     )
     result = await plan.execute(agent)
     assert result.status == "failed"
@@ -531,3 +531,34 @@ async def test_a_plan_whose_time_was_over_can_only_begin_anew():
         with pytest.raises(RetryRefused, match="its time is over"):
             await app.retry("r")
         assert (await app.retry("r", fresh=True)).id == "r~2"
+
+
+async def test_a_retry_finds_what_was_done_behind_a_failure_that_took_the_only_place():
+    agent = Agent("bad")
+    async with opened() as app:
+        await plan_of(do("bad"), do("b"), do("c", "b"), max_concurrent=1).execute(agent, app=app, id="r")
+        agent.broken.clear()
+        agent.calls.clear()
+        assert await (await app.retry("r")).result(5) == {"bad": "bad done", "c": "c done"}
+    assert agent.calls == ["bad"]
+
+
+async def test_a_retry_asks_a_fallback_again_that_failed_with_its_step():
+    agent = Agent("first", "second")
+    plan = plan_of(do("first", on_error="fallback", fallback="second"), do("second", on_error="continue"))
+    async with opened() as app:
+        assert (await plan.execute(agent, app=app, id="r")).status == "failed"
+        agent.broken.clear()
+        agent.calls.clear()
+        assert await (await app.retry("r")).result(5) == {"first": "first done"}
+    assert agent.calls == ["first"]
+
+
+async def test_a_retry_does_not_know_whether_a_fallback_was_needed_by_a_step_that_was_not_done():
+    agent = Agent("bad")
+    plan = plan_of(do("bad"), do("user", "bad", on_error="fallback", fallback="other"), do("other"))
+    async with opened() as app:
+        failed = await plan.execute(agent, app=app, id="r")
+        assert failed.skipped == {"user": "bad failed", "other": "user was not done"}
+        agent.broken.clear()
+        assert await (await app.retry("r")).result(5) == {"user": "user done"}
