@@ -44,16 +44,16 @@ async def test_items_that_fail_end_the_step_or_are_left_out_or_are_none():
         do("some", for_each=tuple(range(4)), on_error="skip"),
         do("each", for_each=tuple(range(4)), on_error="continue"),
         do("below", "all"),
+        do("reader", "some", "each", task=["${steps.some.result}", "${steps.each.result}"]),
     )
     agent = Agent("all[1]", "some[1]", "each[1]")
     result = await plan.execute(agent)
     assert result.status == "failed"
     assert "all[2]" not in agent.calls
     assert "all[1] is broken" in str(result.errors["all"])
-    assert result.results == {
-        "some": ["some[0] done", "some[2] done", "some[3] done"],
-        "each": ["each[0] done", None, "each[2] done", "each[3] done"],
-    }
+    some = ["some[0] done", "some[2] done", "some[3] done"]
+    each = ["each[0] done", None, "each[2] done", "each[3] done"]
+    assert result.results == {"some": some, "each": each, "reader": [some, each]}
     assert result.skipped == {"below": "all failed"}
 
 

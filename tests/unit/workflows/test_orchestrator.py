@@ -498,10 +498,14 @@ async def test_progress_is_told_step_by_step_and_a_callback_that_fails_harms_not
 async def test_writes_enter_the_shared_context_of_those_that_begin_later():
     agent = Agent()
     plan = plan_of(do("a", task={"lang": "de", "other": 1}, writes=("lang",)), do("b", "a"))
-    result = await plan.execute(agent, context={"lang": "en"})
+    result = await plan.execute(agent, context={"lang": "en", "keep": 1})
     assert agent.contexts["b"]["lang"] == "de"
     assert "other" not in agent.contexts["b"]
-    assert result.context == {"lang": "de"}
+    assert (
+        result.context
+        == {"lang": "de", "keep": 1}
+        == {key: agent.contexts["b"][key] for key in ("lang", "keep")}
+    )
     assert agent.contexts["a"]["lang"] == "en"
 
 
