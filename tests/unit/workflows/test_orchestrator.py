@@ -344,6 +344,19 @@ async def test_a_child_workflow_is_a_step_and_its_typed_result_is_plain():
     assert isinstance(failed.errors["bill"], ValueError)
 
 
+@workflow
+async def endless() -> None:
+    await asyncio.sleep(3600)
+
+
+async def test_a_child_that_takes_too_long_is_stopped():
+    plan = plan_of(do("child", workflow="endless", timeout=0.05, on_error="continue"), do("b", "child"))
+    async with asyncio.timeout(20), opened(workflows=[endless]) as app:
+        result = await plan.execute(Agent(), app=app, id="r")
+        await status_is(app, "r:child", "cancelled")
+    assert statuses(result) == {"child": "cancelled", "b": "completed"}
+
+
 async def test_another_plan_is_a_child_too():
     inner = plan_of(do("twice", task="${inputs.n}"), name="inner", output="${steps.twice.result}")
     plan = plan_of(
