@@ -12,7 +12,7 @@ from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.events import ErrorValue, Finished, Kind, Record, Started
 from reprise.kernel.failures import brief, decode_error
 from reprise.kernel.machine import RunStatus
-from reprise.runtime.client import outcome_error
+from reprise.runtime.handle import outcome_error
 from reprise.workflows.executing import Ended
 from reprise.workflows.interpreter import interpret
 from reprise.workflows.performing import ITEMS, skipped_because
