@@ -2,7 +2,10 @@
 
 No rule depends on the order of the ballots or on how options are called. Where nothing in the ballots separates the
 best options there is no winner: :attr:`Verdict.tie` names them, and whoever asked decides what to do (ask a
-supervisor, ask again).
+supervisor, ask again). Nor is there one where the best option has too little; :attr:`Verdict.score` says how much.
+
+What branches of one piece of work came to is judged by :mod:`reprise.kernel.claims`, what several want to write in one
+place by :mod:`reprise.kernel.writes`.
 
 >>> verdict = plurality([Ballot("ann", "tea"), Ballot("bob", "tea"), Ballot("cem", "milk")])
 >>> verdict.winner, verdict.tallies
@@ -13,11 +16,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from math import fsum, isclose, isfinite
 
 import msgspec
 
 from reprise.kernel.errors import ConfigurationError
+
+TWO_THIRDS = 2 / 3
 
 
 class Ballot(msgspec.Struct, frozen=True):
@@ -60,7 +66,7 @@ class Verdict(msgspec.Struct, frozen=True):
     rounds: tuple[dict[str, float], ...]
     """Tallies of each round up to the one that decided."""
     score: float
-    """Share of the winner (or of each that is tied) in all that was cast, 0..1."""
+    """Share of the best option (or of each that is tied) in all that was cast, 0..1."""
     reason: str
     """Why, in one sentence."""
     tie: tuple[str, ...] = ()
@@ -90,6 +96,44 @@ def weighted(ballots: Sequence[Ballot]) -> Verdict:
     'milk'
     """
     return _most((b.preferences()[:1], b.confidence * b.weight) for b in ballots)
+
+
+def majority(ballots: Sequence[Ballot]) -> Verdict:
+    """Give the victory to the option that more than half of the voters chose; who abstains is not counted.
+
+    >>> majority([Ballot("ann", "tea"), Ballot("bob", "tea"), Ballot("cem", "milk")]).winner
+    'tea'
+    >>> majority([Ballot("ann", "tea"), Ballot("bob", "milk")]).reason
+    'milk and tea are tied.'
+    """
+    return _enough(ballots, 0.5, beyond=True)
+
+
+def supermajority(share: float = TWO_THIRDS) -> Rule:
+    """Return the rule that gives the victory to the option with at least that share of the votes; one voter, one vote.
+
+    Raises:
+        ConfigurationError: the share is not above one half, or above 1.
+
+    >>> votes = [Ballot("ann", "tea"), Ballot("bob", "tea"), Ballot("cem", "milk")]
+    >>> supermajority()(votes).winner, supermajority(3 / 4)(votes).reason
+    ('tea', 'tea got 67% of the votes, 75% are needed.')
+    """
+    if not 0.5 < share <= 1:
+        raise ConfigurationError(
+            f"The share of a supermajority is {share!r}.",
+            hint="Give more than 0.5 and at most 1, such as 2/3.",
+        )
+    return partial(_enough, share=share)
+
+
+def unanimous(ballots: Sequence[Ballot]) -> Verdict:
+    """Give the victory to the option that everybody who voted chose.
+
+    >>> unanimous([Ballot("ann", "tea"), Ballot("bob", "tea"), Ballot("cem")]).winner
+    'tea'
+    """
+    return _enough(ballots, 1.0)
 
 
 def ranked_choice(ballots: Sequence[Ballot]) -> Verdict:
@@ -152,6 +196,16 @@ def _most(votes: Iterable[tuple[Sequence[str], float]]) -> Verdict:
         tie = tuple(sorted([winner, *others]))
         return Verdict(None, tallies, (tallies,), share, f"{' and '.join(tie)} are tied.", tie, order)
     return Verdict(winner, tallies, (tallies,), share, f"{winner} got {share:.0%} of the votes.", (), order)
+
+
+def _enough(ballots: Sequence[Ballot], share: float, *, beyond: bool = False) -> Verdict:
+    """Return the verdict of a plurality whose winner has that share of the votes, or more than it."""
+    verdict = plurality(ballots)
+    if verdict.winner is None or (verdict.score > share if beyond else verdict.score >= share - 1e-9):
+        return verdict
+    needed = "more than half is" if beyond else f"{share:.0%} are"
+    reason = f"{verdict.winner} got {verdict.score:.0%} of the votes, {needed} needed."
+    return msgspec.structs.replace(verdict, winner=None, reason=reason)
 
 
 def _places(tallies: Mapping[str, float]) -> tuple[tuple[str, ...], ...]:

@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given, strategies as st
 
 from reprise.kernel.errors import ConfigurationError
-from reprise.kernel.rules import Ballot, Rule, Verdict, plurality, ranked_choice, weighted
+from reprise.kernel.rules import (
+    Ballot,
+    Rule,
+    Verdict,
+    majority,
+    plurality,
+    ranked_choice,
+    supermajority,
+    unanimous,
+    weighted,
+)
 
 RULES: list[Rule] = [plurality, weighted, ranked_choice]
+STRICT: list[Rule] = [majority, supermajority(), supermajority(0.75), unanimous]
 OPTIONS = "abcde"
 
 rankings = st.lists(st.sampled_from(OPTIONS), unique=True, max_size=5).map(tuple)
@@ -53,7 +64,7 @@ def renamed(verdict: Verdict, names: dict[str, str]) -> dict[str, Any]:
 SAME = {option: option for option in OPTIONS}
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RULES + STRICT)
 @given(data=st.data(), ballots=ballots_)
 def test_the_order_of_ballots_never_changes_the_verdict(
     rule: Rule, data: st.DataObject, ballots: list[Ballot]
@@ -61,7 +72,7 @@ def test_the_order_of_ballots_never_changes_the_verdict(
     assert rule(data.draw(st.permutations(ballots))) == rule(ballots)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RULES + STRICT)
 @given(names=st.permutations(OPTIONS), ballots=ballots_)
 def test_what_options_are_called_never_changes_the_verdict(
     rule: Rule, names: list[str], ballots: list[Ballot]
@@ -197,3 +208,34 @@ def test_a_ranking_counts_each_option_once() -> None:
 def test_impossible_ballots_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigurationError, match=f"The {next(iter(wrong))} of 'ann'"):
         Ballot("ann", "x", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("rule", "enough"),
+    [
+        (majority, lambda votes, cast: 2 * votes > cast),
+        (supermajority(), lambda votes, cast: 3 * votes >= 2 * cast),
+        (supermajority(0.75), lambda votes, cast: 4 * votes >= 3 * cast),
+        (unanimous, lambda votes, cast: votes == cast),
+    ],
+)
+@given(ballots=ballots_)
+def test_a_winner_has_what_the_rule_wants_and_who_has_it_wins(rule: Rule, enough: Any, ballots: list[Ballot]):
+    verdict, most = rule(ballots), plurality(ballots)
+    votes, total = max(most.tallies.values(), default=0), sum(most.tallies.values())
+    assert verdict.winner == (most.winner if total and enough(votes, total) else None)
+    assert (verdict.tallies, verdict.score, verdict.tie) == (most.tallies, most.score, most.tie)
+
+
+def test_a_verdict_without_a_winner_says_what_was_needed():
+    votes = cast("3 a", "2 b")
+    assert majority(votes).winner == "a"
+    assert supermajority()(votes).reason == "a got 60% of the votes, 67% are needed."
+    assert unanimous(votes).reason == "a got 60% of the votes, 100% are needed."
+    assert majority(cast("2 a", "1 b", "1 c")).reason == "a got 50% of the votes, more than half is needed."
+
+
+@pytest.mark.parametrize("share", [0.5, 0.0, 1.1, float("nan")])
+def test_a_share_that_is_no_supermajority_is_refused(share: float):
+    with pytest.raises(ConfigurationError, match="supermajority"):
+        supermajority(share)
