@@ -54,8 +54,10 @@ _EXPORTS: dict[str, str] = {
     "QuestionClosed": "reprise.kernel.errors",
     "ReplyGone": "reprise.kernel.errors",
     "RepriseError": "reprise.kernel.errors",
+    "ResultRefused": "reprise.kernel.errors",
     "ResultTimeout": "reprise.kernel.errors",
     "RetryRefused": "reprise.kernel.errors",
+    "RuleNotMet": "reprise.kernel.errors",
     "RunCancelled": "reprise.kernel.errors",
     "RunConflict": "reprise.kernel.errors",
     "RunEnded": "reprise.kernel.errors",
@@ -111,8 +113,11 @@ _EXPORTS: dict[str, str] = {
     "WorkflowPriority": "reprise.kernel.priority",
     "Ballot": "reprise.kernel.rules",
     "Verdict": "reprise.kernel.rules",
+    "majority": "reprise.kernel.rules",
     "plurality": "reprise.kernel.rules",
     "ranked_choice": "reprise.kernel.rules",
+    "supermajority": "reprise.kernel.rules",
+    "unanimous": "reprise.kernel.rules",
     "weighted": "reprise.kernel.rules",
     "Secret": "reprise.kernel.settings",
     "Settings": "reprise.kernel.settings",
@@ -183,12 +188,21 @@ _EXPORTS: dict[str, str] = {
     "RunRow": "reprise.stores.runs",
     "SQLiteConnection": "reprise.stores.sqlite.lending",
     "tail": "reprise.stores.tail",
+    "AgentChain": "reprise.workflows.chain",
+    "ChainResult": "reprise.workflows.chain_result",
+    "LinkResult": "reprise.workflows.chain_result",
     "StepEnded": "reprise.workflows.executing",
     "load_plan": "reprise.workflows.files",
     "WorkflowOrchestrator": "reprise.workflows.orchestrator",
     "PlanMetrics": "reprise.workflows.outcome",
     "PlanResult": "reprise.workflows.outcome",
     "StepOutcome": "reprise.workflows.outcome",
+    "ParallelExecutor": "reprise.workflows.parallel",
+    "ParallelTask": "reprise.workflows.parallel",
+    "AggregationStrategy": "reprise.workflows.parallel_body",
+    "ParallelMetrics": "reprise.workflows.parallel_result",
+    "ParallelResult": "reprise.workflows.parallel_result",
+    "TaskResult": "reprise.workflows.parallel_result",
     "Plan": "reprise.workflows.plan",
     "Schedule": "reprise.workflows.schedule",
     "ScheduleState": "reprise.workflows.schedule",
@@ -248,8 +262,10 @@ if TYPE_CHECKING:
         QuestionClosed as QuestionClosed,
         ReplyGone as ReplyGone,
         RepriseError as RepriseError,
+        ResultRefused as ResultRefused,
         ResultTimeout as ResultTimeout,
         RetryRefused as RetryRefused,
+        RuleNotMet as RuleNotMet,
         RunCancelled as RunCancelled,
         RunConflict as RunConflict,
         RunEnded as RunEnded,
@@ -308,8 +324,11 @@ if TYPE_CHECKING:
     from reprise.kernel.rules import (
         Ballot as Ballot,
         Verdict as Verdict,
+        majority as majority,
         plurality as plurality,
         ranked_choice as ranked_choice,
+        supermajority as supermajority,
+        unanimous as unanimous,
         weighted as weighted,
     )
     from reprise.kernel.settings import Secret as Secret, Settings as Settings
@@ -379,6 +398,8 @@ if TYPE_CHECKING:
     from reprise.stores.runs import RunRow as RunRow
     from reprise.stores.sqlite.lending import SQLiteConnection as SQLiteConnection
     from reprise.stores.tail import tail as tail
+    from reprise.workflows.chain import AgentChain as AgentChain
+    from reprise.workflows.chain_result import ChainResult as ChainResult, LinkResult as LinkResult
     from reprise.workflows.executing import StepEnded as StepEnded
     from reprise.workflows.files import load_plan as load_plan
     from reprise.workflows.orchestrator import WorkflowOrchestrator as WorkflowOrchestrator
@@ -386,6 +407,13 @@ if TYPE_CHECKING:
         PlanMetrics as PlanMetrics,
         PlanResult as PlanResult,
         StepOutcome as StepOutcome,
+    )
+    from reprise.workflows.parallel import ParallelExecutor as ParallelExecutor, ParallelTask as ParallelTask
+    from reprise.workflows.parallel_body import AggregationStrategy as AggregationStrategy
+    from reprise.workflows.parallel_result import (
+        ParallelMetrics as ParallelMetrics,
+        ParallelResult as ParallelResult,
+        TaskResult as TaskResult,
     )
     from reprise.workflows.plan import Plan as Plan
     from reprise.workflows.schedule import Schedule as Schedule, ScheduleState as ScheduleState

@@ -65,6 +65,8 @@ RepriseError
 │   ├── PlanFailed                steps that a plan cannot do without failed
 │   ├── BudgetExceeded            it would cost more than is left
 │   ├── MemoryExceeded            asked for more memory than it may have
+│   ├── ResultRefused             what it returned was refused by its validator, the last time too
+│   ├── RuleNotMet                the branches of a parallel executor did not come to what its rule wants
 │   └── OutcomeUnknownStep        timed out in a thread that cannot be stopped: may have happened
 │       └── ProcessDied           the process that executed it ended
 ├── SignalTypeError               a signal's value is not of the awaited type
@@ -399,6 +401,14 @@ class OutcomeUnknownStep(StepError):
 
 class MemoryExceeded(StepError):
     """A step asked for more memory than it may have; trying again does not help."""
+
+
+class ResultRefused(StepError):
+    """What a step returned was refused by its validator; it has no more tries."""
+
+
+class RuleNotMet(StepError):
+    """What came of the branches of a parallel executor is not what its rule wants."""
 
 
 class ProcessDied(OutcomeUnknownStep):

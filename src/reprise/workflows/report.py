@@ -1,0 +1,40 @@
+"""What is known of the run of a face once it ended: the part that all of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from reprise.kernel.events import ErrorValue, Finished
+from reprise.runtime.client import outcome_error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How a run ended. ``workflow_id`` and ``execution_id`` are other words for its id."""
+
+    run_id: str
+    status: str
+    """completed; partial: something failed, and the definition says how to go on without it; failed; cancelled."""
+    errors: dict[str, str] = field(default_factory=dict[str, str])
+    """What failed, by name."""
+    failure: ErrorValue | None = None
+    """What ended the run, if it failed."""
+
+    @property
+    def workflow_id(self) -> str:
+        """Id of the run."""
+        return self.run_id
+
+    @property
+    def execution_id(self) -> str:
+        """Id of the run."""
+        return self.run_id
+
+    def raise_for_status(self) -> None:
+        """Do nothing for a run that has a result, be it partial.
+
+        Raises:
+            the error of the run: it failed; RunCancelled; RunNeedsAttention and the like where it rests.
+        """
+        if self.status not in ("completed", "partial"):
+            raise outcome_error(self.run_id, Finished(self.status, error=self.failure))
