@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import msgspec
 from tests.crash import (
     client_main,
+    faces_main,
     fleet_main,
     mover_main,
     pure_main,
@@ -41,6 +42,7 @@ ROLES: dict[str, Callable[[dict[str, Any]], None]] = {
     "receiver": receiver_main.main,
     "talk": talk_main.main,
     "schedule": schedule_main.main,
+    "faces": faces_main.main,
 }
 KILLED = -signal.SIGKILL
 
