@@ -78,6 +78,7 @@ class ParallelExecutor:
         self.strategy = _strategy(strategy)
         self.threshold = threshold
         self._tasks: dict[str, ParallelTask] = {}
+        self._parts: dict[str, Part] = {}
         functions = {"key": key, "returns": returns}
         self._functions: dict[str, Any] = {name: f for name, f in functions.items() if f is not None}
         if max_concurrent < 1:
@@ -134,7 +135,7 @@ class ParallelExecutor:
                 f"The id {id!r} of a task is taken." if id in self._tasks else f"The id {id!r} means a note.",
                 hint="Give the task another id=.",
             )
-        _part(id, task)
+        self._parts[id] = _part(id, task)
         self._tasks[id] = task
         return id
 
@@ -191,7 +192,7 @@ class ParallelExecutor:
         )
 
     def _work(self, flow: Flow, context: dict[str, Any]) -> ParallelWork:
-        parts = [_part(id, task) for id, task in self._tasks.items()]
+        parts = self._parts.values()
         return ParallelWork(
             [
                 msgspec.structs.replace(
