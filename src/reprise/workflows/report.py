@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from reprise.kernel.events import ErrorValue, Finished
-from reprise.runtime.client import outcome_error
+from reprise.runtime.handle import outcome_error
 
 
 @dataclass(frozen=True, kw_only=True)
