@@ -74,6 +74,7 @@ _EXPORTS: dict[str, str] = {
     "StaleVersion": "reprise.kernel.errors",
     "StepError": "reprise.kernel.errors",
     "StepFailed": "reprise.kernel.errors",
+    "StepRefused": "reprise.kernel.errors",
     "StepSkipped": "reprise.kernel.errors",
     "StepTimeout": "reprise.kernel.errors",
     "StoreClosed": "reprise.kernel.errors",
@@ -204,6 +205,10 @@ _EXPORTS: dict[str, str] = {
     "ParallelResult": "reprise.workflows.parallel_result",
     "TaskResult": "reprise.workflows.parallel_result",
     "Plan": "reprise.workflows.plan",
+    "SagaOrchestrator": "reprise.workflows.saga",
+    "SagaResult": "reprise.workflows.saga_result",
+    "Uncompensated": "reprise.workflows.saga_result",
+    "SagaStep": "reprise.workflows.saga_steps",
     "Schedule": "reprise.workflows.schedule",
     "ScheduleState": "reprise.workflows.schedule",
     "Schedules": "reprise.workflows.schedules",
@@ -282,6 +287,7 @@ if TYPE_CHECKING:
         StaleVersion as StaleVersion,
         StepError as StepError,
         StepFailed as StepFailed,
+        StepRefused as StepRefused,
         StepSkipped as StepSkipped,
         StepTimeout as StepTimeout,
         StoreClosed as StoreClosed,
@@ -416,6 +422,9 @@ if TYPE_CHECKING:
         TaskResult as TaskResult,
     )
     from reprise.workflows.plan import Plan as Plan
+    from reprise.workflows.saga import SagaOrchestrator as SagaOrchestrator
+    from reprise.workflows.saga_result import SagaResult as SagaResult, Uncompensated as Uncompensated
+    from reprise.workflows.saga_steps import SagaStep as SagaStep
     from reprise.workflows.schedule import Schedule as Schedule, ScheduleState as ScheduleState
     from reprise.workflows.schedules import Schedules as Schedules
     from reprise.workflows.steps import PlanStep as PlanStep, WorkflowStep as WorkflowStep

@@ -63,6 +63,7 @@ RepriseError
 │   ├── StepTimeout               ran longer than its timeout
 │   ├── StepSkipped               a step of a plan was not done, because of another one
 │   ├── PlanFailed                steps that a plan cannot do without failed
+│   ├── StepRefused               whoever was asked did nothing, and will not
 │   ├── BudgetExceeded            it would cost more than is left
 │   ├── MemoryExceeded            asked for more memory than it may have
 │   ├── ResultRefused             what it returned was refused by its validator, the last time too
@@ -389,6 +390,10 @@ class PlanFailed(StepError):
     """Keys of the calls that are made again when the run is tried again; so are steps that were skipped because of them."""
     too_late: bool = False
     """It took longer than it may in all, so it can only begin anew."""
+
+
+class StepRefused(StepError):
+    """Whoever was asked did nothing, and will not: raised by the services of a saga."""
 
 
 class BudgetExceeded(StepError):

@@ -246,7 +246,7 @@ class Intended(msgspec.Struct, frozen=True, omit_defaults=True):
     given: bool = False
     """Those arguments were given by ``set_undo``; else they are the call's own."""
     settled: bool = False
-    """It is known that nothing came of it. Not written by itself: follows from EFFECT_RESOLVED."""
+    """It is known that nothing came of it: EFFECT_RESOLVED says so, or the step itself did."""
 
 
 class Resolved(msgspec.Struct, frozen=True, omit_defaults=True):

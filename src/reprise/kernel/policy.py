@@ -30,6 +30,7 @@ from reprise.kernel.errors import (
     RunNotFound,
     SchemaTooNew,
     SignalTypeError,
+    StepRefused,
     StoreCorrupt,
     StoreReadOnly,
     UnknownWorkflow,
@@ -144,7 +145,7 @@ PERMANENT: tuple[type[BaseException], ...] = (
     RecursionError, ImportError, SyntaxError, PermissionError, FileNotFoundError, FileExistsError, IsADirectoryError,
     NotADirectoryError, AmbiguousId, BodyError, BudgetExceeded, CodecError, ConfigurationError, InvalidTransition,
     MemoryExceeded, RunCancelled, RunConflict, RunEnded, RunNotFound, SchemaTooNew, SignalTypeError, StoreCorrupt,
-    StoreReadOnly, UnknownWorkflow, UnsupportedFileSystem,
+    StepRefused, StoreReadOnly, UnknownWorkflow, UnsupportedFileSystem,
 )  # fmt: skip
 """Errors of the program or of what it was given. ``UnicodeError`` is left out: broken text often comes from a broken
 transfer."""

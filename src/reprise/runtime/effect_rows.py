@@ -56,7 +56,7 @@ def effects_in(records: Iterable[Record]) -> list[EffectRow]:
 
 
 def _row(key: str, intent: Intended, at: int) -> EffectRow:
-    undo = "owed" if intent.undo else ""
+    undo = "owed" if intent.undo and not intent.settled else ""
     return EffectRow(key, intent.name, intent.effect, intent.key, intent.number, at, intent.until, undo=undo)
 
 

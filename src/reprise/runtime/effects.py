@@ -164,13 +164,30 @@ def _ask_person(job: Job, why: str) -> None:
 
 
 async def attend(engine: Engine, execution: Execution) -> None:
-    """Let a run go from memory whose calls only a person can tell the outcome of."""
+    """Let a run go from memory whose calls only a person can tell the outcome of.
+
+    A call that was taken over and may be made again is, unless there is mail by which a person tells what became of it.
+    """
+    taken_over = [
+        job for job in (execution.doubts or {}).values() if job.step.attended and job.doubt == UNTOLD
+    ]
+    if taken_over:
+        if execution.inbox_known:
+            _call_again(execution, taken_over)
+        return  # else until the mail is read
     texts = [_question(execution.id, job) for job in (execution.doubts or {}).values()]
     try:
         if await park(engine, [execution], attention=engine.payloads.text("; ".join(texts))[:500]):
             engine.store.signal.wake([run_stream(execution.id), "runs"])
     except StoreError as error:
         execution.lose(error)
+
+
+def _call_again(execution: Execution, jobs: list[Job]) -> None:
+    for job in jobs:
+        assert execution.doubts is not None
+        del execution.doubts[job.key]
+        _again(job)
 
 
 def _question(run: str, job: Job) -> str:

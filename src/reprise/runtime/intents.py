@@ -138,7 +138,7 @@ def open_intent(job: Job) -> Intended | None:
 def is_in_doubt(job: Job) -> bool:
     """Tell whether it is to be found out what became of a call, before it may be made again."""
     step = job.step
-    if not step.effect or (step.reconcile is None and step.repeatable):
+    if not step.effect or (step.reconcile is None and step.repeatable and not step.attended):
         return False
     return open_intent(job) is not None
 

@@ -266,6 +266,9 @@ class Pool:
         again = fault is Fault.TRANSIENT or (fault is Fault.UNKNOWN and step.repeatable)
         value = self._payloads.failure(error)
         if not again or isinstance(error, PayloadTooLarge) or job.asked or job.attempt >= step.retry.attempts:
+            if fault in step.attended and not job.asked:
+                job.execution.host.doubt(job, error, took)
+                return
             job.execution.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(value), took)
             return
         delay = step.retry.delay(job.attempt, self._uniform(), error)

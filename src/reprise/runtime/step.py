@@ -22,7 +22,7 @@ from reprise.kernel.arguments import Arguments
 from reprise.kernel.budget import Cost
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, ConfigurationError, unknown_option
-from reprise.kernel.policy import Retry, seconds, seconds_in
+from reprise.kernel.policy import Fault, Retry, seconds, seconds_in
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.executors.executor import check_name
 from reprise.runtime.executors.limits import as_limits
@@ -122,6 +122,10 @@ class Recorded(Generic[P, R]):
 
 class Step(Recorded[P, R]):
     """A function whose calls in a body are recorded. Made by :func:`step`."""
+
+    attended: Collection[Fault] = ()
+    """Of a step with ``effect=``: failures for good that are not the run's but a person's to see to. The run needs
+    attention, and when it is resumed the call is made again."""
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ from reprise.runtime.intents import GIVEN
 from reprise.runtime.owing import handed_on, owed_in
 from reprise.runtime.parking import all_recorded, park
 from reprise.runtime.step import DEFAULT_TIMEOUT, UNDOABLE, Step
+from reprise.runtime.workflow import Workflow
 
 if TYPE_CHECKING:
     from reprise.runtime.engine import Engine
@@ -111,9 +112,26 @@ def keep_undo(engine: Engine, job: Job, call: bytes) -> None:
         engine.outer.call_soon_threadsafe(_keep, job, call)
 
 
+def call_ended(*, refused: bool = False) -> None:
+    """In an async step with ``undo=``: say that this attempt acts no more, so that undoing it need not wait for its time.
+
+    ``refused``: nothing came of it, and nothing is to be undone unless an attempt before it may have happened.
+    """
+    job = STEP.get()
+    if job is None or job.intent is None:
+        return
+    intent = job.intent
+    settled = refused and intent.number == 1
+    _intend(job, replace(intent, until=job.execution.host.now(), settled=settled))
+
+
 def _keep(job: Job, call: bytes) -> None:
     assert job.intent is not None
-    job.intent = replace(job.intent, call=msgspec.Raw(call), given=True)
+    _intend(job, replace(job.intent, call=msgspec.Raw(call), given=True))
+
+
+def _intend(job: Job, intent: Intended) -> None:
+    job.intent = intent
     job.execution.record(Kind.STEP_INTENDED, job.key, msgspec.json.encode(job.intent), job.print)
 
 
@@ -252,7 +270,7 @@ class Compensation:
 
     async def _undo_one(self, one: Owed) -> None:
         """Undo one call, and record that; or why it could not be."""
-        execution, step = self._execution, _step_of(one.intent)
+        execution, step = self._execution, _step_of(self._execution.workflow, one.intent)
         if step is None or step.undo is None:
             missing = f"No step {one.intent.undo} with undo= is known here."
             self._record(one, ConfigurationError(missing, hint="Import the module that has it."))
@@ -356,8 +374,10 @@ class Compensation:
             await self._news(MICROSECONDS)
 
 
-def _step_of(intent: Intended) -> Step[..., Any] | None:
+def _step_of(workflow: Workflow[..., Any], intent: Intended) -> Step[..., Any] | None:
     """Return the step whose undo is owed; if its file was loaded under another name, the only one called so."""
+    if (step := workflow.undoes.get(intent.name)) is not None and step.full_name == intent.undo:
+        return step
     if (step := UNDOABLE.get(intent.undo)) is not None:
         return step
     alike = [step for step in UNDOABLE.values() if step.name == intent.name]

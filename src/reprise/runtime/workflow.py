@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any, Literal, ParamSpec, TypeVar, overload
@@ -12,7 +12,7 @@ from reprise.kernel.budget import Budget
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.limit import Limit, parse_limits
 from reprise.kernel.policy import seconds
-from reprise.runtime.step import Recorded, check_options
+from reprise.runtime.step import Recorded, Step, check_options
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +30,8 @@ class Workflow(Recorded[P, R]):
 
     what = "workflow"
     declared = True
+    undoes: Mapping[str, Step[..., Any]] = {}
+    """By their names, steps with ``undo=`` that only this workflow has; all others are known by their functions."""
 
     def __init__(
         self,

@@ -31,7 +31,7 @@ class Performers:
         if isinstance(executor, Mapping):
             self._registries.append(cast("Mapping[str, Any]", executor))
         elif callable(executor):
-            self._all = _called_with(executor, 3, "agent_executor(agent_type, task, context)")
+            self._all = called_with(executor, 3, "agent_executor(agent_type, task, context)")
         elif executor is not None:
             raise ConfigurationError(
                 f"agent_executor is {executor!r}.",
@@ -70,11 +70,11 @@ class Performers:
         if agent is None:
             self.check([agent_type])
             found = next(registry[agent_type] for registry in self._registries if agent_type in registry)
-            agent = self._known[agent_type] = _called_with(found, 2, f"agent {agent_type}(task, context)")
+            agent = self._known[agent_type] = called_with(found, 2, f"agent {agent_type}(task, context)")
         return await agent(task, context)
 
 
-def _called_with(function: Callable[..., Any], most: int, what: str) -> Callable[..., Awaitable[Any]]:
+def called_with(function: Callable[..., Any], most: int, what: str) -> Callable[..., Awaitable[Any]]:
     """Return an async function of ``most`` arguments that calls one of as many, or of one less: looked at once."""
     try:
         signature = inspect.signature(function)

@@ -1,0 +1,269 @@
+"""Sagas: steps of services, each with what compensates it when a later one fails.
+
+A saga is a run. Each step is a step of that run with ``undo=``: that it is about to happen and how it is compensated is
+durable before its service is asked, so nothing that the runtime promises of undoing has to be done again here. From the
+first irreversible step on there is no way back: what fails then is tried again, and waits for a person, until it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, cast
+
+from reprise.kernel.errors import ConfigurationError, StepRefused, nearest
+from reprise.kernel.policy import Fault, Retry
+from reprise.runtime.face import current_step
+from reprise.runtime.step import Step, step
+from reprise.runtime.undo import Undo, call_ended
+from reprise.stores.store import Store
+from reprise.workflows.executing import OnProgress, execute
+from reprise.workflows.flow import Flow, flow_here
+from reprise.workflows.house import House
+from reprise.workflows.performers import Performers
+from reprise.workflows.saga_result import SagaResult, read_saga
+from reprise.workflows.saga_steps import SagaPlan, SagaStep, read_plan
+from reprise.workflows.services import Handler, MessageBus, bus_of, check_reach
+
+UNDO_ATTEMPTS = 10
+"""How often a compensation is tried before it is left to a person."""
+ONWARD_ATTEMPTS = 10
+"""How often a step is tried from the pivot on before a person is asked."""
+
+
+class SagaFlow(Flow):
+    """A saga with the bus that reaches its services."""
+
+    def __init__(self, plan: SagaPlan, bus: MessageBus) -> None:
+        super().__init__(carry_out, name=plan.name, performers=Performers())
+        self.bus = bus
+        self.undoes = {each.name: _step_of(each, ()) for each in plan.steps if each.compensation}
+
+
+class Saga:
+    """A saga whose services are known: what ``define_saga`` returns, and what ``app.register`` takes."""
+
+    def __init__(self, plan: SagaPlan, bus: MessageBus) -> None:
+        self.plan = plan
+        self._bus = bus
+
+    def flow(self, agent_executor: object = None, agents: object = None) -> SagaFlow:
+        """Return the workflow whose runs are executions of this saga.
+
+        Raises:
+            ConfigurationError: an executor was given; services do the steps of a saga.
+        """
+        if agent_executor is not None:
+            raise ConfigurationError(
+                f"Saga {self.plan.name!r} was given an agent_executor.",
+                hint="Its services do its steps: leave the executor out.",
+            )
+        return SagaFlow(self.plan, self._bus)
+
+
+class SagaOrchestrator:
+    """Defines sagas over services and executes them.
+
+    >>> import asyncio
+    >>> from reprise import SagaOrchestrator
+    >>> accounts: list[str] = []
+    >>> services = {
+    ...     "accounts": {
+    ...         "create": lambda payload: accounts.append(payload["input"]),
+    ...         "delete": lambda payload: accounts.remove(payload["input"]),
+    ...     },
+    ...     "billing": {"charge": lambda payload: 1 / 0},
+    ... }
+    >>> async def main() -> tuple[str, str, list[str], list[str]]:
+    ...     saga = SagaOrchestrator(services=services)
+    ...     await saga.define_saga("onboarding", [
+    ...         {"step": "create", "service": "accounts", "compensation": "delete"},
+    ...         {"step": "charge", "service": "billing"},
+    ...     ])
+    ...     result = await saga.execute("onboarding", "ada")
+    ...     return result.status, result.failed_step, result.compensated, accounts
+    >>> asyncio.run(main())
+    ('failed', 'charge', ['create'], [])
+
+    Options:
+        message_bus: reaches the services; see :class:`~reprise.workflows.services.MessageBus`.
+        services: handlers in this process by the name of the service, instead of a bus.
+    """
+
+    def __init__(
+        self, message_bus: MessageBus | None = None, *, services: Mapping[str, Handler] | None = None
+    ) -> None:
+        self._bus = bus_of(message_bus, services)
+        self.sagas: dict[str, Saga] = {}
+        """What was defined, by ``saga_id``."""
+
+    async def define_saga(self, saga_id: str, steps: Sequence[SagaStep | Mapping[str, Any]]) -> Saga:
+        """Define a saga, or another version of it, and return it; runs that exist keep the version they began with.
+
+        A step is a :class:`SagaStep` or a mapping with ``step``, ``service``, and where needed ``compensation``,
+        ``action``, ``timeout``, ``max_retries``, ``backoff``, ``irreversible`` (or ``pivot``).
+
+        Raises:
+            PlanInvalid: steps have faults, or services cannot be reached; names all of them.
+        """
+        plan = read_plan(saga_id, steps)
+        wanted: dict[str, list[str]] = {}
+        for each in plan.steps:
+            actions = wanted.setdefault(each.service, [])
+            actions += [action for action in (each.action, each.compensation) if action]
+        await check_reach(self._bus, saga_id, wanted)
+        self.sagas[saga_id] = saga = Saga(plan, self._bus)
+        return saga
+
+    async def execute(
+        self,
+        saga_id: str,
+        input_data: Any = None,
+        *,
+        id: str | None = None,
+        app: House | None = None,
+        store: str | Store | None = None,
+        tags: Mapping[str, Any] | None = None,
+        deadline: float | timedelta | datetime | None = None,
+        timeout: float | timedelta | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> SagaResult:
+        """Execute a saga, compensations included, and return what came of it; a failed step is not raised.
+
+        ``id`` is the run's: executing it again goes on with it, or returns what came of it. Options as of ``execute`` of
+        the other faces.
+
+        Raises:
+            ConfigurationError: no such saga was defined here.
+            CodecError: ``input_data`` cannot be written.
+        """
+        saga = self.sagas.get(saga_id)
+        if saga is None:
+            near = nearest(saga_id, self.sagas)
+            raise ConfigurationError(
+                f"No saga {saga_id!r} was defined here.",
+                hint=f"Did you mean {near!r}?"
+                if near
+                else "Define it: await saga.define_saga(saga_id, steps).",
+            )
+        return await execute(
+            saga,
+            (saga.plan, input_data),
+            read_saga,
+            id=id,
+            app=app,
+            store=store,
+            tags=tags,
+            deadline=deadline,
+            timeout=timeout,
+            on_progress=on_progress,
+        )
+
+
+# ---------------------------------------------------------------- what a run does
+
+
+async def carry_out(saga: SagaPlan, data: Any) -> dict[str, Any]:
+    """Be the body of all sagas: one step after the other; from the pivot on, whatever happens."""
+    results: dict[str, Any] = {}
+    pivot = next((n for n, each in enumerate(saga.steps) if each.irreversible), len(saga.steps))
+    for each in saga.steps[:pivot]:
+        results[each.name] = await _step_of(each, ())(saga.name, each, data, dict(results))
+    if pivot < len(saga.steps):
+        await _uninterrupted(_go_on(saga, pivot, data, results))
+    return results
+
+
+async def _go_on(saga: SagaPlan, pivot: int, data: Any, results: dict[str, Any]) -> None:
+    """Do the pivot and what follows. Only a pivot that was plainly refused fails the saga."""
+    not_refused = (Fault.TRANSIENT, Fault.UNKNOWN)
+    for each in saga.steps[pivot:]:
+        attended = tuple(Fault) if results.keys() >= {saga.steps[pivot].name} else not_refused
+        results[each.name] = await _step_of(each, attended)(saga.name, each, data, dict(results))
+
+
+async def _uninterrupted(going_on: Coroutine[Any, Any, None]) -> None:
+    """Wait for the end of what must not be cancelled: half of it could be neither compensated nor left."""
+    task = asyncio.create_task(going_on)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            continue
+    task.result()
+
+
+@lru_cache(maxsize=1024)
+def _step_of(each: SagaStep, attended: tuple[Fault, ...]) -> Step[..., Any]:
+    retry = Retry(
+        ONWARD_ATTEMPTS if attended else None,
+        max_retries=None if attended else each.max_retries,
+        backoff=each.backoff,
+    )
+    undo = (
+        compensate.options(
+            name=each.compensation, retry=Retry(UNDO_ATTEMPTS, backoff=each.backoff), timeout=each.timeout
+        )
+        if each.compensation
+        else None
+    )
+    made = act.options(
+        name=each.name,
+        key=each.name,
+        effect=f"{each.service}.{each.action}",
+        retry=retry,
+        timeout=each.timeout,
+        undo=undo,
+    )
+    made.attended = attended
+    return made
+
+
+def _bus_here() -> MessageBus:
+    return cast("SagaFlow", flow_here()).bus
+
+
+@step
+async def compensate(undo: Undo) -> None:
+    """Ask the service of a step to compensate it, under a key of its own, however often it is asked."""
+    saga, each, data, results = undo.args
+    held = flow_here().held
+    payload = _payload(saga, undo.run, each, held(data), results) | {
+        "happened": undo.happened,
+        "result": held(undo.value),
+        "compensates": undo.key,
+    }
+    key = current_step().idempotency_key
+    await _bus_here().request(each.service, each.compensation, payload, each.timeout, key)
+
+
+@step(undo=compensate)
+async def act(saga: str, each: SagaStep, data: Any, results: dict[str, Any]) -> Any:
+    """Ask the service of a step to do it, under the step's own key."""
+    flow, this = flow_here(), current_step()
+    key = this.idempotency_key
+    payload = _payload(saga, this.run, each, flow.held(data), results)
+    try:
+        answer = await _bus_here().request(each.service, each.action, payload, each.timeout, key)
+    except StepRefused:
+        call_ended(refused=True)
+        raise
+    except (OSError, TimeoutError):
+        raise  # nobody answered: it may still be under way
+    except Exception:
+        call_ended()
+        raise
+    return flow.hold(answer, "step", each.name)
+
+
+def _payload(saga: str, run: str, each: SagaStep, data: Any, results: dict[str, Any]) -> dict[str, Any]:
+    held = flow_here().held
+    return {
+        "saga_id": saga,
+        "run_id": run,
+        "step": each.name,
+        "input": data,
+        "results": {name: held(value) for name, value in results.items()},
+    }
