@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
-from tests.crash import flows, ledger, outside
+from tests.crash import flows, ledger, outside, sagas
 from tests.crash.places import FilePlace, Place
 
 from reprise.kernel.clock import SystemClock
@@ -130,16 +130,21 @@ def _check_run(verdict: Verdict, run: str, records: list[Record], row: RunRow | 
     verdict.counts["finished"] += 1
     finished = msgspec.json.decode(last.data, type=Finished)
     started = msgspec.json.decode(records[0].data, type=Started)
-    (n, *more), _ = msgspec.json.decode(bytes(started.input))
-    n = more[0]["n"] if more else n  # of a plan, its input of that name
-    want = (flows.EXPECTED | outside.EXPECTED)[started.workflow](n)
-    ends = outside.ENDS[started.workflow](n) if started.workflow in outside.ENDS else "completed"
-    if finished.status != ends or (
-        ends == "completed" and msgspec.json.decode(bytes(finished.value)) != want
+    args, _ = msgspec.json.decode(bytes(started.input))
+    # Of a plan, its input of that name; of others the last argument.
+    n = next((arg["n"] for arg in args[1:] if isinstance(arg, dict) and "n" in arg), args[-1])
+    want = (flows.EXPECTED | outside.EXPECTED | sagas.EXPECTED)[started.workflow](n)
+    ends = (outside.ENDS | sagas.ENDS).get(started.workflow, _completes)(n)
+    if finished.status not in ends or (
+        finished.status == "completed" and msgspec.json.decode(bytes(finished.value)) != want
     ):
         verdict.wrong.append(f"{run} {finished.status}: {bytes(finished.value)[:200]!r} instead of {want}")
     if row is None or row.status != finished.status or row.owner is not None or row.token != owners[-1].token:
         verdict.damaged.append(f"{run} ended, and the index says {row}")
+
+
+def _completes(n: int) -> set[str]:
+    return {"completed"}
 
 
 def _check_promises(verdict: Verdict, folder: Path, contents: Contents) -> None:

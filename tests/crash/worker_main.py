@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tests.crash import flows, outside
+from tests.crash import flows, outside, sagas
 from tests.crash.ledger import Counted, Durable, Ledger, Refused
 from tests.crash.places import name_of
 
@@ -57,7 +57,7 @@ async def work(options: Options) -> None:
     store.log.submit = _telling_refusals(store.log.submit, said)
     app = Reprise(
         store,
-        workflows=[*flows.WORKFLOWS, *outside.WORKFLOWS],
+        workflows=[*flows.WORKFLOWS, *outside.WORKFLOWS, *sagas.WORKFLOWS],
         observers=[durable],
         concurrency=options.concurrency,
         lease=options.lease,

@@ -10,7 +10,7 @@ import msgspec
 from reprise.kernel.events import ErrorValue, Finished, Intended, Kind, Owed, Record, Started
 from reprise.kernel.failures import brief
 from reprise.kernel.machine import RunStatus
-from reprise.runtime.client import outcome_error
+from reprise.runtime.handle import outcome_error
 from reprise.runtime.undo import owed_in
 from reprise.workflows.executing import Ended
 from reprise.workflows.flow import Flow
