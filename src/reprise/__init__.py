@@ -67,6 +67,7 @@ _EXPORTS: dict[str, str] = {
     "RunNotFound": "reprise.kernel.errors",
     "RunPaused": "reprise.kernel.errors",
     "RunStranded": "reprise.kernel.errors",
+    "SagaFailed": "reprise.kernel.errors",
     "ScheduleNotFound": "reprise.kernel.errors",
     "SchemaTooNew": "reprise.kernel.errors",
     "SignalTypeError": "reprise.kernel.errors",
@@ -96,6 +97,7 @@ _EXPORTS: dict[str, str] = {
     "Event": "reprise.kernel.events",
     "Kind": "reprise.kernel.events",
     "Record": "reprise.kernel.events",
+    "Said": "reprise.kernel.events",
     "register_error": "reprise.kernel.failures",
     "Limit": "reprise.kernel.limit",
     "Machine": "reprise.kernel.machine",
@@ -192,6 +194,8 @@ _EXPORTS: dict[str, str] = {
     "AgentChain": "reprise.workflows.chain",
     "ChainResult": "reprise.workflows.chain_result",
     "LinkResult": "reprise.workflows.chain_result",
+    "Choreography": "reprise.workflows.choreography",
+    "SagaStory": "reprise.workflows.choreography",
     "StepEnded": "reprise.workflows.executing",
     "load_plan": "reprise.workflows.files",
     "WorkflowOrchestrator": "reprise.workflows.orchestrator",
@@ -206,8 +210,10 @@ _EXPORTS: dict[str, str] = {
     "TaskResult": "reprise.workflows.parallel_result",
     "Plan": "reprise.workflows.plan",
     "SagaOrchestrator": "reprise.workflows.saga",
+    "SagaEvent": "reprise.workflows.saga_log",
     "SagaResult": "reprise.workflows.saga_result",
     "Uncompensated": "reprise.workflows.saga_result",
+    "SagaService": "reprise.workflows.saga_service",
     "SagaStep": "reprise.workflows.saga_steps",
     "Schedule": "reprise.workflows.schedule",
     "ScheduleState": "reprise.workflows.schedule",
@@ -280,6 +286,7 @@ if TYPE_CHECKING:
         RunNotFound as RunNotFound,
         RunPaused as RunPaused,
         RunStranded as RunStranded,
+        SagaFailed as SagaFailed,
         ScheduleNotFound as ScheduleNotFound,
         SchemaTooNew as SchemaTooNew,
         SignalTypeError as SignalTypeError,
@@ -307,7 +314,7 @@ if TYPE_CHECKING:
         UnsupportedFileSystem as UnsupportedFileSystem,
         UpdateRefused as UpdateRefused,
     )
-    from reprise.kernel.events import Event as Event, Kind as Kind, Record as Record
+    from reprise.kernel.events import Event as Event, Kind as Kind, Record as Record, Said as Said
     from reprise.kernel.failures import register_error as register_error
     from reprise.kernel.limit import Limit as Limit
     from reprise.kernel.machine import Machine as Machine, RunStatus as RunStatus
@@ -406,6 +413,7 @@ if TYPE_CHECKING:
     from reprise.stores.tail import tail as tail
     from reprise.workflows.chain import AgentChain as AgentChain
     from reprise.workflows.chain_result import ChainResult as ChainResult, LinkResult as LinkResult
+    from reprise.workflows.choreography import Choreography as Choreography, SagaStory as SagaStory
     from reprise.workflows.executing import StepEnded as StepEnded
     from reprise.workflows.files import load_plan as load_plan
     from reprise.workflows.orchestrator import WorkflowOrchestrator as WorkflowOrchestrator
@@ -423,7 +431,9 @@ if TYPE_CHECKING:
     )
     from reprise.workflows.plan import Plan as Plan
     from reprise.workflows.saga import SagaOrchestrator as SagaOrchestrator
+    from reprise.workflows.saga_log import SagaEvent as SagaEvent
     from reprise.workflows.saga_result import SagaResult as SagaResult, Uncompensated as Uncompensated
+    from reprise.workflows.saga_service import SagaService as SagaService
     from reprise.workflows.saga_steps import SagaStep as SagaStep
     from reprise.workflows.schedule import Schedule as Schedule, ScheduleState as ScheduleState
     from reprise.workflows.schedules import Schedules as Schedules

@@ -52,6 +52,7 @@ RepriseError
 │   ├── QuestionClosed            the question was answered before, or has expired
 │   ├── ChunksGone                chunks of a stream that are no longer kept
 │   ├── ReplyGone                 what came of an update or an answer is no longer kept
+│   ├── SagaFailed                another service of the saga failed
 │   ├── ResultTimeout             the run had not ended in the time waited
 │   └── DeadlineExceeded          the run's own deadline passed
 ├── BodyError                     the body of a run did what only a step may do
@@ -327,6 +328,10 @@ class ChunksGone(RunError):
 
 class ReplyGone(RunError):
     """An update or an answer was sent again that the run took long ago; what came of it is no longer kept."""
+
+
+class SagaFailed(RunError):
+    """Another service of the saga failed, so what this one did is compensated."""
 
 
 class ResultTimeout(RunError):

@@ -135,6 +135,12 @@ class Kind(IntEnum):
     SCHEDULE_FIRED = 145
     """Fire times were met: in one commit with the runs that this started."""
 
+    # -- saga/<id>, cursor/<reader>
+    SAGA_EVENT = 150
+    """``Said``: what happened in a saga that nobody coordinates; ``key`` is the id by which it is said once."""
+    CURSOR = 151
+    """The position in the log up to which a reader has dealt with everything, as JSON."""
+
 
 DELIVERED = frozenset(k for k in Kind if 16 <= k < 64)
 """Kinds that replay delivers to the body."""
@@ -358,6 +364,21 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     error: ErrorValue | None = None
 
 
+class Said(msgspec.Struct, frozen=True, omit_defaults=True):
+    """SAGA_EVENT: what a service of a saga says, or somebody outside."""
+
+    name: str
+    data: Any = None
+    ends: bool = False
+    """The saga is complete: nothing is compensated any more."""
+    fails: bool = False
+    """The saga has failed: every service compensates what it did."""
+    by: str = ""
+    """Service and reaction that said it, '' = somebody outside."""
+    cause: int = 0
+    """Version of the event that it follows from."""
+
+
 class Signal(msgspec.Struct, frozen=True):
     """SIGNAL_SENT and SIGNAL_RECEIVED."""
 
@@ -497,6 +518,16 @@ def talk_stream(run: str) -> str:
 def query_stream(run: str) -> str:
     """Return the name of the questions about a run's state."""
     return f"query/{run}"
+
+
+def saga_stream(saga: str) -> str:
+    """Return the stream in which the services of a saga say what they did."""
+    return f"saga/{saga}"
+
+
+def cursor_stream(reader: str) -> str:
+    """Return the stream that holds how far somebody has read the log."""
+    return f"cursor/{reader}"
 
 
 def out_stream(run: str, name: str = "") -> str:

@@ -13,22 +13,20 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
 
-from reprise.kernel.errors import ConfigurationError, StepRefused, nearest
+from reprise.kernel.errors import ConfigurationError, nearest
 from reprise.kernel.policy import Fault, Retry
 from reprise.runtime.face import current_step
 from reprise.runtime.step import Step, step
-from reprise.runtime.undo import Undo, call_ended
+from reprise.runtime.undo import Undo
 from reprise.stores.store import Store
 from reprise.workflows.executing import OnProgress, execute
 from reprise.workflows.flow import Flow, flow_here
 from reprise.workflows.house import House
 from reprise.workflows.performers import Performers
 from reprise.workflows.saga_result import SagaResult, read_saga
-from reprise.workflows.saga_steps import SagaPlan, SagaStep, read_plan
-from reprise.workflows.services import Handler, MessageBus, bus_of, check_reach
+from reprise.workflows.saga_steps import UNDO_ATTEMPTS, SagaPlan, SagaStep, read_plan
+from reprise.workflows.services import Handler, MessageBus, answering, bus_of, check_reach
 
-UNDO_ATTEMPTS = 10
-"""How often a compensation is tried before it is left to a person."""
 ONWARD_ATTEMPTS = 10
 """How often a step is tried from the pivot on before a person is asked."""
 
@@ -245,16 +243,8 @@ async def act(saga: str, each: SagaStep, data: Any, results: dict[str, Any]) -> 
     flow, this = flow_here(), current_step()
     key = this.idempotency_key
     payload = _payload(saga, this.run, each, flow.held(data), results)
-    try:
+    with answering():
         answer = await _bus_here().request(each.service, each.action, payload, each.timeout, key)
-    except StepRefused:
-        call_ended(refused=True)
-        raise
-    except (OSError, TimeoutError):
-        raise  # nobody answered: it may still be under way
-    except Exception:
-        call_ended()
-        raise
     return flow.hold(answer, "step", each.name)
 
 

@@ -13,6 +13,8 @@ from reprise.kernel.errors import PlanInvalid, nearest
 TIMEOUT = 30.0
 """Seconds that a request may take unless the step says otherwise. A call of which nobody knows whether it is still under
 way is compensated when they have passed, so this is also how long compensating may be held up."""
+UNDO_ATTEMPTS = 10
+"""How often a compensation is tried before it is left to a person."""
 
 
 class SagaStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
-from reprise.kernel.errors import ConfigurationError, PlanInvalid, nearest
+from reprise.kernel.errors import ConfigurationError, PlanInvalid, StepRefused, nearest
+from reprise.runtime.undo import call_ended
 from reprise.workflows.performers import called_with
 
 PING = "ping"
@@ -84,6 +86,21 @@ class LocalBus:
         if (handler := self._handlers.get(service)) is not None:
             return await handler(action, payload, idempotency_key)
         return await self._actions[service][action](payload, idempotency_key)
+
+
+@contextmanager
+def answering() -> Generator[None]:
+    """Surround a call of a service in a step: take from its error whether it may still be under way, or did nothing."""
+    try:
+        yield
+    except StepRefused:
+        call_ended(refused=True)
+        raise
+    except (OSError, TimeoutError):
+        raise  # nobody answered
+    except Exception:
+        call_ended()
+        raise
 
 
 def bus_of(message_bus: MessageBus | None, services: Mapping[str, Handler] | None) -> MessageBus:
