@@ -209,6 +209,7 @@ _EXPORTS: dict[str, str] = {
     "ParallelResult": "reprise.workflows.parallel_result",
     "TaskResult": "reprise.workflows.parallel_result",
     "Plan": "reprise.workflows.plan",
+    "Saga": "reprise.workflows.saga",
     "SagaOrchestrator": "reprise.workflows.saga",
     "SagaEvent": "reprise.workflows.saga_log",
     "SagaResult": "reprise.workflows.saga_result",
@@ -218,6 +219,7 @@ _EXPORTS: dict[str, str] = {
     "Schedule": "reprise.workflows.schedule",
     "ScheduleState": "reprise.workflows.schedule",
     "Schedules": "reprise.workflows.schedules",
+    "MessageBus": "reprise.workflows.services",
     "PlanStep": "reprise.workflows.steps",
     "WorkflowStep": "reprise.workflows.steps",
     "WorkflowTracker": "reprise.workflows.tracker",
@@ -430,13 +432,14 @@ if TYPE_CHECKING:
         TaskResult as TaskResult,
     )
     from reprise.workflows.plan import Plan as Plan
-    from reprise.workflows.saga import SagaOrchestrator as SagaOrchestrator
+    from reprise.workflows.saga import Saga as Saga, SagaOrchestrator as SagaOrchestrator
     from reprise.workflows.saga_log import SagaEvent as SagaEvent
     from reprise.workflows.saga_result import SagaResult as SagaResult, Uncompensated as Uncompensated
     from reprise.workflows.saga_service import SagaService as SagaService
     from reprise.workflows.saga_steps import SagaStep as SagaStep
     from reprise.workflows.schedule import Schedule as Schedule, ScheduleState as ScheduleState
     from reprise.workflows.schedules import Schedules as Schedules
+    from reprise.workflows.services import MessageBus as MessageBus
     from reprise.workflows.steps import PlanStep as PlanStep, WorkflowStep as WorkflowStep
     from reprise.workflows.tracker import WorkflowTracker as WorkflowTracker
 

@@ -89,6 +89,8 @@ async def read_store(place: Place) -> Contents:
 
 async def _disagreements(store: Store, name: str, records: list[Record]) -> Iterable[str]:
     found: list[str] = []
+    if name.startswith("cursor/"):
+        return found  # is trimmed to its newest record
     if [record.version for record in records] != list(range(1, len(records) + 1)):
         found.append(f"{name} has versions {[record.version for record in records]}")
     if await store.log.read(name) != records:

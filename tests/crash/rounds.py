@@ -70,8 +70,8 @@ class Round:
             victims.append(self.client)
         self.kill(victims)
 
-    def kill(self, victims: list[int]) -> None:
-        """``kill -9``, note what was going on in the victims, start successors."""
+    def kill(self, victims: list[int], **options: object) -> None:
+        """``kill -9``, note what was going on in the victims, start successors with these options."""
         for victim in victims:
             self._check_alive(victim)
         if self._dice.random() < 0.5:
@@ -91,7 +91,7 @@ class Round:
                 self.start_client()
             else:
                 self.workers.remove(victim)
-                self.start_worker()
+                self.start_worker(**options)
 
     def pause(self) -> int:
         """Stop a worker outside of a commit for longer than its lease, let others take its runs, let it go on.

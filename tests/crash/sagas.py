@@ -11,7 +11,17 @@ from tests.crash import outside
 from tests.crash.flows import executing, seconds_of
 from tests.crash.receiver_main import Wish
 
-from reprise import Retry, SagaStep, StepRefused, current_step, step, workflow
+from reprise import (
+    Retry,
+    SagaEvent,
+    SagaService,
+    SagaStep,
+    StepRefused,
+    Undo,
+    current_step,
+    step,
+    workflow,
+)
 from reprise.kernel.clock import from_datetime
 from reprise.workflows.saga import Saga
 from reprise.workflows.saga_steps import read_plan
@@ -112,18 +122,80 @@ async def by_hand(n: int) -> int:
     return n
 
 
+def ends_of_service(saga: str) -> set[str]:
+    """Return how the run of a service in that saga may end."""
+    ends = {"ends": {"completed"}, "is stopped": {"completed", "failed"}}
+    return ends.get(dance_of(saga), {"failed"})
+
+
 def ends_of(n: int) -> set[str]:
     """Return how the saga of that number may end."""
     ends = {"completes": {"completed"}, "is cancelled": {"cancelled", "completed"}}
     return ends.get(kind_of(n), {"failed"})
 
 
-ENDS = {"onboarding": ends_of, "by_hand": ends_of}
+ENDS = {"onboarding": ends_of, "by_hand": ends_of} | dict.fromkeys(
+    ("saga.stock", "saga.bank", "saga.post"), ends_of_service
+)
 EXPECTED = {
+    "saga.stock": lambda saga: 2,
+    "saga.bank": lambda saga: 1,
+    "saga.post": lambda saga: 1,
     "onboarding": lambda n: {name: f"{name} {n}" for name in (*BEFORE, *AFTER)},
     "by_hand": lambda n: n,
 }
 WORKFLOWS = (onboarding, by_hand)
+
+
+# ---------------------------------------------------------------- without a coordinator
+
+DANCE = (("stock", "reserve"), ("bank", "hold"), ("stock", "pack"), ("post", "send"))
+"""Reactions in the order in which each follows from the one before."""
+DANCES = ("ends", "send is refused", "send makes no sense", "is stopped")
+
+
+def dance_of(saga: str) -> str:
+    """Return what becomes of the saga of that id."""
+    return DANCES[int(saga.rpartition("-")[2]) % len(DANCES)]
+
+
+async def unreact(event: SagaEvent, undo: Undo) -> None:
+    with executing():
+        await asyncio.sleep(seconds_of(event.data, 0.05))
+        await outside.ask(Wish("undo", undo.key, undo.step, undo.run))
+
+
+def _services() -> tuple[SagaService, ...]:
+    services = {name: SagaService(name) for name, _ in DANCE}
+    before = "begun"
+    for name, reaction in DANCE:
+        options = {"timeout": 0.3, "retry": Retry(50, backoff=0.01)}
+        on = services[name].on(
+            before, says=reaction, ends=reaction == "send", compensation=unreact, **options
+        )
+        before = reaction
+        on(_reaction(reaction))
+    return tuple(services.values())
+
+
+def _reaction(name: str) -> Any:
+    async def react(event: SagaEvent) -> int:
+        becomes = dance_of(event.saga)
+        if becomes == f"{name} is refused":
+            with executing():
+                raise StepRefused(event.saga)
+        until = current_step().until
+        assert until is not None
+        await outside.act(name, event.data, hold=0.1, once=True, until=from_datetime(until))
+        if becomes == f"{name} makes no sense":
+            raise ValueError(event.saga)
+        return int(event.data)
+
+    react.__name__ = name
+    return react
+
+
+SERVICES = _services()
 
 
 def left(folder: Path, run: str, *, by_hand: bool = False) -> list[str]:
@@ -135,7 +207,8 @@ def left(folder: Path, run: str, *, by_hand: bool = False) -> list[str]:
 def times(folder: Path) -> Counter[str]:
     """Return how often the receiver acted for each key of a saga's step since it was last compensated."""
     found: Counter[str] = Counter()
+    names = {*BEFORE, *AFTER, *(reaction for _, reaction in DANCE)}
     for one in outside.acts(folder):
-        if one.name in (*BEFORE, *AFTER):
+        if one.name in names:
             found[one.key] = found[one.key] + 1 if one.what == "act" else 0
     return found

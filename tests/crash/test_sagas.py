@@ -12,13 +12,13 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from tests.crash import sagas
+from tests.crash import outside, sagas
 from tests.crash.conftest import CYCLES, SEED, again
 from tests.crash.helping import help_some
 from tests.crash.receiver_main import ADDRESS
 from tests.crash.rounds import Round
 
-from reprise import Kind, Reprise, RunEnded
+from reprise import Choreography, Kind, Reprise, RunEnded
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="looks into /proc to see what a process holds"
@@ -32,10 +32,12 @@ RUNS = 20
 ENDED = ("completed", "failed", "cancelled")
 MUST_OCCUR = {
     "kills with steps in flight": "cycles",
-    "taken over while it compensated": "cycles",
-    "left to a person": "cycles",
+    "taken over while it compensated": "saga: kills",
+    "left to a person": "saga: kills",
     "by hand: missed": "by hand: not completed",
     "saga: compensated": "saga: not completed",
+    "dance: compensated": "dance: failed",
+    "dance: take-overs": "dance: kills",
 }
 """Without the mechanism, in the same rounds, what had been done was left there."""
 
@@ -93,7 +95,7 @@ def meet(nursery, folder, seed):
         if asyncio.run(help_on(round)) == 2 * RUNS:
             break
         if cycle == pause_at:
-            round.pause(round.executing())
+            round.pause()
         round.kill([round.executing() if dice.random() < 0.7 else dice.choice(round.workers)])
     asyncio.run(cancel_some(round.place.url))
     asyncio.run(help_on(round, to_the_end=True))
@@ -127,6 +129,7 @@ def test_every_effect_of_a_saga_that_did_not_complete_is_compensated(
     said = again(request, seed)
     round, verdict = meet(nursery, tmp_path, seed)
     counts.update(verdict.counts)
+    counts["saga: kills"] += verdict.counts["cycles"]
     ends = asyncio.run(stories(round, counts))
     assert not verdict.faults, said
     assert verdict.counts["finished"] == 2 * RUNS
@@ -139,5 +142,98 @@ def test_every_effect_of_a_saga_that_did_not_complete_is_compensated(
             counts["by hand: missed"] += len(missed)
         wanted = [*sagas.BEFORE, *sagas.AFTER] if ends[run] == "completed" else []
         assert still == wanted, f"{run} {ends[run]}: {still} is there; {said}"
+    assert set(sagas.times(tmp_path).values()) <= {0, 1}, f"done twice under one key; {said}"
+    shutil.rmtree(tmp_path)
+
+
+# ---------------------------------------------------------------- without a coordinator
+
+
+async def begin_all(url):
+    async with Reprise(url, worker=False, capture_logs=False) as app:
+        for n in range(RUNS):
+            await Choreography(app).say(f"dance-{n}", "begun", n)
+
+
+async def stop_some(url):
+    """Let those fail that are to be stopped, wherever they are."""
+    async with Reprise(url, worker=False, capture_logs=False) as app:
+        for n in range(RUNS):
+            if sagas.dance_of(f"dance-{n}") == "is stopped":
+                await Choreography(app).fail(f"dance-{n}", "enough")
+
+
+async def over(round):
+    """Return the stories of the sagas that are over."""
+    async with Reprise(round.place.url, worker=False, capture_logs=False) as app:
+        await help_some(app, round.counts)
+        stories = [await Choreography(app).story(f"dance-{n}") for n in range(RUNS)]
+        wrong = [story for story in stories if story.status == "needs_attention"]
+        rows = await app.find("status:needs_attention", limit=100)
+        assert not wrong or all("times without progress" in row.error for row in rows), wrong
+        return [story for story in stories if story.status in ENDED]
+
+
+def dance(nursery, folder, seed):
+    """Let workers whose services take part in sagas be killed, and all sagas come to their end."""
+    dice = random.Random(seed)
+    round = Round(nursery, folder, seed)
+    nursery.spawn("receiver", folder)
+    round.wait_until((folder / ADDRESS).exists, "the receiver")
+    asyncio.run(begin_all(round.place.url))
+    for _ in range(3):
+        round.start_worker(serves=True)
+    stop_at = dice.randrange(PER_ROUND)
+    for cycle in range(PER_ROUND):
+        goal, until = round.began() + dice.randint(1, 15), time.monotonic() + 2
+        round.wait_until(lambda g=goal, u=until: round.began() >= g or time.monotonic() > u, "steps")
+        if cycle == stop_at:
+            asyncio.run(stop_some(round.place.url))
+        if len(asyncio.run(over(round))) == RUNS:
+            break
+        round.kill([round.executing() if dice.random() < 0.7 else dice.choice(round.workers)], serves=True)
+    asyncio.run(stop_some(round.place.url))
+    until = 0.0
+
+    def all_over():
+        nonlocal until
+        if time.monotonic() < until:
+            return False
+        until = time.monotonic() + 0.3
+        return len(asyncio.run(over(round))) == RUNS
+
+    round.wait_until(all_over, "all sagas to be over")
+    stories = asyncio.run(over(round))
+    return stories, round.judge()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_services_without_a_coordinator_compensate_all_that_was_done(
+    number, nursery, tmp_path, counts, request
+):
+    seed = SEED + 1000 + number
+    said = again(request, seed)
+    stories, verdict = dance(nursery, tmp_path, seed)
+    counts.update(verdict.counts)
+    assert not verdict.faults, said
+    for story in stories:
+        events = [(event.by, event.name) for event in story.events]
+        assert len(set(events)) == len(events), f"said twice: {events}; {said}"
+        becomes = sagas.dance_of(story.saga_id)
+        wanted = {"ends": {"completed"}, "is stopped": {"completed", "failed"}}.get(becomes, {"failed"})
+        assert story.status in wanted, f"{story}; {said}"
+        still = [
+            name
+            for service, name in sagas.DANCE
+            if outside.left(tmp_path, name).get(f"{story.saga_id}.{service}")
+        ]
+        assert still == ([name for _, name in sagas.DANCE] if story.status == "completed" else []), (
+            f"{story}; {said}"
+        )
+        counts["dance: failed"] += story.status == "failed"
+        counts["dance: compensated"] += len(story.compensated)
+    counts["dance: take-overs"] += verdict.counts["take-overs"]
+    counts["dance: kills"] += verdict.counts["cycles"]
     assert set(sagas.times(tmp_path).values()) <= {0, 1}, f"done twice under one key; {said}"
     shutil.rmtree(tmp_path)

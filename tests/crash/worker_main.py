@@ -15,7 +15,7 @@ from tests.crash import flows, outside, sagas
 from tests.crash.ledger import Counted, Durable, Ledger, Refused
 from tests.crash.places import name_of
 
-from reprise import Reprise
+from reprise import Choreography, Reprise
 from reprise.kernel.errors import AppendRefused
 from reprise.kernel.events import Event, Kind
 from reprise.stores import conditions, open_store
@@ -36,6 +36,8 @@ class Options(msgspec.Struct):
     name: str
     lease: float = 15.0
     concurrency: int = 20
+    serves: bool = False
+    """Whether its services take part in sagas."""
     fenced: bool = True
     """False = the control: appends are let through whatever token they carry."""
 
@@ -65,7 +67,10 @@ async def work(options: Options) -> None:
     )
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    async with app:
+    async with (
+        app,
+        Choreography(app).serving(*(sagas.SERVICES if options.serves else ()), lease=options.lease),
+    ):
         await ended.wait()
     counted = store.statistics()
     said.write(Counted({name: int(counted[name]) for name in COUNTED if name in counted}))

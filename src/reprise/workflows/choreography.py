@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ import msgspec
 from reprise.kernel.errors import ConfigurationError, LeaseLost, RunEnded, RunNotFound, StoreError
 from reprise.kernel.events import Event, Kind, Said, cursor_stream, saga_stream
 from reprise.kernel.machine import RESTING, RunStatus
+from reprise.kernel.policy import seconds
 from reprise.runtime.starting import check_id
 from reprise.stores.lease import Grant
 from reprise.stores.log import Group, append
@@ -32,8 +34,8 @@ log = logging.getLogger("reprise")
 
 TAG, SERVICE = "saga", "saga.service"
 """Tags of the runs that take part."""
-LEASE = 15.0
-"""Seconds after which another worker follows the log for a service."""
+LEASE = 5.0
+"""Seconds after which another worker follows the log for a service whose follower is gone."""
 SAVE_EVERY = 100
 """Events after which it is written how far a service has read."""
 LOOK_AGAIN = 0.5
@@ -120,17 +122,18 @@ class Choreography:
             unlisten()
 
     @asynccontextmanager
-    async def serving(self, *services: SagaService) -> AsyncGenerator[None]:
+    async def serving(self, *services: SagaService, lease: float | timedelta = LEASE) -> AsyncGenerator[None]:
         """Let services take part in all sagas of the store while the block is executed.
 
-        Any number of workers may serve the same service: one of them follows the log, runs go on where there is a worker.
+        Any number of workers may serve the same service: one of them follows the log, and ``lease`` seconds (or timedelta)
+        after it is gone another does; runs go on where there is a worker.
 
         Raises:
             ConfigurationError: two services have one name.
         """
         if len({service.name for service in services}) < len(services):
             raise ConfigurationError("Two services have one name.", hint="Name them by what they do.")
-        followers = [Follower(self._app, service) for service in services]
+        followers = [Follower(self._app, service, seconds(lease, "lease")) for service in services]
         for follower in followers:
             self._app.registry.add(follower.flow)
         tasks = [asyncio.create_task(follower.follow()) for follower in followers]
@@ -162,10 +165,11 @@ def _status(events: list[SagaEvent], rows: list[RunRow]) -> str:
 class Follower:
     """Follows the log for one service, as long as it has the lease to do so."""
 
-    def __init__(self, app: House, service: SagaService) -> None:
+    def __init__(self, app: House, service: SagaService, lease: float) -> None:
         self.flow = service.flow()
         self._app = app
         self._service = service
+        self._lease = lease
         self._reader = f"saga.{service.name}"
         self._holder = app.engine.worker
         self._at = self._saved = 0
@@ -177,7 +181,7 @@ class Follower:
         lease = self._app.store.lease
         while True:
             try:
-                grant = await lease.take(self._reader, self._holder, LEASE, wait=None)
+                grant = await lease.take(self._reader, self._holder, self._lease, wait=None)
                 if grant is None:
                     continue
                 try:
@@ -193,8 +197,8 @@ class Follower:
         bringing = asyncio.create_task(self._bring_all())
         try:
             while not bringing.done():
-                await asyncio.wait([bringing], timeout=LEASE / 3)
-                (kept,) = await self._app.store.lease.renew([grant], LEASE)
+                await asyncio.wait([bringing], timeout=self._lease / 3)
+                (kept,) = await self._app.store.lease.renew([grant], self._lease)
                 if kept is None:
                     raise LeaseLost(f"Somebody else follows the log for service {self._service.name}.")
             bringing.result()

@@ -217,7 +217,7 @@ async def test_a_function_may_say_several_things_itself_or_nothing():
 
 async def test_two_reactions_or_services_of_one_name_are_refused():
     world = World()
-    with pytest.raises(ConfigurationError, match="two reactions to 'order.placed' called 'reserve'"):
+    with pytest.raises(ConfigurationError, match=r"two reactions to 'order\.placed' called 'reserve'"):
 
         @world.stock.on("order.placed")
         async def reserve(event): ...
