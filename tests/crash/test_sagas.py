@@ -15,6 +15,7 @@ import pytest
 from tests.crash import outside, sagas
 from tests.crash.conftest import CYCLES, SEED, again
 from tests.crash.helping import help_some
+from tests.crash.places import ServerPlace
 from tests.crash.receiver_main import ADDRESS
 from tests.crash.rounds import Round
 
@@ -77,10 +78,10 @@ async def help_on(round, *, to_the_end=False):
             await asyncio.sleep(0.05)
 
 
-def meet(nursery, folder, seed):
+def meet(nursery, folder, seed, place=None):
     """Let workers on sagas be killed and paused, and all runs come to their end."""
     dice = random.Random(seed)
-    round = Round(nursery, folder, seed)
+    round = Round(nursery, folder, seed, place)
     nursery.spawn("receiver", folder)
     round.wait_until((folder / ADDRESS).exists, "the receiver")
     asyncio.run(start_all(round.place.url))
@@ -120,30 +121,42 @@ async def stories(round, counts):
     return ends
 
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("number", range(ROUNDS))
-def test_every_effect_of_a_saga_that_did_not_complete_is_compensated(
-    number, nursery, tmp_path, counts, request
-):
-    seed = SEED + number
-    said = again(request, seed)
-    round, verdict = meet(nursery, tmp_path, seed)
+def judge(round, verdict, folder, counts, said):
     counts.update(verdict.counts)
     counts["saga: kills"] += verdict.counts["cycles"]
     ends = asyncio.run(stories(round, counts))
     assert not verdict.faults, said
     assert verdict.counts["finished"] == 2 * RUNS
     for n in range(RUNS):
-        run, missed = f"onboarding-{n}", sagas.left(tmp_path, f"by_hand-{n}", by_hand=True)
-        still = sagas.left(tmp_path, run)
+        run, missed = f"onboarding-{n}", sagas.left(folder, f"by_hand-{n}", by_hand=True)
+        still = sagas.left(folder, run)
         counts["saga: not completed"] += ends[run] != "completed"
         if sagas.ends_of(n) == {"failed"}:
             counts["by hand: not completed"] += 1
             counts["by hand: missed"] += len(missed)
         wanted = [*sagas.BEFORE, *sagas.AFTER] if ends[run] == "completed" else []
         assert still == wanted, f"{run} {ends[run]}: {still} is there; {said}"
-    assert set(sagas.times(tmp_path).values()) <= {0, 1}, f"done twice under one key; {said}"
-    shutil.rmtree(tmp_path)
+    assert set(sagas.times(folder).values()) <= {0, 1}, f"done twice under one key; {said}"
+    shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_every_effect_of_a_saga_that_did_not_complete_is_compensated(
+    number, nursery, tmp_path, counts, request
+):
+    seed = SEED + number
+    judge(*meet(nursery, tmp_path, seed), tmp_path, counts, again(request, seed))
+
+
+@pytest.mark.timeout(180)
+def test_the_same_on_postgresql(nursery, tmp_path, killable_postgres, counts, request):
+    place = ServerPlace(killable_postgres, "sagas")
+    try:
+        round, verdict = meet(nursery, tmp_path, SEED, place)
+        judge(round, verdict, tmp_path, counts, again(request, SEED))
+    finally:
+        place.close()
 
 
 # ---------------------------------------------------------------- without a coordinator
