@@ -139,7 +139,7 @@ class Kind(IntEnum):
     SAGA_EVENT = 150
     """``Said``: what happened in a saga that nobody coordinates; ``key`` is the id by which it is said once."""
     CURSOR = 151
-    """The position in the log up to which a reader has dealt with everything, as JSON."""
+    """``Cursor``: up to which position of the log a reader has dealt with everything."""
 
 
 DELIVERED = frozenset(k for k in Kind if 16 <= k < 64)

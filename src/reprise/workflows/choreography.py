@@ -162,6 +162,15 @@ def _status(events: list[SagaEvent], rows: list[RunRow]) -> str:
     return RunStatus.FAILED if ended else RunStatus.COMPENSATING
 
 
+class Cursor(msgspec.Struct, frozen=True):
+    """CURSOR: how far a service has read the log."""
+
+    at: int = 0
+    """Position up to which it has dealt with everything."""
+    began: int = 0
+    """Position of the end of the log when it came."""
+
+
 class Follower:
     """Follows the log for one service, as long as it has the lease to do so."""
 
@@ -172,9 +181,7 @@ class Follower:
         self._lease = lease
         self._reader = f"saga.{service.name}"
         self._holder = app.engine.worker
-        self._at = self._saved = 0
-        self._new_until = 0
-        """Up to where the log is older than the service."""
+        self._cursor = self._saved = Cursor()
 
     async def follow(self) -> None:
         """Bring events to the service until it is cancelled; what fails is logged and tried again."""
@@ -209,23 +216,26 @@ class Follower:
 
     async def _bring_all(self) -> None:
         records = await self._app.store.log.read(cursor_stream(self._reader))
-        self._at = self._saved = msgspec.json.decode(records[-1].data) if records else 0
-        self._new_until = 0 if records else await self._app.store.log.end()
-        count = 0
-        async for record in tail(self._app.store, self._at, saga_stream("")):
-            await self._bring(event_of(record), is_new=record.position <= self._new_until)
-            self._at, count = record.position, count + 1
+        if records:
+            self._cursor = self._saved = msgspec.json.decode(records[-1].data, type=Cursor)
+        else:
+            self._cursor = Cursor(began=await self._app.store.log.end())
+            await self._save()
+        count, began = 0, self._cursor.began
+        async for record in tail(self._app.store, self._cursor.at, saga_stream("")):
+            await self._bring(event_of(record), is_new=record.position <= began)
+            self._cursor, count = Cursor(record.position, began), count + 1
             if count % SAVE_EVERY == 0:
                 await self._save()
 
     async def _save(self) -> None:
         """Write how far it has read, and forget what was written before."""
-        if self._at == self._saved:
+        if self._cursor == self._saved:
             return
-        engine, stream = self._app.engine, cursor_stream(self._reader)
-        event = Event(Kind.CURSOR, engine.now(), self._holder, msgspec.json.encode(self._at))
+        engine, stream, cursor = self._app.engine, cursor_stream(self._reader), self._cursor
+        event = Event(Kind.CURSOR, engine.now(), self._holder, msgspec.json.encode(cursor))
         written = await append(self._app.store.log, engine.numbers.new(), Group(stream, [event]))
-        self._saved = self._at
+        self._saved = cursor
         await self._app.store.log.trim(stream, written.versions[0] - 1)
 
     async def _bring(self, event: SagaEvent, *, is_new: bool) -> None:

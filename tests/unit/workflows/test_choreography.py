@@ -195,6 +195,37 @@ async def test_a_service_that_is_new_leaves_what_was_over_before_alone():
     assert seen == ["two"]
 
 
+async def test_a_service_that_was_away_does_not_begin_in_a_saga_that_has_failed():
+    world, store = World(), Shared()
+    async with shop(world, store) as (_, choreography), asyncio.timeout(10):
+        await choreography.say("one", "order.placed", 7)
+        await choreography.finished("one")
+    async with opened(store) as app:
+        await Choreography(app).say("two", "order.placed", 8)
+        await Choreography(app).fail("two")
+    async with shop(world, store) as (_, choreography), asyncio.timeout(10):
+        await choreography.say("three", "order.placed", 9)
+        await choreography.finished("three")
+        assert (await choreography.story("two")).services == {}
+    assert world.did.count("reserve") == 2
+
+
+async def test_a_service_that_was_away_does_what_it_would_have_done_before_the_end():
+    world, store, seen = World(), Shared(), []
+    mail = SagaService("mail")
+    mail.on("order.placed")(lambda event: seen.append(event.saga))
+    async with shop(world, store, [*world.services, mail]) as (_, choreography), asyncio.timeout(10):
+        await choreography.say("one", "order.placed", 7)
+        await choreography.finished("one")
+        await until(lambda: seen)
+    async with shop(world, store) as (_, choreography), asyncio.timeout(10):
+        await choreography.say("two", "order.placed", 7)
+        await choreography.finished("two")
+    async with shop(world, store, [*world.services, mail]), asyncio.timeout(10):
+        await until(lambda: len(seen) == 2)
+    assert seen == ["one", "two"]
+
+
 async def test_a_function_may_say_several_things_itself_or_nothing():
     service, seen = SagaService("all"), []
 
