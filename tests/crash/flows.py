@@ -266,8 +266,8 @@ LETTERS = 4
 
 
 def is_noted(key: str) -> bool:
-    """Tell whether a record under a key is what the runtime notes of a plan, which is nobody's to execute."""
-    return key in ("never", "each") or key.endswith("/outcome")
+    """Tell whether a record under a key is the product's own, which keeps no ledger: a note of a plan, what a service says."""
+    return key in ("never", "each") or key.endswith(("/outcome", "/said"))
 
 
 def id_of(index: int) -> str:
