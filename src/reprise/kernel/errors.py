@@ -138,6 +138,8 @@ class PlanInvalid(ConfigurationError):
     ``faults`` are its lines, each with the step (in a file also line and column), what is wrong, and what to do.
     """
 
+    faults: tuple[str, ...] = ()
+
     def __init__(self, what: str = "", *, hint: str = "", faults: Iterable[str] = ()) -> None:
         super().__init__(what, hint=hint)
         self.faults = tuple(faults)

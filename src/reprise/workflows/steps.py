@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, cast, get_args
 
+from reprise.kernel.errors import UnknownOption
 from reprise.kernel.policy import Retry, seconds_in
 from reprise.kernel.priority import Priority
 
@@ -28,7 +30,7 @@ class PlanStep:
     ``switch``; only ``tool`` may stand beside ``agent_type``, which is then asked to use it. In ``task`` and
     ``parameters`` text such as ``${steps.collect.result.rows}`` refers to what is known.
 
-    Lists are taken for tuples, ``"high"`` for a priority; ``max_retries``, ``retries`` and ``retry_count`` make the
+    Lists are taken for tuples, ``"high"`` or 3 for a priority; ``max_retries``, ``retries`` and ``retry_count`` make the
     ``retry``. What is wrong with a step is said by the plan that it is put into.
     """
 
@@ -106,8 +108,9 @@ class PlanStep:
         if isinstance(self.sleep, str) and _LENGTH.fullmatch(self.sleep):
             object.__setattr__(self, "sleep", seconds_in(self.sleep))
         priority: Any = self.priority
-        if isinstance(priority, str) and priority.upper() in Priority.__members__:
-            object.__setattr__(self, "priority", Priority.parse(priority))
+        if not isinstance(priority, Priority):
+            with suppress(UnknownOption):  # said by the plan, together with what else is wrong
+                object.__setattr__(self, "priority", Priority.parse(priority))
 
     @property
     def kind(self) -> str:

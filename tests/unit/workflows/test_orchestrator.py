@@ -32,8 +32,10 @@ def plan_of(*steps: WorkflowStep, name: str = "plan", **options: Any) -> Workflo
 
 def do(name: str, *dependencies: str, task: Any = "", **options: Any) -> WorkflowStep:
     options = {"agent_type": "worker", "retry": Retry(1)} | options
-    if options.keys() & {"tool", "workflow", "function", "wait_for", "ask", "sleep", "switch"}:
+    if options.keys() & {"tool", "workflow", "function"}:
         del options["agent_type"]
+    if options.keys() & {"wait_for", "ask", "sleep", "switch"}:
+        del options["agent_type"], options["retry"]
     return WorkflowStep(name=name, task=task, dependencies=dependencies, **options)
 
 
