@@ -60,6 +60,8 @@ def do_one(plan: PlanRun, step: PlannedStep, key: str, situation: Situation, var
             task = parameters if parameters or task == "" else task
         else:
             situation.shared = {**situation.shared, "parameters": parameters}
+    if step.tool:
+        situation.shared = {**situation.shared, "tool": step.tool}
     who = step.name if step.kind == "function" else step.who
     args = (step.kind, who, task, situation)
     return plan.call(step, key, args if step.compensation is None else (*args, step.compensation))

@@ -28,7 +28,7 @@ from reprise.workflows import expressions
 from reprise.workflows.doing import WORKING, Doing, begin, in_body
 from reprise.workflows.expressions import Template
 from reprise.workflows.flow import Flow, flow_here
-from reprise.workflows.known import Ended, StandIn, reads
+from reprise.workflows.known import Ended, StandIn, needs, undone_with
 from reprise.workflows.mapping import do_items
 from reprise.workflows.performing import SKIPPED, Situation, Steps, failed, named, noted, skipped_because
 from reprise.workflows.plan import Plan
@@ -49,8 +49,12 @@ class PlanFlow(Flow):
         return planned(self.plan)
 
     def called_with(self, parameters: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments of a child run: the parameters are its inputs."""
-        return (self.planned, dict(parameters), {}), {}
+        """Return the arguments of a child run: the parameters are its inputs.
+
+        Raises:
+            ConfigurationError: they do not fit those that the plan declares.
+        """
+        return (self.planned, self.plan.bind_inputs(parameters), {}), {}
 
 
 async def interpret(
@@ -242,9 +246,9 @@ class PlanRun:
         return ""
 
     def _missing(self, step: PlannedStep) -> str:
-        """Return which result that it reads was skipped."""
+        """Return which result that it needs was skipped."""
         skipped = [name for name in step.dependencies if self.status[name] == "skipped"]
-        found = reads(step) if skipped else ()
+        found = needs(step) if skipped else ()
         return next(
             (f"it needs the result of {name}, which was skipped" for name in skipped if name in found), ""
         )
@@ -391,6 +395,8 @@ class PlanRun:
     def situation(self, step: PlannedStep) -> Situation:
         """Return what is known to a step that begins now."""
         found = {name: self.results.get(name) for name in step.dependencies}
+        if step.compensation is not None:  # which may read more, and long after this
+            found |= {name: self.results.get(name) for name in undone_with(step) if name != step.name}
         return Situation(step.name, self.shared, self.inputs, found)
 
     def variables(self) -> dict[str, Any]:

@@ -57,12 +57,16 @@ class Ended(Mapping[str, Any]):
         return len(self._plan.status)
 
 
-def reads(step: PlannedStep) -> set[str]:
-    """Return the names of the steps whose results the expressions of a step read."""
+def needs(step: PlannedStep) -> set[str]:
+    """Return the names of the steps without whose results the expressions of a step give nothing."""
     texts = (step.for_each, step.condition if step.condition != HERE else "")
     found = [expressions.compile(text) for text in texts if isinstance(text, str) and text]
     found += [each.expression for each in Template([step.task, step.parameters, step.who]).expressions]
-    paths = (reference.path for each in found for reference in each.references)
-    return {
-        str(path[1]) for path in paths if path[0] == "steps" and path[2:3] in ((), ("result",)) and path[1:]
-    }
+    return {name for each in found for name in each.needs}
+
+
+def undone_with(step: PlannedStep) -> frozenset[str]:
+    """Return the names of the steps that the compensation of a step reads."""
+    return frozenset(
+        name for each in Template(step.compensation).expressions for name in each.expression.steps
+    )

@@ -138,10 +138,11 @@ class WorkflowOrchestrator:
             PlanInvalid, UnknownAgent: nothing was started.
             RunConflict: the id exists with other steps or inputs.
             CodecError: a task or an input cannot be written.
+            ConfigurationError: the inputs do not fit those that the plan declares; names all that is wrong.
         """
         plan = self.plan()
         self._planned = self._planned or planned(plan)
-        args = (self._planned, dict(inputs or {}), dict(context or {}))
+        args = (self._planned, plan.bind_inputs(inputs), dict(context or {}))
         return await execute(
             self,
             args,

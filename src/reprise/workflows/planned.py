@@ -54,6 +54,8 @@ class PlannedStep(msgspec.Struct, frozen=True, omit_defaults=True):
     irreversible: bool = False
     cache: float | str | bool | None = None
     writes: tuple[str, ...] = ()
+    tool: str = ""
+    """Tool that the agent is asked to use."""
 
 
 class Planned(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,6 +114,7 @@ def _planned(step: PlanStep) -> PlannedStep:
         step.irreversible,
         step.cache,
         tuple(step.writes),
+        step.tool if kind == "agent_type" else "",
     )
 
 

@@ -11,6 +11,7 @@ from tests.replay.harness import fill
 
 from reprise import Reprise
 from reprise.kernel.events import Kind, Record, inbox_stream, run_stream
+from reprise.runtime.dialogue import OpenQuestion
 from reprise.runtime.worker import Worker
 from reprise.stores.memory import MemoryStore
 from reprise.stores.runs import RunRow
@@ -65,6 +66,15 @@ async def until(condition: Callable[[], Any], seconds: float = 5) -> Any:
         while True:
             if found := condition():
                 return found
+            await asyncio.sleep(0.001)
+
+
+async def asked(app: Reprise, run: str, seconds: float = 5) -> OpenQuestion:
+    """Wait until a run asks something, and return the question."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if found := await app.handle(run).questions():
+                return found[0]
             await asyncio.sleep(0.001)
 
 
