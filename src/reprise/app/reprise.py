@@ -21,7 +21,7 @@ from reprise.kernel.limit import EVERYWHERE, Limit, parse_limits
 from reprise.kernel.policy import seconds
 from reprise.kernel.settings import ProcessSettings, Settings
 from reprise.kernel.tags import as_tags
-from reprise.runtime.agents import Agent, AgentRegistry
+from reprise.runtime.agents import Agent
 from reprise.runtime.batch import Batch
 from reprise.runtime.builds import Accepts
 from reprise.runtime.client import Client
@@ -141,8 +141,8 @@ class Reprise:
         self.store = open_store(store, keys=keys) if isinstance(store, str) else packed(store, keys)
         payloads = Payloads(max_payload, redact)
         self.client = Client(self.store, self.clock, payloads)
-        self.registry = Registry(workflows, parse_limits(limits, EVERYWHERE))
-        self.agents = AgentRegistry(agents)
+        self.registry = Registry(workflows, parse_limits(limits, EVERYWHERE), agents)
+        self.agents = self.registry.agents
         self._ids = Ids(self.clock.now)
         self._executes = worker
         self._claims = claims

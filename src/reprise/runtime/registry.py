@@ -1,4 +1,4 @@
-"""Names to workflows: what this process can execute."""
+"""Names to workflows and agents: what this process can execute."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from reprise.kernel.errors import ConfigurationError, UnknownWorkflow
 from reprise.kernel.limit import EVERYWHERE, Limit, Slot
+from reprise.runtime.agents import Agent, AgentRegistry
 from reprise.runtime.workflow import Workflow
 from reprise.stores.runs import ABREAST, Line
 
@@ -15,7 +16,14 @@ from reprise.stores.runs import ABREAST, Line
 class Registry:
     """The workflows a worker knows, and the limits that they are under, by name."""
 
-    def __init__(self, workflows: Iterable[Workflow[..., Any]] = (), limits: Sequence[Limit] = ()) -> None:
+    def __init__(
+        self,
+        workflows: Iterable[Workflow[..., Any]] = (),
+        limits: Sequence[Limit] = (),
+        agents: Mapping[str, Agent] | None = None,
+    ) -> None:
+        self.agents = AgentRegistry(agents)
+        """Who does the steps of plans, by name."""
         self.everywhere = tuple(limits)
         """Limits that all workflows are under."""
         self._limits = {limit.called(EVERYWHERE): limit for limit in limits}

@@ -111,7 +111,7 @@ async def execute(
                 "app=, store=, timeout=, deadline= and on_progress= are those of a run of its own.",
                 hint="Leave them out in the body of a workflow; asyncio.timeout() limits what it waits for.",
             )
-        flow = definition.flow(agent_executor)
+        flow = definition.flow(agent_executor, cast("Engine", parent.host).registry.agents)
         return await _as_child(parent, flow, _given(args, flow), read, id)
     alone = app is None and store is None and OPEN.get() is None
     async with house(app, store) as opened:

@@ -72,7 +72,7 @@ class Flow(Workflow[..., Any]):
             if self._held is None:
                 raise CodecError(
                     f"What {' '.join(where)} returned cannot be kept: {error}",
-                    hint="Return JSON, dataclasses, msgspec structs or pydantic models; or run it without a store.",
+                    hint="Return what JSON has, or run it without a store: there any value will do.",
                 ) from error
             self._held.append(value)
             return {HELD: len(self._held) - 1}

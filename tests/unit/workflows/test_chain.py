@@ -328,6 +328,15 @@ async def test_a_worker_with_another_definition_does_not_go_on():
             await app.handle("r").result(10)
 
 
+async def test_in_a_body_the_agents_of_the_app_are_known():
+    @workflow
+    async def asks() -> str:
+        return (await AgentChain("shouting", "hello").then("shouter").execute()).output
+
+    async with opened(agents={"shouter": lambda task: task.upper()}) as app:
+        assert await app.run(asks) == "HELLO"
+
+
 async def test_in_a_body_it_is_a_child_run():
     executor, _ = scripted(b=PERMANENT)
     chain = AgentChain("inner", "x").then("a").then("b", on_error="skip")
