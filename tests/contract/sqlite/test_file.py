@@ -12,6 +12,7 @@ import pytest
 
 from reprise.kernel.events import Event
 from reprise.kernel.query import Says
+from reprise.stores import open_store
 from reprise.stores.log import Append, Group, RunChange, append, enlist
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunFilter
@@ -176,6 +177,7 @@ async def test_without_sockets_the_file_is_watched(path: Path, monkeypatch: pyte
 CHILD = """
 import asyncio, sys
 from reprise.kernel.events import Event
+from reprise.stores import open_store
 from reprise.stores.log import Append, Group, enlist
 from reprise.stores.sqlite import SQLiteStore
 
@@ -261,3 +263,36 @@ async def test_a_process_killed_while_it_writes_loses_nothing_acknowledged(
     appends = [Append(i, (Group("child", [Event(16, 1)], expected=len(records) + i),)) for i in range(3)]
     await enlist(store.log, appends)
     assert await store.verify() == []
+
+
+PASSER_BY = """
+import asyncio, sys
+from reprise.kernel.events import Event
+from reprise.stores import open_store
+from reprise.stores.log import Group, append
+
+async def main(url, number):
+    store = open_store(url)
+    await store.start()
+    await append(store.log, 1, Group(f"run/{number}", [Event(1, 1)]))
+    await store.stop()
+
+asyncio.run(main(sys.argv[1], sys.argv[2]))
+"""
+
+
+async def test_a_second_store_on_a_file_does_not_take_the_locks_of_the_first(tmp_path: Path) -> None:
+    """Who opens and closes the file elsewhere would take itself for the last one, and remove the log under both."""
+    url = f"sqlite:///{tmp_path / 'one.db'}"
+    stores = [open_store(url) for _ in range(2)]
+    for store in stores:
+        await store.start()
+    seen = []
+    for number in range(3):
+        command = [sys.executable, "-c", PASSER_BY, url, str(number)]
+        await asyncio.to_thread(subprocess.run, command, check=True)
+        seen.append([len(await store.log.scan()) for store in stores])
+    assert seen == [[1, 1], [2, 2], [3, 3]]
+    for store in stores:
+        assert await store.verify() == []
+        await store.stop()

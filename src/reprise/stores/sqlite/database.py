@@ -121,10 +121,16 @@ def create_file(path: Path) -> None:
         raise StoreUnreachable(
             f"The folder {path.parent} does not exist.", hint="Create it, or give another path."
         )
+    real = path.resolve()
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except IsADirectoryError:
-        raise StoreUnreachable(f"{path} is a folder.", hint="Give the path of a file.") from None
+        os.close(os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        # Not opened even to look: to close it would free the locks of all other stores that this process has on the
+        # file (POSIX), and whoever closes it elsewhere would take itself for the last one and remove the log under them.
+        if real.is_dir():
+            raise StoreUnreachable(f"{path} is a folder.", hint="Give the path of a file.") from None
+        if not os.access(real, os.R_OK | os.W_OK):
+            raise _read_only(path, PermissionError("no right to write it")) from None
     except OSError as error:
         raise _read_only(path, error) from error
     if not os.access(path.parent, os.W_OK | os.X_OK):
