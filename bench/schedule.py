@@ -70,8 +70,8 @@ def plan(layers: int) -> WorkflowOrchestrator:
     made = WorkflowOrchestrator("layered", max_concurrent=WIDTH)
     for layer in range(layers):
         for place in range(WIDTH):
-            above = tuple(f"s{layer - 1}.{other}" for other in _above(place)) if layer else ()
-            made.add_step(WorkflowStep(name=f"s{layer}.{place}", agent_type="any", dependencies=above))
+            above = tuple(f"s{layer - 1}-{other}" for other in _above(place)) if layer else ()
+            made.add_step(WorkflowStep(name=f"s{layer}-{place}", agent_type="any", dependencies=above))
     return made
 
 

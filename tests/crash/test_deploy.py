@@ -194,7 +194,7 @@ async def test_pinned_runs_end_on_the_workers_of_their_own_version(fleet, counts
         await fleet.begin(after, "v2", range(12))
         fleet.drain(old[0])
         new.append(fleet.start("v2", ["v2"]))
-        ids = [f"{build}-{n:02}" for n in range(12) for build in BUILDS]
+        ids = [f"{build}-{n:02}" for n in range(12) for build in ("v1", "v2")]
         await fleet.pay(after, ids)
         assert await fleet.results(after, ids) == {
             id: f"{'old' if id.startswith('v1') else 'new'}-{int(id[3:])}" for id in ids
