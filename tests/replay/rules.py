@@ -20,7 +20,7 @@ shared: dict[str, list[int]] = {}
 @step
 async def slow_to_stop(i: int) -> int:
     """Is busy until it has cleaned up."""
-    me = f"{i}"
+    me = f"{current_step().run} {i}"
     running.add(me)
     try:
         await asyncio.sleep(1)
@@ -32,7 +32,7 @@ async def slow_to_stop(i: int) -> int:
 
 @step
 async def still_running(i: int) -> bool:
-    return f"{i}" in running
+    return f"{current_step().run} {i}" in running
 
 
 @step

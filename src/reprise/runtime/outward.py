@@ -25,7 +25,10 @@ def go_out(execution: Execution) -> None:
         jobs, execution.to_stop = execution.to_stop, []
         for job in jobs:
             _stop(execution, job)
-    if execution.to_start and execution.seated and not execution.holding and not _is_unsure(execution):
+    talk = execution.talk
+    # Unsure = chunks of the body are not known to stand in its streams; those of later steps come behind them.
+    is_unsure = talk is not None and talk.is_unsure
+    if execution.to_start and execution.seated and not execution.holding and not is_unsure:
         if execution.purse is None:
             starting, execution.to_start = execution.to_start, {}
             _start(execution, starting)
@@ -40,11 +43,6 @@ def go_out(execution: Execution) -> None:
             execution.armed[key] = host.outer.call_later(
                 delay, _fire, execution, handle, context=host.context
             )
-
-
-def _is_unsure(execution: Execution) -> bool:
-    """Tell whether chunks of the body are not known to stand in its streams: those of later steps come behind them."""
-    return execution.talk is not None and execution.talk.is_unsure
 
 
 def _start(execution: Execution, jobs: dict[str, Job]) -> None:

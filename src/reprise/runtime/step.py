@@ -316,8 +316,7 @@ class StepCall(Coroutine[Any, Any, Any]):
         self.step = step
         self.args = args
         self.kwargs = kwargs
-        # A body that is unwound from memory makes calls that it does not come to await.
-        self.begun = (run := RUN.get()) is not None and run.loop.is_closed()
+        self.begun = False
         self._inner: Generator[Any, Any, Any] | None = None
         self.__qualname__ = step.name
 
