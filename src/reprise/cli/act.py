@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reprise.cli.batch import RunIds, Where, Wish, Yes, fulfil
+from reprise.cli.batch import RunIds, Where, Yes, leave, wished
 from reprise.cli.config import read_config
 from reprise.cli.inputs import read_value
 from reprise.cli.output import Format, Screen
@@ -63,18 +63,20 @@ def cancel(
 
     reprise cancel -q 'workflow:survey age>1d' --dry-run
     """
-    wish = Wish(
-        verb=Verb.CANCEL,
-        ids=tuple(ids or ()),
-        query=query,
-        reason=reason,
-        force=force,
-        dry_run=dry_run,
-        yes=yes,
-        output=output,
-        store=store,
+    leave(
+        context,
+        wished(
+            Verb.CANCEL,
+            ids,
+            query,
+            dry_run=dry_run,
+            yes=yes,
+            output=output,
+            store=store,
+            reason=reason,
+            force=force,
+        ),
     )
-    raise typer.Exit(asyncio.run(fulfil(screen_of(context), read_config(store), wish)))
 
 
 def pause(
@@ -92,16 +94,7 @@ def pause(
 
     reprise pause -q 'workflow:survey' --yes
     """
-    wish = Wish(
-        verb=Verb.PAUSE,
-        ids=tuple(ids or ()),
-        query=query,
-        dry_run=dry_run,
-        yes=yes,
-        output=output,
-        store=store,
-    )
-    raise typer.Exit(asyncio.run(fulfil(screen_of(context), read_config(store), wish)))
+    leave(context, wished(Verb.PAUSE, ids, query, dry_run=dry_run, yes=yes, output=output, store=store))
 
 
 async def _signal(screen: Screen, store: str | None, id: str, name: str, value: Any, key: str) -> None:

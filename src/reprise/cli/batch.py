@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
 from rich.text import Text
 
-from reprise.cli.config import Config
+from reprise.cli.config import Config, read_config
 from reprise.cli.exits import code_of
 from reprise.cli.output import Format, Screen, line, table
 from reprise.cli.paint import status
-from reprise.cli.session import Door, door, flag, unread
+from reprise.cli.session import Door, door, flag, screen_of, unread
 from reprise.cli.ticker import ticker
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import ConfigurationError, RepriseError, RunEnded
@@ -67,6 +68,27 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     yes: bool = False
     output: Format = Format.TABLE
     store: str | None = None
+
+
+def wished(
+    verb: Verb,
+    ids: list[str] | None,
+    query: str,
+    *,
+    dry_run: bool,
+    yes: bool,
+    output: Format,
+    store: str | None,
+    **more: Any,
+) -> Wish:
+    """Make a wish of what every command for many runs takes; ``more``: the other fields of :class:`Wish`."""
+    told: dict[str, Any] = {"dry_run": dry_run, "yes": yes, "output": output, "store": store, **more}
+    return Wish(verb=verb, ids=tuple(ids or ()), query=query, **told)
+
+
+def leave(context: typer.Context, wish: Wish) -> NoReturn:
+    """Fulfil a wish and end the command with its exit code."""
+    raise typer.Exit(asyncio.run(fulfil(screen_of(context), read_config(wish.store), wish)))
 
 
 async def fulfil(screen: Screen, config: Config, wish: Wish) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from reprise.cli.batch import RunIds, Where, Wish, Yes, fulfil
+from reprise.cli.batch import RunIds, Where, Wish, Yes, fulfil, wished
 from reprise.cli.config import Config, read_config
 from reprise.cli.drive import Plan, Progress, conclude, drive, logs, resume_command
 from reprise.cli.load import Loaded, load, parse_target
@@ -73,15 +73,7 @@ def resume(
 
     reprise resume -q 'status:paused workflow:survey'
     """
-    wish = Wish(
-        verb=Verb.RESUME,
-        ids=tuple(ids or ()),
-        query=query,
-        dry_run=dry_run,
-        yes=yes,
-        output=output,
-        store=store,
-    )
+    wish = wished(Verb.RESUME, ids, query, dry_run=dry_run, yes=yes, output=output, store=store)
     here = Here(wish.ids[0], file, progress, timeout, store) if _is_one(wish, detach) else None
     _go(context, wish, here, concurrency)
 
@@ -112,16 +104,7 @@ def retry(
 
     reprise retry -q 'status:failed error:timeout age<1d' --dry-run
     """
-    wish = Wish(
-        verb=Verb.RETRY,
-        ids=tuple(ids or ()),
-        query=query,
-        fresh=fresh,
-        dry_run=dry_run,
-        yes=yes,
-        output=output,
-        store=store,
-    )
+    wish = wished(Verb.RETRY, ids, query, dry_run=dry_run, yes=yes, output=output, store=store, fresh=fresh)
     here = None
     if _is_one(wish, detach):
         here = Here(wish.ids[0], file, progress, timeout, store, retry=True, fresh=fresh)

@@ -68,7 +68,9 @@ class Loaded(msgspec.Struct, frozen=True):
         place = self.target.place
         if not offered:
             raise ConfigurationError(
-                f"{place} defines no workflow.", hint="Decorate an async function with @workflow."
+                f"{place} defines no workflow.",
+                hint="Decorate an async function with @workflow, or keep the flow of a plan in a variable of the "
+                "module: flow = orchestrator.flow(agents).",
             )
         if not name:
             if len(offered) == 1:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import typer
 
-from reprise.cli.batch import RunIds, Where, Wish, Yes, fulfil
-from reprise.cli.config import read_config
+from reprise.cli.batch import RunIds, Where, Yes, leave, wished
 from reprise.cli.output import Format
-from reprise.cli.session import DryRun, Output, StoreUrl, screen_of
+from reprise.cli.session import DryRun, Output, StoreUrl
 from reprise.runtime.batch import Verb
 
 
@@ -28,8 +25,7 @@ def pin(
 
     reprise pin -q 'workflow:order build:v1' --yes
     """
-    wish = _wish(Verb.PIN, ids, query, dry_run, yes, output, store)
-    raise typer.Exit(asyncio.run(fulfil(screen_of(context), read_config(store), wish)))
+    leave(context, wished(Verb.PIN, ids, query, dry_run=dry_run, yes=yes, output=output, store=store))
 
 
 def unpin(
@@ -45,19 +41,4 @@ def unpin(
 
     reprise unpin order-7
     """
-    wish = _wish(Verb.UNPIN, ids, query, dry_run, yes, output, store)
-    raise typer.Exit(asyncio.run(fulfil(screen_of(context), read_config(store), wish)))
-
-
-def _wish(
-    verb: Verb,
-    ids: list[str] | None,
-    query: str,
-    dry_run: bool,
-    yes: bool,
-    output: Format,
-    store: str | None,
-) -> Wish:
-    return Wish(
-        verb=verb, ids=tuple(ids or ()), query=query, dry_run=dry_run, yes=yes, output=output, store=store
-    )
+    leave(context, wished(Verb.UNPIN, ids, query, dry_run=dry_run, yes=yes, output=output, store=store))
