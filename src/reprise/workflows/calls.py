@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -15,12 +15,9 @@ from reprise.kernel.failures import brief
 from reprise.kernel.policy import Retry
 from reprise.runtime.branch import RUN
 from reprise.runtime.host import STEP
-from reprise.runtime.step import DEFAULT_TIMEOUT, Step
+from reprise.runtime.step import Step
 from reprise.workflows.flow import Flow, flow_here
 
-RETRIES = 3
-"""How often a call that failed in a way that may pass is made again, unless its definition says otherwise."""
-TIMEOUT = DEFAULT_TIMEOUT
 DECLARE = "Return plain JSON, or say what it is by returns=; or run it without a store."
 CURE = "Give plain JSON; or run it without a store."
 REFUSED = ".refused"
@@ -87,12 +84,12 @@ def meant(flow: Flow, value: Any, type: Any = None) -> Any:
 
 def agent_step(key: str, max_retries: int, timeout: float | None) -> Step[..., Any]:
     """Return the step by which an agent is called under a key."""
-    return _called(_agent(max_retries, timeout), key)
+    return _agent(max_retries, timeout).named(key)
 
 
 def note_step(key: str) -> Step[..., Any]:
     """Return the step that notes what was refused of the call of that key."""
-    return _called(_note(), key + REFUSED)
+    return _note().named(key + REFUSED)
 
 
 @cache
@@ -103,14 +100,6 @@ def _agent(max_retries: int, timeout: float | None) -> Step[..., Any]:
 @cache
 def _note() -> Step[..., Any]:
     return Step[..., Any](refuse, pure=True)
-
-
-def _called(step: Step[..., Any], key: str) -> Step[..., Any]:
-    # What was found out about the function is found out once: a copy costs a fraction of a new step.
-    made = cast("Step[..., Any]", object.__new__(Step))
-    made.__dict__.update(step.__dict__)
-    made.name = made.key = made.__name__ = key
-    return made
 
 
 def function_at(flow: Flow, place: str) -> Callable[..., Any] | None:
@@ -137,7 +126,11 @@ def check_functions(flow: Flow, needed: Sequence[str]) -> None:
 
 # ---------------------------------------------------------------- reading what came of them
 
-ENDS = {Kind.STEP_COMPLETED: "completed", Kind.STEP_FAILED: "failed", Kind.STEP_CANCELLED: "cancelled"}
+ENDS: dict[int, str] = {
+    Kind.STEP_COMPLETED: "completed",
+    Kind.STEP_FAILED: "failed",
+    Kind.STEP_CANCELLED: "cancelled",
+}
 """How a call ended, by the kind of its record."""
 
 
@@ -152,7 +145,7 @@ def started_of(records: Sequence[Record]) -> tuple[Started, int]:
 def ends_in(records: Sequence[Record]) -> Iterator[tuple[Record, str]]:
     """Yield the records of calls that ended, with how."""
     for record in records:
-        if (status := ENDS.get(record.kind)) is not None:  # pyright: ignore[reportArgumentType]
+        if (status := ENDS.get(record.kind)) is not None:
             yield record, status
 
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
 from inspect import iscoroutinefunction
-from typing import Any, Self, get_args
+from typing import Any, Self, Unpack, get_args
 
 import msgspec
 from msgspec import UNSET
 
 from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.kernel.policy import Duration, Retry, seconds
-from reprise.stores.store import Store
-from reprise.workflows.calls import REFUSED, RETRIES, TIMEOUT, kept
+from reprise.workflows.calls import REFUSED, kept
 from reprise.workflows.chain_body import FURTHER, ChainWork, Link, OnError, follow, type_of
 from reprise.workflows.chain_result import ChainResult, read_chain
-from reprise.workflows.executing import OnProgress, execute
+from reprise.workflows.executing import ExecuteOptions, execute
 from reprise.workflows.flow import Flow
-from reprise.workflows.house import House
 from reprise.workflows.performers import AgentExecutor, Performers
+from reprise.workflows.steps import DEFAULTS
 
 
 class AgentChain:
@@ -59,8 +57,8 @@ class AgentChain:
         goto: str = "",
         jumps: int = 3,
         returns: Any = None,
-        max_retries: int = RETRIES,
-        timeout: Duration | None = TIMEOUT,
+        max_retries: int = DEFAULTS.retry_count,
+        timeout: Duration | None = DEFAULTS.default_timeout,
     ) -> Self:
         """Add a link, and return the chain.
 
@@ -132,15 +130,9 @@ class AgentChain:
         self,
         agent_executor: AgentExecutor | Mapping[str, Any] | None = None,
         *,
-        id: str | None = None,
         initial_input: Any = UNSET,
         context: Mapping[str, Any] | None = None,
-        app: House | None = None,
-        store: str | Store | None = None,
-        tags: Mapping[str, Any] | None = None,
-        deadline: float | timedelta | datetime | None = None,
-        timeout: float | timedelta | None = None,
-        on_progress: OnProgress | None = None,
+        **options: Unpack[ExecuteOptions],
     ) -> ChainResult:
         """Run the chain and return what came of it; a link that fails is no error here.
 
@@ -159,13 +151,7 @@ class AgentChain:
             lambda flow: [self._work(flow, given, dict(context or {}))],
             read_chain,
             agent_executor,
-            id=id,
-            app=app,
-            store=store,
-            tags=tags,
-            deadline=deadline,
-            timeout=timeout,
-            on_progress=on_progress,
+            **options,
         )
 
     def _work(self, flow: Flow, given: Any, context: dict[str, Any]) -> ChainWork:

@@ -11,8 +11,6 @@ import msgspec
 from reprise.kernel.errors import ResultRefused
 from reprise.kernel.failures import brief, encode_error
 from reprise.workflows.calls import (
-    RETRIES,
-    TIMEOUT,
     Around,
     Refused,
     agent_step,
@@ -22,6 +20,7 @@ from reprise.workflows.calls import (
     note_step,
 )
 from reprise.workflows.flow import Flow, flow_here
+from reprise.workflows.steps import DEFAULTS
 
 OnError = Literal["stop", "skip", "default", "goto"]
 """``stop``: the chain fails; ``skip``: it goes on as if the link were not there; ``default``: as if the agent had
@@ -43,8 +42,8 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often a failure of the link leads elsewhere before it stops the chain."""
     tries: int = 3
     """How often in all the agent is asked while its answers are refused."""
-    max_retries: int = RETRIES
-    timeout: float | None = TIMEOUT
+    max_retries: int = DEFAULTS.retry_count
+    timeout: float | None = DEFAULTS.default_timeout
 
 
 class ChainWork(msgspec.Struct, frozen=True):

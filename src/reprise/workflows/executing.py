@@ -13,13 +13,13 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypedDict, TypeVar, cast
 
 import msgspec
 
 from reprise.kernel.arguments import Arguments
 from reprise.kernel.errors import ConfigurationError, RunEnded
-from reprise.kernel.events import Event, Finished, Kind, Record, run_stream
+from reprise.kernel.events import Event, Finished, Record, run_stream
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.engine import Engine
 from reprise.runtime.execution import Execution
@@ -28,6 +28,7 @@ from reprise.runtime.host import STEP
 from reprise.runtime.starting import child_id
 from reprise.runtime.step import Step
 from reprise.stores.store import Store
+from reprise.workflows.calls import ENDS
 from reprise.workflows.flow import Definition, Flow
 from reprise.workflows.house import OPEN, House, house
 from reprise.workflows.performers import AgentExecutor
@@ -38,11 +39,6 @@ log = logging.getLogger("reprise")
 
 LOOK = 1.0
 """Seconds between two looks for progress when nothing tells of any."""
-_OUTCOMES = {
-    Kind.STEP_COMPLETED: "completed",
-    Kind.STEP_FAILED: "failed",
-    Kind.STEP_CANCELLED: "cancelled",
-}
 
 
 class Ended(NamedTuple):
@@ -71,6 +67,25 @@ class StepEnded:
 
 OnProgress = Callable[[StepEnded], Any]
 """Called, and awaited if it is async, for each step that ended, when that is durable."""
+
+
+class ExecuteOptions(TypedDict, total=False):
+    """How any face is executed."""
+
+    id: str | None
+    """Of the run: one that exists goes on, or gives what came of it. In the body of a workflow, the key of the child run."""
+    app: House | None
+    """Where it runs; without one and without ``store``, in the app that is open around the caller, else in memory."""
+    store: str | Store | None
+    """Over which an app is opened for it."""
+    tags: Mapping[str, Any] | None
+    """By which the run is found."""
+    deadline: float | timedelta | datetime | None
+    """When the run has to have ended: a moment, or seconds from now."""
+    timeout: float | timedelta | None
+    """Another word for it."""
+    on_progress: OnProgress | None
+    """Called, and awaited if it is async, for each step that ended; see :class:`StepEnded`."""
 
 
 async def execute(
@@ -209,7 +224,7 @@ class _Teller:
             self._news.clear()
             for record in await self._store.log.read(run_stream(self._run), self._seen):
                 self._seen = record.version
-                if (status := _OUTCOMES.get(record.kind)) is not None:  # pyright: ignore[reportArgumentType]
+                if (status := ENDS.get(record.kind)) is not None:
                     self._done += 1
                     await self._tell(StepEnded(self._run, record.key, status, self._done))
             if ended:

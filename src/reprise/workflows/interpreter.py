@@ -30,7 +30,7 @@ from reprise.workflows.expressions import Template
 from reprise.workflows.flow import Flow, flow_here
 from reprise.workflows.known import Ended, StandIn, needs, undone_with
 from reprise.workflows.mapping import do_items
-from reprise.workflows.performing import SKIPPED, Situation, Steps, failed, named, noted, skipped_because
+from reprise.workflows.performing import SKIPPED, Situation, Steps, failed, noted, skipped_because
 from reprise.workflows.plan import Plan
 from reprise.workflows.planned import HERE, Planned, PlannedStep, branches_of, functions_of, planned
 
@@ -379,15 +379,15 @@ class PlanRun:
     def call(self, step: PlannedStep, key: str, args: tuple[Any, ...]) -> Doing:
         """Call the step that leaves the body, under a key."""
         made = self.flow.steps.of(step, self.flow, f"{self.plan.name} {self.plan.version}")
-        return self.run.call(named(made, key), args, {}, key)
+        return self.run.call(made.named(key), args, {}, key)
 
     def note(self, name: str, value: Any) -> Doing:
         """Let the history say that this came of a step."""
-        return self.run.call(named(noted, name), (value,), {}, name)
+        return self.run.call(noted.named(name), (value,), {}, name)
 
     def fail(self, name: str, error: BaseException) -> Doing:
         """Let the history say that a step failed so."""
-        return self.run.call(named(failed, name), (encode_error(error),), {}, name)
+        return self.run.call(failed.named(name), (encode_error(error),), {}, name)
 
     def _lose(self, step: PlannedStep, cause: str) -> Doing:
         return self.fail(step.name, StepSkipped(cause))

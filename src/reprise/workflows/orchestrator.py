@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
+from typing import Any, Unpack
 
-from reprise.kernel.settings import Settings
-from reprise.stores.store import Store
-from reprise.workflows.executing import OnProgress, execute
-from reprise.workflows.house import House
+from reprise.workflows.executing import ExecuteOptions, execute
 from reprise.workflows.interpreter import PlanFlow
 from reprise.workflows.outcome import PlanResult, read_plan
 from reprise.workflows.performers import AgentExecutor, Performers
 from reprise.workflows.plan import Plan, PlanStep
 from reprise.workflows.planned import Planned, planned
-
-DEFAULTS = Settings().workflows
-"""What the documents say where nothing else is said."""
+from reprise.workflows.steps import DEFAULTS
 
 
 class WorkflowOrchestrator:
@@ -108,15 +103,9 @@ class WorkflowOrchestrator:
         self,
         agent_executor: AgentExecutor | Mapping[str, Any] | None = None,
         *,
-        id: str | None = None,
         inputs: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
-        app: House | None = None,
-        store: str | Store | None = None,
-        tags: Mapping[str, Any] | None = None,
-        deadline: float | timedelta | datetime | None = None,
-        timeout: float | timedelta | None = None,
-        on_progress: OnProgress | None = None,
+        **options: Unpack[ExecuteOptions],
     ) -> PlanResult:
         """Execute the steps and return what came of them; a step that failed is no exception here.
 
@@ -148,11 +137,5 @@ class WorkflowOrchestrator:
             args,
             read_plan,
             agent_executor,
-            id=id,
-            app=app,
-            store=store,
-            tags=tags,
-            deadline=deadline,
-            timeout=timeout,
-            on_progress=on_progress,
+            **options,
         )

@@ -10,7 +10,7 @@ import msgspec
 from reprise.kernel.arguments import Arguments
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.events import ErrorValue, Finished, Kind, Record, Started
-from reprise.kernel.failures import brief, decode_error
+from reprise.kernel.failures import decode_error
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.handle import outcome_error
 from reprise.workflows.executing import Ended
@@ -250,9 +250,3 @@ def _counted(statuses: Iterable[str]) -> Iterable[tuple[str, int]]:
     for status in statuses:
         counts[status] = counts.get(status, 0) + 1
     return counts.items()
-
-
-def in_words(step: StepOutcome) -> str:
-    """Return in one line what came of a step."""
-    why = step.cause or (brief(step.error) if step.error is not None else "")
-    return f"{step.name} {step.status}{f': {why}' if why else ''}"

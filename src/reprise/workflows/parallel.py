@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
@@ -13,14 +12,13 @@ from reprise.kernel.claims import quorum
 from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.kernel.policy import Duration, Retry, seconds
 from reprise.kernel.priority import Priority
-from reprise.stores.store import Store
-from reprise.workflows.calls import REFUSED, RETRIES, TIMEOUT, kept
-from reprise.workflows.executing import OnProgress, execute
+from reprise.workflows.calls import REFUSED, kept
+from reprise.workflows.executing import ExecuteOptions, execute
 from reprise.workflows.flow import Flow
-from reprise.workflows.house import House
 from reprise.workflows.parallel_body import AggregationStrategy, ParallelWork, Part, fan_out
 from reprise.workflows.parallel_result import ParallelResult, read_parallel
 from reprise.workflows.performers import AgentExecutor, Performers
+from reprise.workflows.steps import DEFAULTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +29,9 @@ class ParallelTask:
     task: Any = ""
     priority: Priority | str | int = Priority.NORMAL
     """Which of those that wait for their turn starts first."""
-    timeout: Duration | None = TIMEOUT
+    timeout: Duration | None = DEFAULTS.default_timeout
     """Seconds of one call, None = no limit."""
-    max_retries: int = RETRIES
+    max_retries: int = DEFAULTS.retry_count
     """How often a call that failed in a way that may pass is made again."""
     id: str = ""
     """Key in the history, by default the agent's name and the number of the task."""
@@ -65,7 +63,7 @@ class ParallelExecutor:
 
     def __init__(
         self,
-        max_concurrent: int = 10,
+        max_concurrent: int = DEFAULTS.max_concurrent,
         strategy: AggregationStrategy | str = AggregationStrategy.ALL,
         threshold: float | None = None,
         *,
@@ -104,8 +102,8 @@ class ParallelExecutor:
         task: Any = "",
         priority: Priority | str | int = Priority.NORMAL,
         *,
-        timeout: Duration | None = TIMEOUT,
-        max_retries: int = RETRIES,
+        timeout: Duration | None = DEFAULTS.default_timeout,
+        max_retries: int = DEFAULTS.retry_count,
         id: str = "",
     ) -> str:
         """Add a task, and return its id; options as of :class:`ParallelTask`.
@@ -157,14 +155,8 @@ class ParallelExecutor:
         self,
         agent_executor: AgentExecutor | Mapping[str, Any] | None = None,
         *,
-        id: str | None = None,
         context: Mapping[str, Any] | None = None,
-        app: House | None = None,
-        store: str | Store | None = None,
-        tags: Mapping[str, Any] | None = None,
-        deadline: float | timedelta | datetime | None = None,
-        timeout: float | timedelta | None = None,
-        on_progress: OnProgress | None = None,
+        **options: Unpack[ExecuteOptions],
     ) -> ParallelResult:
         """Run the tasks and return what came of them; one that fails is no error here.
 
@@ -182,13 +174,7 @@ class ParallelExecutor:
             lambda flow: [self._work(flow, dict(context or {}))],
             read_parallel,
             agent_executor,
-            id=id,
-            app=app,
-            store=store,
-            tags=tags,
-            deadline=deadline,
-            timeout=timeout,
-            on_progress=on_progress,
+            **options,
         )
 
     def _work(self, flow: Flow, context: dict[str, Any]) -> ParallelWork:

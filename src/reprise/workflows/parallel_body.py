@@ -17,8 +17,6 @@ from reprise.kernel.errors import CodecError, RuleNotMet
 from reprise.kernel.failures import brief, encode_error
 from reprise.kernel.priority import Priority
 from reprise.workflows.calls import (
-    RETRIES,
-    TIMEOUT,
     Around,
     Refused,
     agent_step,
@@ -28,6 +26,7 @@ from reprise.workflows.calls import (
     note_step,
 )
 from reprise.workflows.flow import Flow, flow_here
+from reprise.workflows.steps import DEFAULTS
 
 
 class AggregationStrategy(StrEnum):
@@ -50,8 +49,8 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     agent_type: str
     task: Any
     priority: int = Priority.NORMAL
-    max_retries: int = RETRIES
-    timeout: float | None = TIMEOUT
+    max_retries: int = DEFAULTS.retry_count
+    timeout: float | None = DEFAULTS.default_timeout
 
 
 class ParallelWork(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from reprise.kernel.failures import decode_error
 from reprise.kernel.policy import NO_RETRY, Retry
 from reprise.runtime.face import current_step
 from reprise.runtime.host import STEP
-from reprise.runtime.step import DEFAULT_TIMEOUT, Recorded, Step, function_of, step
+from reprise.runtime.step import DEFAULT_TIMEOUT, Step, function_of, step
 from reprise.runtime.undo import Undo
 from reprise.workflows.expressions import Template
 from reprise.workflows.flow import Flow, flow_here
@@ -156,13 +156,6 @@ def skipped_because(value: Any) -> str | None:
 
 
 # ---------------------------------------------------------------- step objects
-
-
-def named(template: Recorded[..., Any], name: str) -> Any:
-    """Return the same step under another name and key: a copy, which is cheaper than to make one."""
-    made = object.__new__(type(template))
-    made.__dict__ = {**template.__dict__, "name": name, "key": name, "__name__": name}
-    return made
 
 
 class Steps:

@@ -15,7 +15,7 @@ from reprise.workflows.drawing import to_mermaid
 from reprise.workflows.faults import find_faults, graph_of
 from reprise.workflows.findings import Draft, invalid
 from reprise.workflows.graph import Graph
-from reprise.workflows.steps import Condition, OnError, PlanStep, WorkflowStep, is_given
+from reprise.workflows.steps import DEFAULTS, Condition, OnError, PlanStep, WorkflowStep, is_given
 
 __all__ = ["Condition", "OnError", "Plan", "PlanStep", "WorkflowStep"]
 
@@ -43,7 +43,7 @@ class Plan:
 
     name: str
     steps: Sequence[PlanStep]
-    max_concurrent: int = 10
+    max_concurrent: int = DEFAULTS.max_concurrent
     """Steps at work at once."""
     timeout: float | timedelta | None = None
     """Seconds that the whole may take."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Self
 
 from reprise.kernel.events import ErrorValue, Finished
 from reprise.runtime.handle import outcome_error
@@ -30,11 +31,12 @@ class Report:
         """Id of the run."""
         return self.run_id
 
-    def raise_for_status(self) -> None:
-        """Do nothing for a run that has a result, be it partial.
+    def raise_for_status(self) -> Self:
+        """Return this report of a run that has a result, be it partial.
 
         Raises:
             the error of the run: it failed; RunCancelled; RunNeedsAttention and the like where it rests.
         """
-        if self.status not in ("completed", "partial"):
-            raise outcome_error(self.run_id, Finished(self.status, error=self.failure))
+        if self.status in ("completed", "partial"):
+            return self
+        raise outcome_error(self.run_id, Finished(self.status, error=self.failure))

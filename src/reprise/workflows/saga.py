@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
-from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from reprise.kernel.errors import ConfigurationError, nearest
 from reprise.kernel.policy import Fault, Retry
 from reprise.runtime.face import current_step
 from reprise.runtime.step import Step, step
 from reprise.runtime.undo import Undo
-from reprise.stores.store import Store
-from reprise.workflows.executing import OnProgress, execute
+from reprise.workflows.executing import ExecuteOptions, execute
 from reprise.workflows.flow import Flow, flow_here
-from reprise.workflows.house import House
 from reprise.workflows.performers import Performers
 from reprise.workflows.saga_result import SagaResult, read_saga
 from reprise.workflows.saga_steps import UNDO_ATTEMPTS, SagaPlan, SagaStep, read_plan
@@ -119,14 +116,7 @@ class SagaOrchestrator:
         self,
         saga_id: str,
         input_data: Any = None,
-        *,
-        id: str | None = None,
-        app: House | None = None,
-        store: str | Store | None = None,
-        tags: Mapping[str, Any] | None = None,
-        deadline: float | timedelta | datetime | None = None,
-        timeout: float | timedelta | None = None,
-        on_progress: OnProgress | None = None,
+        **options: Unpack[ExecuteOptions],
     ) -> SagaResult:
         """Execute a saga, compensations included, and return what came of it; a failed step is not raised.
 
@@ -150,13 +140,7 @@ class SagaOrchestrator:
             saga,
             (saga.plan, input_data),
             read_saga,
-            id=id,
-            app=app,
-            store=store,
-            tags=tags,
-            deadline=deadline,
-            timeout=timeout,
-            on_progress=on_progress,
+            **options,
         )
 
 

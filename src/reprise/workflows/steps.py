@@ -12,7 +12,10 @@ from typing import Any, Literal, cast, get_args
 from reprise.kernel.errors import UnknownOption
 from reprise.kernel.policy import Retry, seconds_in
 from reprise.kernel.priority import Priority
+from reprise.kernel.settings import WorkflowSettings
 
+DEFAULTS = WorkflowSettings()
+"""What holds where a plan, a chain or a parallel executor does not say otherwise."""
 OnError = Literal["fail", "skip", "continue", "fallback", "compensate"]
 ON_ERROR: tuple[str, ...] = get_args(OnError)
 Condition = str | Callable[[dict[str, Any]], bool]
