@@ -35,6 +35,8 @@ _NONE = type(None)
 _PLAIN = frozenset({str, int, bool, _NONE})
 _STR = frozenset({str})
 _NOTHING: frozenset[type] = frozenset()
+_MOST_SIGNATURES = 256
+"""Combinations of the classes of a record's fields that are remembered."""
 _DECLARE = "Declare the return type (or the type of the parameter), so that it is read back as what it is."
 
 
@@ -213,8 +215,10 @@ _SCALARS: dict[type[node.Type], Shape] = {
 
 
 def _literal(values: tuple[Any, ...]) -> Shape:
+    known = {(type(value), value) for value in values}
+
     def check(value: Any) -> None:
-        if not any(type(value) is type(v) and value == v for v in values):
+        if type(value) not in _PLAIN or (type(value), value) not in known:
             raise Misfit(f"{value!r} where one of {', '.join(map(repr, values))} is declared")
 
     return Shape(_NOTHING, check)
@@ -275,13 +279,27 @@ def _sequence(kind: type, shapes: Sequence[Shape]) -> Shape:
 
 def _record(kind: type, names: Sequence[str], shapes: Sequence[Shape]) -> Shape:
     fetch = attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, n) for n in names)  # type: ignore[misc]
+    asked: dict[tuple[type, ...], list[int]] = {}
+    """Which fields have to be asked, by the classes of all: most values of a class have the same."""
+
+    def look(classes: tuple[type, ...]) -> list[int]:
+        odd = [
+            n
+            for n, each in enumerate(classes)
+            if each not in shapes[n].exact and each is not msgspec.UnsetType
+        ]
+        if len(asked) < _MOST_SIGNATURES:
+            asked[classes] = odd
+        return odd
 
     def check(value: Any) -> None:
         if type(value) is not kind:
             raise _wrong(value, type_name(kind))
-        for name, item, (exact, check_item) in zip(names, fetch(value), shapes, strict=True):
-            if type(item) not in exact and item is not msgspec.UNSET:
-                _check_each([(name, item)], check_item)
+        items = fetch(value)
+        classes = tuple(map(type, items))
+        odd = asked.get(classes)
+        for n in look(classes) if odd is None else odd:
+            _check_each([(names[n], items[n])], shapes[n].check)
 
     return Shape(_NOTHING, check)
 
