@@ -215,7 +215,7 @@ _SCALARS: dict[type[node.Type], Shape] = {
 
 
 def _literal(values: tuple[Any, ...]) -> Shape:
-    known = {(type(value), value) for value in values}
+    known: set[tuple[type, Any]] = {(type(value), value) for value in values}
 
     def check(value: Any) -> None:
         if type(value) not in _PLAIN or (type(value), value) not in known:
@@ -241,12 +241,16 @@ def _union(shapes: Sequence[Shape], declared: str) -> Shape:
 def _items(kinds: tuple[type, ...], declared: str, item: Shape) -> Shape:
     exact, check_item = item
 
+    def check_unless_exact(each: Any) -> None:
+        if type(each) not in exact:
+            check_item(each)
+
     def check(value: Any) -> None:
         if not isinstance(value, kinds):
             raise _wrong(value, declared)
-        items = cast("Iterable[Any]", value)
-        if not exact.issuperset(map(type, items)):
-            _check_each(enumerate(items), lambda each: None if type(each) in exact else check_item(each))
+        if value and not exact.issuperset(map(type, value)):
+            items = cast("Iterable[Any]", value)
+            _check_each(enumerate(items), check_unless_exact if exact else check_item)
 
     return Shape(_NOTHING, check)
 
@@ -279,6 +283,7 @@ def _sequence(kind: type, shapes: Sequence[Shape]) -> Shape:
 
 def _record(kind: type, names: Sequence[str], shapes: Sequence[Shape]) -> Shape:
     fetch = attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, n) for n in names)  # type: ignore[misc]
+    checks = [shape.check for shape in shapes]
     asked: dict[tuple[type, ...], list[int]] = {}
     """Which fields have to be asked, by the classes of all: most values of a class have the same."""
 
@@ -299,7 +304,11 @@ def _record(kind: type, names: Sequence[str], shapes: Sequence[Shape]) -> Shape:
         classes = tuple(map(type, items))
         odd = asked.get(classes)
         for n in look(classes) if odd is None else odd:
-            _check_each([(names[n], items[n])], shapes[n].check)
+            try:
+                checks[n](items[n])
+            except Misfit as misfit:
+                misfit.path.append(_item(names[n]))
+                raise
 
     return Shape(_NOTHING, check)
 

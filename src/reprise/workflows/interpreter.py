@@ -107,6 +107,8 @@ class PlanRun:
         """By step of a branch that was not taken: why."""
         self._lost: list[str] = []
         """Steps that failed for good."""
+        self._skipped = False
+        """Whether any step was."""
         self._stop = ""
         """Why nothing more begins."""
         self._too_late = False
@@ -122,6 +124,7 @@ class PlanRun:
         self._recorded = {name for key in run.recorded for name in (key, key.rpartition("[")[0])}
         """What the history has, and so takes no room: of a run that is tried again, what was in line behind a failure that
         it does not have any more."""
+        self._version = f"{plan.name} {plan.version}"
         self._draw()
 
     def _draw(self) -> None:
@@ -247,6 +250,8 @@ class PlanRun:
 
     def _missing(self, step: PlannedStep) -> str:
         """Return which result that it needs was skipped."""
+        if not self._skipped:
+            return ""
         skipped = [name for name in step.dependencies if self.status[name] == "skipped"]
         found = needs(step) if skipped else ()
         return next(
@@ -321,6 +326,7 @@ class PlanRun:
         """Let those that wait for a step wait no longer."""
         name = step.name
         self.status[name] = status
+        self._skipped = self._skipped or status == "skipped"
         self._open -= 1
         if step.fallback and self._stand_ins[step.fallback].not_needed(step, status):
             self._release(step.fallback)
@@ -378,7 +384,7 @@ class PlanRun:
 
     def call(self, step: PlannedStep, key: str, args: tuple[Any, ...]) -> Doing:
         """Call the step that leaves the body, under a key."""
-        made = self.flow.steps.of(step, self.flow, f"{self.plan.name} {self.plan.version}")
+        made = self.flow.steps.of(step, self.flow, self._version)
         return self.run.call(made.named(key), args, {}, key)
 
     def note(self, name: str, value: Any) -> Doing:
