@@ -389,7 +389,7 @@ class Reprise:
         """
         workflow = workflow or self.registry[(await self.client.row(run)).workflow]
         records = await self.client.history(run)
-        stage = Stage(self.clock, payloads=self._options["payloads"])
+        stage = Stage(self.clock, payloads=self._options["payloads"], registry=self.registry)
         known = self._options["variables"]
         return await replay(stage, workflow, run, records, until=until, stops=stops, variables=known)
 

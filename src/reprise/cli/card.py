@@ -11,7 +11,7 @@ from rich.text import Text
 from reprise.cli.moments import ago, duration, local
 from reprise.cli.output import clean, line, table
 from reprise.cli.paint import error_lines, status
-from reprise.cli.session import FILE_TAG, flag, is_ours
+from reprise.cli.session import AGENTS_TAG, FILE_TAG, flag, is_ours
 from reprise.cli.tree import Row, State, Step, Tree
 from reprise.kernel.events import Finished
 from reprise.kernel.machine import RUN, RunStatus
@@ -87,6 +87,8 @@ def _head(row: RunRow, tree: Tree, alive: bool, now: int) -> list[Text]:
         facts.append(("limits", line(", ".join(map(str, row.slots)))))
     if file := row.tags.get(FILE_TAG):
         facts.append(("file", line(str(file))))
+    if agents := row.tags.get(AGENTS_TAG):
+        facts.append(("agents", line(str(agents))))
     if tags := [f"{name}={group_name(row.tags[name])}" for name in sorted(row.tags) if not is_ours(name)]:
         facts.append(("tags", line("  ".join(tags))))
     head = Text.assemble((line(row.workflow), "bold"), "  ", line(row.id), "  ", status(row.status))

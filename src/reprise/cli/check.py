@@ -34,9 +34,7 @@ def check(
     context: typer.Context,
     targets: Annotated[
         list[str],
-        typer.Argument(
-            metavar="FILE.py|MODULE …", help="The new code: what would be given to reprise worker."
-        ),
+        typer.Argument(metavar="FILE|MODULE …", help="The new code: what would be given to reprise worker."),
     ],
     query: Annotated[
         str,
@@ -70,7 +68,7 @@ def check(
 
 
 async def _check(screen: Screen, config: Config, targets: Sequence[str], query: str, output: Format) -> int:
-    workflows = load_all(targets)
+    workflows = load_all(targets, executes=False)
     async with door(config) as opened:
         with ticker(screen) as report:
             build = config.settings.worker.build

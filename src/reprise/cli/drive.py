@@ -19,7 +19,6 @@ from reprise.cli.inputs import Call
 from reprise.cli.load import AnyWorkflow, Target
 from reprise.cli.output import Screen
 from reprise.cli.paint import error_lines, status
-from reprise.cli.session import FILE_TAG, WORKFLOW_TAG
 from reprise.cli.stop import leave, stopping
 from reprise.cli.tree import Tree
 from reprise.cli.watch import Feed, Nothing, Picture, Show, Words, end_of, follow
@@ -142,7 +141,7 @@ async def _begin(app: Reprise, plan: Plan) -> None:
     row = plan.row
     if plan.call is not None:
         args, kwargs = plan.call
-        tags = {FILE_TAG: plan.target.tag, WORKFLOW_TAG: plan.workflow.name}
+        tags = plan.target.tags(plan.workflow)
         await app.start(plan.workflow, *args, id=plan.id, kwargs=kwargs, tags=tags, deadline=plan.deadline)
     if row is not None and row.status not in RUN.final:
         await app.resume(plan.id, plan.workflow)

@@ -15,7 +15,7 @@ from reprise.cli.going_on import Detach, File, Here, code_of, go_on
 from reprise.cli.inputs import read_changes, read_value
 from reprise.cli.load import Loaded
 from reprise.cli.output import Format, Screen, line
-from reprise.cli.run import Concurrency, Inputs, Shown, Timeout
+from reprise.cli.run import Agents, Concurrency, Inputs, Shown, Timeout
 from reprise.cli.session import DryRun, Output, RunId, StoreUrl, door, flag, screen_of
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import ConfigurationError
@@ -75,6 +75,7 @@ def fork(
         str, typer.Option("--id", metavar="ID", help="Id of the fork.", show_default=False)
     ] = "",
     file: File = None,
+    agents: Agents = "",
     detach: Detach = False,
     dry_run: DryRun = False,
     output: Output = Format.TABLE,
@@ -102,7 +103,7 @@ def fork(
         detach=detach or pinned,
         dry_run=dry_run,
         output=output,
-        here=Here(id, file, progress, timeout, store),
+        here=Here(id, file, agents, progress, timeout, store),
     )
     config = read_config(store, {"concurrency": concurrency})
     raise typer.Exit(asyncio.run(_fork(screen_of(context), config, asked)))
@@ -143,7 +144,7 @@ def _load(row: RunRow, config: Config, asked: Asked) -> Loaded | None:
     if (asked.detach or asked.dry_run) and asked.here.file is None and not asked.inputs:
         return None
     with prints_to_stderr():
-        return code_of(row, config, asked.here.file)
+        return code_of(row, config, asked.here.file, asked.here.agents)
 
 
 def _edits(given: Sequence[str], workflow: Workflow[..., Any] | None) -> dict[Edited, Any]:

@@ -12,10 +12,10 @@ import typer
 from reprise.cli.batch import RunIds, Where, Wish, Yes, fulfil, wished
 from reprise.cli.config import Config, read_config
 from reprise.cli.drive import Plan, Progress, conclude, drive, logs, resume_command
-from reprise.cli.load import Loaded, load, parse_target
+from reprise.cli.load import Loaded, Target, load, parse_target
 from reprise.cli.output import Format, Screen
-from reprise.cli.run import Concurrency, Shown, Timeout
-from reprise.cli.session import FILE_TAG, DryRun, Output, StoreUrl, door, flag, screen_of
+from reprise.cli.run import Agents, Concurrency, Shown, Timeout
+from reprise.cli.session import AGENTS_TAG, FILE_TAG, DryRun, Output, StoreUrl, door, flag, screen_of
 from reprise.cli.tree import Tree
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.machine import RUN
@@ -28,7 +28,7 @@ File = Annotated[
     typer.Option(
         "--file",
         "-f",
-        metavar="FILE.py",
+        metavar="FILE",
         help="Where its workflow is; default: where it was started from.",
         show_default=False,
     ),
@@ -43,6 +43,7 @@ class Here(msgspec.Struct, frozen=True):
 
     id: str
     file: str | None
+    agents: str
     progress: Progress
     timeout: float | None
     store: str | None
@@ -55,6 +56,7 @@ def resume(
     ids: RunIds = None,
     query: Where = "",
     file: File = None,
+    agents: Agents = "",
     detach: Detach = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -74,7 +76,7 @@ def resume(
     reprise resume -q 'status:paused workflow:survey'
     """
     wish = wished(Verb.RESUME, ids, query, dry_run=dry_run, yes=yes, output=output, store=store)
-    here = Here(wish.ids[0], file, progress, timeout, store) if _is_one(wish, detach) else None
+    here = Here(wish.ids[0], file, agents, progress, timeout, store) if _is_one(wish, detach) else None
     _go(context, wish, here, concurrency)
 
 
@@ -86,6 +88,7 @@ def retry(
         bool, typer.Option("--fresh", help="Keep only the input: every step is done again.")
     ] = False,
     file: File = None,
+    agents: Agents = "",
     detach: Detach = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -107,7 +110,7 @@ def retry(
     wish = wished(Verb.RETRY, ids, query, dry_run=dry_run, yes=yes, output=output, store=store, fresh=fresh)
     here = None
     if _is_one(wish, detach):
-        here = Here(wish.ids[0], file, progress, timeout, store, retry=True, fresh=fresh)
+        here = Here(wish.ids[0], file, agents, progress, timeout, store, retry=True, fresh=fresh)
     _go(context, wish, here, concurrency)
 
 
@@ -128,7 +131,7 @@ async def _here(screen: Screen, config: Config, here: Here) -> int:
             finished = await client.finished(row.id)
             assert finished is not None
             return conclude(screen, Tree(row.id), finished, flag(here.store), "")
-        loaded = code_of(row, config, here.file)
+        loaded = code_of(row, config, here.file, here.agents)
         if here.retry:
             row = await client.row(await client.retry(row.id, fresh=here.fresh))
             screen.hint(f"Tried again as {row.id}.")
@@ -155,8 +158,10 @@ async def go_on(
     return await drive(plan, opened, screen)
 
 
-def code_of(row: RunRow, config: Config, file: str | None) -> Loaded:
-    """Load the code of a run: the file that was named, or the one that the run remembers.
+def code_of(
+    row: RunRow, config: Config, file: str | None, agents: str = "", *, executes: bool = True
+) -> Loaded:
+    """Load the code of a run: the file and agents that were named, or those that the run remembers.
 
     A file elsewhere on this machine is loaded only if the store is one too: a store that others write must not choose
     what is executed here.
@@ -165,13 +170,23 @@ def code_of(row: RunRow, config: Config, file: str | None) -> Loaded:
         ConfigurationError: nobody says where the code is, or it cannot be loaded.
     """
     remembered = str(row.tags.get(FILE_TAG, ""))
-    target = parse_target(file or remembered)
-    outside = Path(target.place).is_absolute() or ".." in Path(target.place).parts
-    if not target.place or (file is None and outside and not config.store.startswith("sqlite:")):
+    target = parse_target(file or remembered, agents or str(row.tags.get(AGENTS_TAG, "")))
+    if not target.place or (file is None and not _is_ours(target, config)):
         raise ConfigurationError(
             f"Run {row.id} does not say where {row.workflow!r} is."
             if not remembered
             else f"Run {row.id} was started from {remembered}, which is not in this folder.",
             hint="Name the file: --file FILE.py",
         )
-    return load(target)
+    if target.agents is not None and not agents and not _is_ours(target.agents, config):
+        raise ConfigurationError(
+            f"Who does the steps of run {row.id} is in {target.agents}, which is not in this folder.",
+            hint="Name the file: --agents FILE.py",
+        )
+    return load(target, executes=executes)
+
+
+def _is_ours(target: Target, config: Config) -> bool:
+    """Tell whether what a run remembers may be executed here."""
+    outside = Path(target.place).is_absolute() or ".." in Path(target.place).parts
+    return not outside or config.store.startswith("sqlite:")

@@ -11,6 +11,8 @@ import msgspec
 
 from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.runtime.workflow import Workflow
+from reprise.workflows.interpreter import PlanFlow
+from reprise.workflows.plan import Plan
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -21,11 +23,14 @@ def read_input(
     """Return the arguments that several ``-i`` say together.
 
     A JSON object gives arguments by name, a JSON list by position; ``@file`` and ``-`` (standard input) hold one of
-    them; ``name=value`` gives one argument, read as its declared type. What comes later wins.
+    them; ``name=value`` gives one argument, read as its declared type. What comes later wins. Those of a plan are its
+    inputs, by name.
 
     Raises:
         ConfigurationError: what is given is neither, cannot be read, or does not fit the workflow.
     """
+    if isinstance(workflow, PlanFlow):
+        return workflow.called_with(_inputs(workflow.plan, given, stdin))
     return workflow.arguments.bind_mapping(_named(workflow, given, stdin))
 
 
@@ -54,6 +59,20 @@ def _named(workflow: Workflow[..., Any], given: Sequence[str], stdin: Callable[[
     return named
 
 
+def _inputs(plan: Plan, given: Sequence[str], stdin: Callable[[], str]) -> dict[str, Any]:
+    inputs: dict[str, Any] = {}
+    for text in given:
+        value = _value(text, stdin)
+        if isinstance(value, list):
+            raise ConfigurationError(
+                f"The input {text[:60]!r} is a list.", hint="A plan has its inputs by name: -i name=value"
+            )
+        for name, one in value.items():
+            is_text = plan.inputs.get(name, {}).get("type") == "string" or not _pair(text)
+            inputs[name] = one if is_text else read_value(one)
+    return inputs
+
+
 def read_value(text: str) -> Any:
     """Return the value of a JSON text; what is not JSON is text.
 
@@ -67,6 +86,8 @@ def read_value(text: str) -> Any:
 
 
 def _value(text: str, stdin: Callable[[], str]) -> dict[str, Any] | list[Any]:
+    if (pair := _pair(text)) is not None:
+        return dict([pair])
     if text == "-":
         return _json(stdin(), "standard input")
     if text.startswith("@"):
@@ -76,13 +97,16 @@ def _value(text: str, stdin: Callable[[], str]) -> dict[str, Any] | list[Any]:
             raise ConfigurationError(f"The input file {text[1:]!r} cannot be read ({error}).") from error
     if text.lstrip().startswith(("{", "[")):
         return _json(text, "the input")
+    raise ConfigurationError(
+        f"The input {text[:60]!r} is not understood.",
+        hint="""Give name=value, JSON such as '{"name": 1}', @file.json, or - for standard input.""",
+    )
+
+
+def _pair(text: str) -> tuple[str, str] | None:
+    """Return name and value of ``name=value``, None of anything else."""
     name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise ConfigurationError(
-            f"The input {text[:60]!r} is not understood.",
-            hint="""Give name=value, JSON such as '{"name": 1}', @file.json, or - for standard input.""",
-        )
-    return {name: value}
+    return (name, value) if equals and name.isidentifier() else None
 
 
 def _json(text: str, source: str) -> dict[str, Any] | list[Any]:

@@ -96,13 +96,14 @@ TABLE: dict[str, Row | Section] = {
     "pin": Row("reprise.cli.pin:pin", "Leave runs to workers of their build.", ACT),
     "unpin": Row("reprise.cli.pin:unpin", "Let workers of any build take pinned runs.", ACT),
     "plan": Section(
-        "Check and draw plans in files.",
-        HOUSE,
+        "Run, check and draw plans in files.",
+        RUN,
         {
+            "run": Row("reprise.cli.plan:run", "Run a plan, durably.", COMMANDS),
             "check": Row("reprise.cli.plan:check", "Check plans; every fault with its place.", COMMANDS),
             "draw": Row("reprise.cli.plan:draw", "Print a plan as a flow chart in Mermaid.", COMMANDS),
         },
-        help="Plans in YAML or JSON: what is wrong with them, what they look like.",
+        help="Plans in YAML or JSON: run them; what is wrong with them, what they look like.",
     ),
     "init": Row("reprise.cli.init:init", "Make a project that runs, with a test.", HOUSE),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),

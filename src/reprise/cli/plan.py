@@ -1,4 +1,4 @@
-"""``reprise plan``: definitions in files, checked and drawn."""
+"""``reprise plan``: definitions in files, checked, drawn and run."""
 
 from __future__ import annotations
 
@@ -6,10 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
+from reprise.cli.drive import Progress
 from reprise.cli.exits import quote_of
+from reprise.cli.load import parse_target
 from reprise.cli.output import Format, Screen, table
-from reprise.cli.session import Output, screen_of
-from reprise.kernel.errors import PlanInvalid
+from reprise.cli.run import (
+    Again,
+    Agents,
+    Concurrency,
+    Deadline,
+    Detach,
+    Inputs,
+    NewId,
+    Shown,
+    Timeout,
+    Wanted,
+    carry_out,
+)
+from reprise.cli.session import Output, StoreUrl, screen_of
+from reprise.kernel.errors import ConfigurationError, PlanInvalid
 from reprise.kernel.machine import ExitCode
 from reprise.workflows.files import load_plan
 from reprise.workflows.plan import Plan
@@ -38,6 +53,52 @@ def draw(context: typer.Context, file: File) -> None:
     reprise plan draw pipeline.yaml
     """
     screen_of(context).raw(load_plan(file).to_mermaid().rstrip())
+
+
+def run(
+    context: typer.Context,
+    file: File,
+    input: Inputs = None,
+    agents: Agents = "",
+    id: NewId = "",
+    again: Again = False,
+    detach: Detach = False,
+    timeout: Timeout = None,
+    deadline: Deadline = None,
+    store: StoreUrl = None,
+    concurrency: Concurrency = None,
+    progress: Shown = Progress.AUTO,
+) -> None:
+    """Run a plan of a file, durably; its output is printed to stdout as JSON.
+
+    Its steps are done by the agents that --agents names, and by those of installed packages. Workflows that steps name are
+    found where the agents are, or as plans in files of their names beside this one. Whatever is not known is said before
+    anything starts.
+
+    An id that exists is not started twice: unfinished, it goes on with the steps that it was started with; finished, its
+    output is printed again. The run remembers its file and its agents: reprise resume ID.
+
+      reprise plan run pipeline.yaml -i topic=owls --agents agents.py
+      reprise plan run pipeline.yaml -i @inputs.json --agents shop.agents:registry --id owls-7
+    """
+    target = parse_target(file, agents)
+    if not target.is_plan:
+        raise ConfigurationError(
+            f"{file} is no plan by its name, which ends in .yaml, .yml or .json.",
+            hint=f"A workflow in Python: reprise run {file}",
+        )
+    wanted = Wanted(
+        target=target,
+        inputs=tuple(input or ()),
+        id=id,
+        again=again,
+        detach=detach,
+        timeout=timeout,
+        deadline=deadline,
+        store=store,
+        progress=progress,
+    )
+    carry_out(context, wanted, concurrency)
 
 
 def _load(file: str, screen: Screen) -> Plan | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
@@ -14,9 +14,9 @@ from reprise.cli.drive import Plan, Progress, drive, resume_command
 from reprise.cli.inputs import read_input
 from reprise.cli.load import Loaded, Target, load, parse_target
 from reprise.cli.output import Screen
-from reprise.cli.session import FILE_TAG, WORKFLOW_TAG, StoreUrl, flag, prepare, screen_of
+from reprise.cli.session import StoreUrl, flag, prepare, screen_of
 from reprise.kernel.clock import SystemClock
-from reprise.kernel.errors import RunConflict, RunNotFound
+from reprise.kernel.errors import ConfigurationError, RunConflict, RunNotFound
 from reprise.kernel.ids import Ids
 from reprise.kernel.machine import RUN, ExitCode
 from reprise.runtime.client import Client
@@ -52,6 +52,16 @@ NewId = Annotated[
     ),
 ]
 Again = Annotated[bool, typer.Option("--again", help="If the run has ended, start a fresh one: ID-2, ID-3 …")]
+Agents = Annotated[
+    str,
+    typer.Option(
+        "--agents",
+        metavar="FILE.py|MODULE[:NAME]",
+        help="Who does the steps of a plan: a function of (agent_type, task, context), or a mapping of names; default: "
+        "agents or agent_executor in it, else its functions by their names; of what it has not, installed packages.",
+        show_default=False,
+    ),
+]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Start it and leave it to a worker.")]
 Deadline = Annotated[
     float | None,
@@ -86,8 +96,13 @@ def run(
       reprise run flow.py -i url=https://example.com
       reprise run flow.py:survey -i '{"urls": ["a", "b"]}' --id survey-7
     """
+    where = parse_target(target)
+    if where.is_plan:
+        raise ConfigurationError(
+            f"{where.place} is a plan.", hint=f"Run it with: reprise plan run {where.place} --agents FILE.py"
+        )
     wanted = Wanted(
-        target=parse_target(target),
+        target=where,
         inputs=tuple(input or ()),
         id=id,
         again=again,
@@ -97,8 +112,7 @@ def run(
         store=store,
         progress=progress,
     )
-    config = read_config(store, {"concurrency": concurrency})
-    raise typer.Exit(asyncio.run(_run(wanted, config, screen_of(context))))
+    carry_out(context, wanted, concurrency)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +127,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     store: str | None = None
     progress: Progress = Progress.AUTO
+
+
+def carry_out(context: typer.Context, wanted: Wanted, concurrency: int | None) -> NoReturn:
+    """Start or find the run that is wanted, let it go on here or leave it to a worker, and exit."""
+    config = read_config(wanted.store, {"concurrency": concurrency})
+    raise typer.Exit(asyncio.run(_run(wanted, config, screen_of(context))))
 
 
 async def _run(wanted: Wanted, config: Config, screen: Screen) -> int:
@@ -171,7 +191,7 @@ async def _detach(plan: Plan, store: Store, screen: Screen) -> int:
     async with Reprise(store, worker=False, clock=SystemClock(), max_payload=limit) as app:
         if plan.call is not None:
             args, kwargs = plan.call
-            tags = {FILE_TAG: plan.target.tag, WORKFLOW_TAG: plan.workflow.name}
+            tags = plan.target.tags(plan.workflow)
             await app.start(
                 plan.workflow,
                 *args,
@@ -184,5 +204,5 @@ async def _detach(plan: Plan, store: Store, screen: Screen) -> int:
         elif plan.row is not None and plan.row.status not in RUN.final:
             await app.client.resume(plan.id)
     screen.raw(plan.id)
-    screen.hint(f"A worker executes it:  reprise worker {plan.target.place}{plan.where}")
+    screen.hint(f"A worker executes it:  reprise worker {plan.target.flags}{plan.where}")
     return ExitCode.OK

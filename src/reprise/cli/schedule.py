@@ -14,11 +14,11 @@ from rich.text import Text
 
 from reprise.cli.config import Config, read_config
 from reprise.cli.inputs import read_input
-from reprise.cli.load import load, parse_target
+from reprise.cli.load import Target, load, parse_target
 from reprise.cli.moments import ago, iso
 from reprise.cli.output import Format, Screen, line, table
-from reprise.cli.run import Inputs, TargetName
-from reprise.cli.session import FILE_TAG, WORKFLOW_TAG, Output, StoreUrl, flag, prepare, screen_of
+from reprise.cli.run import Agents, Inputs, TargetName
+from reprise.cli.session import Output, StoreUrl, flag, prepare, screen_of
 from reprise.kernel.clock import MICROSECONDS, SystemClock, to_datetime
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.policy import seconds_in
@@ -209,6 +209,7 @@ def add(
     window: Window = "",
     deadline: Deadline = "",
     input: Inputs = None,
+    agents: Agents = "",
     paused: Paused = False,
     store: StoreUrl = None,
 ) -> None:
@@ -217,6 +218,7 @@ def add(
     Every worker of the store starts what is due, each fire time once.
 
     reprise schedule add nightly flow.py:report --cron '0 2 * * *' --timezone Europe/Berlin
+    reprise schedule add weekly pipeline.yaml --agents agents.py --every 7d -i topic=owls
     reprise schedule add poll flow.py:look --every 15m --jitter 1m -i url=https://example.com
     """
     options: dict[str, Any] = {
@@ -233,16 +235,17 @@ def add(
         "deadline": _length(deadline),
         "paused": paused,
     }
-    asyncio.run(_add(screen_of(context), store, name, target, tuple(input or ()), options))
+    asyncio.run(
+        _add(screen_of(context), store, name, parse_target(target, agents), tuple(input or ()), options)
+    )
 
 
 async def _add(
-    screen: Screen, url: str | None, name: str, file: str, given: Sequence[str], options: dict[str, Any]
+    screen: Screen, url: str | None, name: str, target: Target, given: Sequence[str], options: dict[str, Any]
 ) -> None:
-    target = parse_target(file)
     workflow = load(target).pick(target.name)
     args, kwargs = read_input(workflow, given)
-    tags = {FILE_TAG: target.tag, WORKFLOW_TAG: workflow.name}
+    tags = target.tags(workflow)
     async with _schedules(read_config(url), create=True) as schedules:
         state = await schedules.add(name, workflow, args=args, kwargs=kwargs, tags=tags, **options)
     if state.paused:
@@ -251,7 +254,7 @@ async def _add(
         screen.say(f"Schedule {name!r} fires next {ago(times[0], SystemClock().now())}, at {iso(times[0])}.")
     else:
         screen.say(f"Schedule {name!r} is there, and never fires: all its times are past.", "yellow")
-    screen.hint(f"A worker starts what is due:  reprise worker {target.place}{flag(url)}")
+    screen.hint(f"A worker starts what is due:  reprise worker {target.flags}{flag(url)}")
 
 
 def pause(

@@ -26,11 +26,13 @@ FILE_TAG = "reprise.file"
 """Tag of a run that names the file it was started from."""
 WORKFLOW_TAG = "reprise.workflow"
 """Tag that names the workflow in it."""
+AGENTS_TAG = "reprise.agents"
+"""Tag of a run of a plan that names where those are who do its steps."""
 
 
 def is_ours(tag: str) -> bool:
     """Tell whether a tag is one of ours, not of the workflow's author."""
-    return tag in (FILE_TAG, WORKFLOW_TAG) or tag in LINEAGE
+    return tag in (FILE_TAG, WORKFLOW_TAG, AGENTS_TAG) or tag in LINEAGE
 
 
 RunId = Annotated[

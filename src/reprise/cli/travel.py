@@ -27,6 +27,7 @@ from reprise.kernel.machine import ExitCode
 from reprise.runtime.comparing import Comparison, Differing
 from reprise.runtime.moments import StepState
 from reprise.runtime.payloads import Payloads
+from reprise.runtime.registry import Registry
 from reprise.runtime.rehearsal import Line, Stage
 from reprise.runtime.replaying import Break, Reached, Replay, Scene, replay as replay_run
 from reprise.runtime.waits import Waits
@@ -81,12 +82,11 @@ async def _replay(
     async with door(config) as (_, client):
         row = await client.resolve(id)
         with prints_to_stderr():
-            loaded = code_of(row, config, file)
+            loaded = code_of(row, config, file, executes=False)
             workflow = loaded.pick(loaded.target.name or row.workflow)
-            records, stage = (
-                await client.history(row.id),
-                Stage(SystemClock(), payloads=Payloads(redact=config.redact)),
-            )
+            records = await client.history(row.id)
+            payloads = Payloads(redact=config.redact)
+            stage = Stage(SystemClock(), payloads=payloads, registry=Registry(loaded.all))
             seen = await replay_run(stage, workflow, row.id, records, until=until, stops=stops)
     if output is Format.TABLE:
         screen.lines(_replayed(seen, stops))

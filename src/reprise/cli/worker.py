@@ -16,6 +16,7 @@ from reprise.cli.drive import logs
 from reprise.cli.load import AnyWorkflow, load_all
 from reprise.cli.moments import clock_time, duration
 from reprise.cli.output import Screen, line
+from reprise.cli.run import Agents
 from reprise.cli.session import StoreUrl, prepare, screen_of
 from reprise.cli.stop import leave, stopping
 from reprise.kernel.clock import Clock, SystemClock
@@ -29,9 +30,10 @@ def worker(
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE.py|MODULE …", help="Where the workflows are: files, or modules of packages."
+            metavar="FILE|MODULE …", help="Where the workflows are: files, plans too, or modules of packages."
         ),
     ],
+    agents: Agents = "",
     concurrency: Annotated[
         int | None,
         typer.Option("--concurrency", metavar="N", help="Steps executing at once.", show_default=False),
@@ -57,14 +59,14 @@ def worker(
     the runs back; twice leaves at once.
 
       reprise worker flow.py
+      reprise worker pipeline.yaml --agents agents.py
       reprise worker shop.orders shop.mail --concurrency 20 --build "$(git rev-parse --short HEAD)"
     """
     config = read_config(store, {"concurrency": concurrency, "build": build, "accepts": accepts or None})
-    raise typer.Exit(asyncio.run(_work(screen_of(context), config, targets)))
+    raise typer.Exit(asyncio.run(_work(screen_of(context), config, load_all(targets, agents))))
 
 
-async def _work(screen: Screen, config: Config, targets: Sequence[str]) -> int:
-    workflows = load_all(targets)
+async def _work(screen: Screen, config: Config, workflows: Sequence[AnyWorkflow]) -> int:
     store = prepare(config, create=True)
     settings = config.settings.worker
     clock = SystemClock()

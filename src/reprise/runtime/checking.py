@@ -168,7 +168,8 @@ async def check_runs(
         ConfigurationError: two of the workflows have the same name.
     """
     clock = clock or SystemClock()
-    registry, stage, checked = Registry(workflows), Stage(clock, build), Checked()
+    registry, checked = Registry(workflows), Checked()
+    stage = Stage(clock, build, registry=registry)
     wanted = all_of(IN_FLIGHT, parse(query, clock.now()))
     total = sum((await store.runs.count(wanted)).values())
     async for row, records in _histories(store, wanted):

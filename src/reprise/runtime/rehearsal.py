@@ -25,6 +25,7 @@ from reprise.runtime.handles import RunTask
 from reprise.runtime.history import owned_by, read_history
 from reprise.runtime.host import Observer
 from reprise.runtime.payloads import Payloads
+from reprise.runtime.registry import Registry
 from reprise.runtime.workflow import Workflow
 
 _OURS = ("reprise.", "asyncio.")
@@ -113,8 +114,16 @@ class Rehearsal(Execution):
 class Stage:
     """What a rehearsed run takes for the engine around it: nothing that is asked of it happens."""
 
-    def __init__(self, clock: Clock, build: str = "", payloads: Payloads | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        build: str = "",
+        payloads: Payloads | None = None,
+        registry: Registry | None = None,
+    ) -> None:
         self.outer: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.registry = registry or Registry()
+        """Where bodies look up what they know by name only, as plans do their child workflows."""
         self.context = Context()
         self.build = build
         self.observers: list[Observer] = []

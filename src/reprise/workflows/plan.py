@@ -121,7 +121,7 @@ class Plan:
         }
         if wrong := misfits(bound, schema):
             raise ConfigurationError(
-                f"The inputs do not fit plan {self.name!r}: {'; '.join(each.removeprefix('$.') for each in wrong)}.",
+                f"The inputs do not fit plan {self.name!r}: {'; '.join(each.lstrip('$.: ') for each in wrong)}.",
                 hint=f"It takes {', '.join(self.inputs)}.",
             )
         return bound
