@@ -393,10 +393,6 @@ class PlanFailed(StepError):
     plan: str = ""
     failed: list[str] = []  # noqa: RUF012 - set by whoever raises it
     """Names of the steps."""
-    again: list[str] = []  # noqa: RUF012 - as above
-    """Keys of the calls that are made again when the run is tried again; so are steps that were skipped because of them."""
-    too_late: bool = False
-    """It took longer than it may in all, so it can only begin anew."""
 
 
 class StepRefused(StepError):

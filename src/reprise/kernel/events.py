@@ -362,6 +362,11 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     status: str
     value: msgspec.Raw = msgspec.Raw(b"null")
     error: ErrorValue | None = None
+    again: list[str] | None = None
+    """Keys of the calls that are made again, unless they completed, when the run is tried again; None = its records say
+    what ended it."""
+    void: list[str] = []
+    """Keys of those that are made again although they completed: what they returned was refused."""
 
 
 class Said(msgspec.Struct, frozen=True, omit_defaults=True):

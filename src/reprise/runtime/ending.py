@@ -31,6 +31,7 @@ from reprise.kernel.events import (
 from reprise.kernel.failures import brief, encode_error
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.tags import same_tags
+from reprise.runtime.retrying import again_after
 from reprise.stores.log import Group, RunChange
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ def outcome_of(execution: Execution) -> Finished:
 
 def failed(error: BaseException) -> Finished:
     """Return the end by an error."""
-    return Finished(RunStatus.FAILED, error=encode_error(error))
+    again, void = again_after(error)
+    return Finished(RunStatus.FAILED, error=encode_error(error), again=again, void=void)
 
 
 def _explained(execution: Execution, error: BaseException) -> BaseException:

@@ -11,6 +11,7 @@ import msgspec
 
 from reprise.kernel.errors import RetryRefused
 from reprise.kernel.events import CancelRequest, ErrorValue, Finished, Kind, Record
+from reprise.kernel.failures import brief
 from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import name_in, place_of
 from reprise.stores.runs import RunRow
@@ -18,12 +19,30 @@ from reprise.stores.runs import RunRow
 RETRIED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
 """States of runs that are tried again."""
 
+_STEP_ENDS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED})
 _ENDS = frozenset({Kind.STEP_FAILED, Kind.STEP_CANCELLED, Kind.CANCEL_REQUESTED})
 """What is left out from the place on where the run began to end."""
 _BEGINS = frozenset({Kind.STEP_RETRYING, Kind.CHILD_STARTED})
 _UNDONE = frozenset({Kind.UNDO_DONE, Kind.UNDO_FAILED})
 """The run has taken back what it did."""
-_PLAN_FAILED, _SKIPPED = "reprise.PlanFailed", "reprise.StepSkipped"
+_SKIPPED = "reprise.StepSkipped"
+_AGAIN = "__reprise_again__"
+"""Where an error that leaves a body keeps what is to be done again."""
+
+
+def do_again(error: BaseException, keys: Iterable[str], void: Iterable[str] = ()) -> None:
+    """Let a run that fails with this error do the calls of these keys again when it is tried again, and no others but
+    those that were skipped because of them.
+
+    For bodies that know better than their records which of them ended it. What completed is kept, but for the calls of
+    ``void``: what they returned was refused. No keys at all: it cannot be tried again so.
+    """
+    vars(error)[_AGAIN] = list(keys), list(void)
+
+
+def again_after(error: BaseException) -> tuple[list[str] | None, list[str]]:
+    """Return what :func:`do_again` said of an error, (None, []) = nothing."""
+    return vars(error).get(_AGAIN, (None, []))
 
 
 def check(row: RunRow) -> None:
@@ -65,21 +84,27 @@ def _left_out(run: str, records: Sequence[Record]) -> set[int]:
     """Return the versions of the records that say what is to be done again.
 
     Raises:
-        RetryRefused: as :func:`_began_to_end`, or the time of a plan is over.
+        RetryRefused: as :func:`_began_to_end`, or its body said that nothing can be done again.
     """
-    error = msgspec.json.decode(records[-1].data, type=Finished).error
-    if error is None or error.type != _PLAN_FAILED or any(record.kind in _UNDONE for record in records):
+    finished = msgspec.json.decode(records[-1].data, type=Finished)
+    if finished.again is None or any(record.kind in _UNDONE for record in records):
         place = _began_to_end(run, records)
         return {record.version for record in records[place:] if record.kind in _ENDS}
-    if error.state.get("too_late"):
+    if not (finished.again or finished.void):
+        why = brief(finished.error) if finished.error is not None else ""
         raise RetryRefused(
-            f"Run {run} took longer than its plan may: its time is over.",
+            f"Nothing that failed in run {run} can be done again. {why}".rstrip(),
             hint=f"Begin anew with the same input: reprise retry {run} --fresh",
         )
-    # Nothing of a plan follows from what failed in it for good but what was skipped because of that.
-    again = set(error.state.get("again", ()))
-    ends = [record for record in records if record.kind in (Kind.STEP_FAILED, Kind.STEP_CANCELLED)]
-    return {record.version for record in ends if record.key in again or _error_of(record)[0] == _SKIPPED}
+    # Nothing follows from what failed for good but what was skipped because of that.
+    again, void = set(finished.again), set(finished.void)
+    ends = [record for record in records if record.kind in _STEP_ENDS]
+    return {
+        record.version
+        for record in ends
+        if record.key in (void if record.kind == Kind.STEP_COMPLETED else again)
+        or _error_of(record)[0] == _SKIPPED
+    }
 
 
 def _began_to_end(run: str, records: Sequence[Record]) -> int:

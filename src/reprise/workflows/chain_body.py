@@ -10,7 +10,9 @@ import msgspec
 
 from reprise.kernel.errors import ResultRefused
 from reprise.kernel.failures import brief, encode_error
+from reprise.runtime.retrying import do_again
 from reprise.workflows.calls import (
+    REFUSED,
     Around,
     Refused,
     agent_step,
@@ -90,11 +92,14 @@ class _Walk:
 
     async def take(self, link: Link) -> str:
         """Let a link do its part; return the name of the link to go on with, '' = the next one."""
+        before = self._calls[link.name]
         try:
             result = await self._result(link)
         except Exception as error:
             if not self._goes_on(link):
                 error.add_note(f"in link {link.name!r} of chain {self._flow.name!r}")
+                keys = [_key(link, number + 1) for number in range(before, self._calls[link.name])]
+                do_again(error, keys, [*keys, *(key + REFUSED for key in keys)])
                 raise
             self._errors[link.name] = brief(encode_error(error))
             if link.on_error == "goto":
@@ -123,7 +128,7 @@ class _Walk:
         task = await self._first_task(link)
         refusal: dict[str, Any] = {}
         for tried in range(1, link.tries + 1):
-            key = self._key(link)
+            key = self._next_key(link)
             context = {**self._shared, "results": dict(self._results), "errors": dict(self._errors)}
             context |= {"step": link.name, **refusal}
             what = f"What link {link.name!r} of chain {self._flow.name!r} returned"
@@ -144,10 +149,9 @@ class _Walk:
             hint="Look at what it was asked; or give it more tries=, or say on_error=.",
         )
 
-    def _key(self, link: Link) -> str:
+    def _next_key(self, link: Link) -> str:
         self._calls[link.name] += 1
-        number = self._calls[link.name]
-        return link.name if number == 1 else f"{link.name}.{number}"
+        return _key(link, self._calls[link.name])
 
     async def _first_task(self, link: Link) -> Any:
         transform = function_at(self._flow, f"{link.name}.transform")
@@ -156,7 +160,7 @@ class _Walk:
         try:
             return transform(self._value)
         except Exception as error:
-            await note_step(self._key(link))(Refused("transform", brief(encode_error(error))))
+            await note_step(self._next_key(link))(Refused("transform", brief(encode_error(error))))
             raise
 
     def _refusal(self, link: Link, value: Any) -> str:
@@ -177,3 +181,7 @@ class _Walk:
         if repair is not None:
             return repair(task, value, reason)
         return f"{task}\n\nYour last answer was refused: {reason}" if isinstance(task, str) else task
+
+
+def _key(link: Link, number: int) -> str:
+    return link.name if number == 1 else f"{link.name}.{number}"

@@ -23,6 +23,7 @@ from reprise.kernel.errors import PlanFailed, RunCancelled, StepSkipped, StepTim
 from reprise.kernel.failures import brief, encode_error
 from reprise.runtime.branch import RUN
 from reprise.runtime.execution import Execution
+from reprise.runtime.retrying import do_again
 from reprise.runtime.undo import let_stay
 from reprise.workflows import expressions
 from reprise.workflows.doing import WORKING, Doing, begin, in_body
@@ -366,8 +367,8 @@ class PlanRun:
         others = f" (and {len(self._lost) - 1} more steps)" if len(self._lost) > 1 else ""
         why = brief(encode_error(self.errors[first]))
         failure = PlanFailed(f"Plan {self.plan.name} failed at step {first}{others}: {why}")
-        failure.plan, failure.failed, failure.again = self.plan.name, list(self._lost), list(self.again)
-        failure.too_late = self._too_late
+        failure.plan, failure.failed = self.plan.name, list(self._lost)
+        do_again(failure, () if self._too_late else self.again)
         return failure
 
     def _output(self) -> Any:

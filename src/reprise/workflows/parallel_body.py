@@ -16,7 +16,10 @@ from reprise.kernel.codec import standard
 from reprise.kernel.errors import CodecError, RuleNotMet
 from reprise.kernel.failures import brief, encode_error
 from reprise.kernel.priority import Priority
+from reprise.runtime.branch import RUN
+from reprise.runtime.retrying import do_again
 from reprise.workflows.calls import (
+    REFUSED,
     Around,
     Refused,
     agent_step,
@@ -78,11 +81,15 @@ async def fan_out(work: ParallelWork) -> Any:
     decision = judge.decision
     if not decision.met:
         failures = "; ".join(f"{id}: {error}" for id, error in list(team.errors.items())[:3])
-        raise RuleNotMet(
+        error = RuleNotMet(
             f"{work.strategy.value} of {flow.name!r}: {decision.reason}"
             + (f" {failures}." if failures else ""),
             hint="The result's .errors say what failed.",
         )
+        do_again(
+            error, [*team.errors, *team.stopped], [key for id in team.errors for key in (id, id + REFUSED)]
+        )
+        raise error
     return _value(work, decision, team.answers)
 
 
@@ -115,6 +122,10 @@ class _Team:
         self._work = work
         self._shared: dict[str, Any] = {**flow.held(work.context), "inputs": {}, "results": {}}
         self._line = deque(sorted(work.tasks, key=lambda part: -part.priority))
+        run = RUN.get()
+        self._recorded = frozenset[str](run.recorded if run is not None else ())
+        """What the history has, and so takes no room: of a run that is tried again, what was in line behind a failure that
+        it does not have any more."""
         self._working: dict[asyncio.Future[Any], Part] = {}
         self._ended = asyncio.Queue[asyncio.Future[Any]]()
         self._compares = work.strategy is AggregationStrategy.MAJORITY
@@ -123,17 +134,29 @@ class _Team:
         self.answers: dict[str, Any] = {}
         """What tasks returned, as the history has it."""
         self.errors: dict[str, str] = {}
+        self.stopped: list[str] = []
+        """Tasks that were cancelled because the rule needed them no more."""
 
     def start(self) -> None:
         """Begin as many tasks as may be at work, the most urgent first."""
         while self._line and len(self._working) < self._work.max_concurrent:
-            part = self._line.popleft()
-            context = {**self._shared, "step": part.id}
-            around = Around(f"What task {part.id!r} of {self._flow.name!r} returned", context, self._returns)
-            step = agent_step(part.id, part.max_retries, part.timeout)
-            future = asyncio.ensure_future(step(part.agent_type, self._flow.held(part.task), around))
-            self._working[future] = part
-            future.add_done_callback(self._ended.put_nowait)
+            self._begin(self._line.popleft())
+        if self._recorded:
+            behind, self._line = self._line, deque[Part]()
+            for part in behind:
+                if part.id in self._recorded:
+                    self._begin(part)
+                else:
+                    self._line.append(part)
+            self._recorded = frozenset[str]()
+
+    def _begin(self, part: Part) -> None:
+        context = {**self._shared, "step": part.id}
+        around = Around(f"What task {part.id!r} of {self._flow.name!r} returned", context, self._returns)
+        step = agent_step(part.id, part.max_retries, part.timeout)
+        future = asyncio.ensure_future(step(part.agent_type, self._flow.held(part.task), around))
+        self._working[future] = part
+        future.add_done_callback(self._ended.put_nowait)
 
     async def next_claim(self) -> Claim:
         """Wait for a task to end, and return what it came to."""
@@ -174,8 +197,9 @@ class _Team:
 
     async def stop(self) -> None:
         """Cancel what is still at work, and wait until it has stopped."""
-        for future in self._working:
+        for future, part in self._working.items():
             future.cancel()
+            self.stopped.append(part.id)
         await asyncio.gather(*self._working, return_exceptions=True)
 
     @cached_property
