@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from reprise.kernel.budget import Budget
-from reprise.kernel.chance import uniform
-from reprise.kernel.clock import MICROSECONDS, Clock, SystemClock, from_datetime
+from reprise.kernel.clock import MICROSECONDS, Clock, from_datetime
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.ids import Ids
 from reprise.kernel.limit import EVERYWHERE, Limit, parse_limits
 from reprise.kernel.policy import seconds
 from reprise.kernel.settings import ProcessSettings, Settings
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.kernel.tags import as_tags
 from reprise.runtime.agents import Agent
 from reprise.runtime.batch import Batch
@@ -137,7 +137,7 @@ class Reprise:
         executors: Mapping[str, Executor] | None = None,
         agents: Mapping[str, Agent] | None = None,
     ) -> None:
-        self.clock = clock or SystemClock()
+        self.clock = clock or SURROUNDINGS.get().clock
         self.store = open_store(store, keys=keys) if isinstance(store, str) else packed(store, keys)
         payloads = Payloads(max_payload, redact)
         self.client = Client(self.store, self.clock, payloads)
@@ -205,7 +205,7 @@ class Reprise:
             self.registry,
             worker=self._ids.new(),
             clock=self.clock,
-            uniform=uniform,
+            uniform=SURROUNDINGS.get().uniform,
             **self._options,
         )
         self._engine.observers.extend(self._observers)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+
+from reprise.kernel.surroundings import SURROUNDINGS
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: no i, l, o, u, so an id read aloud is not misread."""
@@ -25,12 +26,12 @@ class Ids:
     The layout is that of ULID (UUIDv7 differs only in version bits and spelling). Within one millisecond the
     random part is counted up, so ids of one process sort in the order they were made.
 
-    ``now`` gives microseconds since the epoch; ``randomness`` gives n random bytes.
+    ``now`` gives microseconds since the epoch; ``randomness`` gives n random bytes, None = that around us.
     """
 
-    def __init__(self, now: Callable[[], int], randomness: Randomness = os.urandom) -> None:
+    def __init__(self, now: Callable[[], int], randomness: Randomness | None = None) -> None:
         self._now = now
-        self._randomness = randomness
+        self._randomness = randomness or SURROUNDINGS.get().randomness
         self._last_ms = -1
         self._tail = 0
 
@@ -48,7 +49,8 @@ class Ids:
 class Counter:
     """Make 63-bit numbers for appends: a random start per process, then counted, so two never meet in practice."""
 
-    def __init__(self, randomness: Randomness = os.urandom) -> None:
+    def __init__(self, randomness: Randomness | None = None) -> None:
+        randomness = randomness or SURROUNDINGS.get().randomness
         self._next = (int.from_bytes(randomness(5), "big") << 23) & 0x7FFF_FFFF_FF80_0000
 
     def new(self) -> int:

@@ -16,13 +16,14 @@ from typing import Any
 
 import msgspec
 
-from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.clock import Clock
 from reprise.kernel.errors import NonDeterminismError, RepriseError, nearest
 from reprise.kernel.events import ErrorValue, Kind, Record, run_stream
 from reprise.kernel.failures import brief
 from reprise.kernel.machine import RUN, RunStatus
 from reprise.kernel.query import Is, Query, all_of, any_of
 from reprise.kernel.query_text import parse
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.runtime.branch import name_in, place_of
 from reprise.runtime.registry import Registry
 from reprise.runtime.rehearsal import Rehearsal, Stage, rehearsal
@@ -167,7 +168,7 @@ async def check_runs(
         QueryError: the query cannot be read.
         ConfigurationError: two of the workflows have the same name.
     """
-    clock = clock or SystemClock()
+    clock = clock or SURROUNDINGS.get().clock
     registry, checked = Registry(workflows), Checked()
     stage = Stage(clock, build, registry=registry)
     wanted = all_of(IN_FLIGHT, parse(query, clock.now()))

@@ -36,6 +36,7 @@ from reprise.kernel.events import (
 from reprise.kernel.failures import encode_error
 from reprise.kernel.machine import RESTING, RunStatus
 from reprise.kernel.query_text import parse
+from reprise.kernel.surroundings import Rhythm
 from reprise.runtime.batch import Batch, Verb, runs_meant, tell
 from reprise.runtime.carriage import Carriage, is_of
 from reprise.runtime.dialogue import no_such_run
@@ -269,7 +270,7 @@ class Client(Travel, Carriage):
         until = None if timeout is None else self._clock.monotonic() + timeout
         tapped = asyncio.Event()
         unlisten = self._store.signal.listen(run_stream(run), lambda _: tapped.set())
-        pause, row = LOOK_AGAIN, None
+        pause, row, rhythm = LOOK_AGAIN, None, Rhythm(self._clock)
         try:
             while True:
                 is_news = row is None or tapped.is_set() or pause >= LOOK_SELDOM
@@ -281,7 +282,11 @@ class Client(Travel, Carriage):
                     before, row = row, await self.row(run)
                     if settled and is_at_rest(row, before):
                         return Finished(row.status, error=encode_error(RunCancelled(row.error)))
-                left = pause if until is None else min(pause, until - self._clock.monotonic())
+                left = (
+                    rhythm.next(pause)
+                    if until is None
+                    else min(rhythm.next(pause), until - self._clock.monotonic())
+                )
                 if left <= 0:
                     raise ResultTimeout(
                         f"Run {run} is still {row.status} after {timeout} s.", hint="It goes on; wait again."

@@ -8,7 +8,6 @@ started until the whole history was delivered (:attr:`Execution.live`).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context, copy_context
@@ -133,7 +132,7 @@ class Execution:
         self.settled: asyncio.Future[None] | None = None
         self.talk: Talk | None = None
         """What it listens to and says; None while that is nothing."""
-        self.loop = RunLoop(host.outer, id, self.seed, self.fail)
+        self.loop = RunLoop(host.outer, id, self.seed, self.fail, host.clock)
         self.mail = Mailboxes(self.loop)
         self._open_body(body, variables, history.began)
 
@@ -433,7 +432,7 @@ class Execution:
                 return False
             count += 1
             if count % _LOOK_AT_CLOCK == 0:
-                now = time.perf_counter()
+                now = self.host.clock.monotonic()
                 until = until or now + SLICE
                 if now > until:
                     return True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from reprise.kernel.clock import Clock
 from reprise.kernel.errors import RepriseError
 from reprise.kernel.events import Event, Finished, Intended, Progress
 from reprise.runtime.payloads import Payloads
@@ -77,6 +78,7 @@ class Host(Protocol):
     """What an execution needs of the engine around it. All calls come from the outer loop, outside of drains."""
 
     outer: asyncio.AbstractEventLoop
+    clock: Clock
 
     build: str
     """Name of this version of the code, '' = it has none."""

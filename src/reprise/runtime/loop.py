@@ -11,7 +11,6 @@ import asyncio
 import contextvars
 import sys
 import threading
-import time
 import weakref
 from asyncio import events
 from collections import deque
@@ -20,6 +19,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from typing import Any, cast
 
+from reprise.kernel.clock import Clock
 from reprise.kernel.errors import BodyError, BusyBodyError, Evicted
 from reprise.runtime.branch import BRANCH, Branch
 from reprise.runtime.handles import Handle, RunTask, TimerHandle
@@ -74,9 +74,15 @@ class RunLoop(asyncio.AbstractEventLoop):
     """The loop of one run."""
 
     def __init__(
-        self, outer: asyncio.AbstractEventLoop, run: str, seed: str, fail: Callable[[BodyError], None]
+        self,
+        outer: asyncio.AbstractEventLoop,
+        run: str,
+        seed: str,
+        fail: Callable[[BodyError], None],
+        clock: Clock,
     ) -> None:
         self.outer = outer
+        self._clock = clock
         self.run = run
         self.now = 0.0
         """Time of the record being delivered, in seconds; stands still in a drain."""
@@ -293,7 +299,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def _drain_long(self) -> bool:
         """Go on in rounds: look at the clock, and for callbacks that only re-schedule themselves (anyio's scopes)."""
         ready = self.ready
-        until = time.perf_counter() + SLICE
+        until = self._clock.monotonic() + SLICE
         while ready:
             if not self._left:
                 self._left = len(ready)
@@ -309,7 +315,7 @@ class RunLoop(asyncio.AbstractEventLoop):
             self._run_some(count)
             if not self._left and self._at_fixed_point():
                 break
-            if time.perf_counter() > until and ready:
+            if self._clock.monotonic() > until and ready:
                 return False
         self._rounds = self._left = 0
         self._ran = None

@@ -129,6 +129,7 @@ class Stage:
         self.observers: list[Observer] = []
         self.keep_generations: int | None = None
         self.payloads = payloads or Payloads()
+        self.clock = clock
         self.now = clock.now
 
     def nothing(self, *_: Any, **__: Any) -> None:

@@ -18,6 +18,7 @@ from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.kernel.errors import AppendRefused, NoRoom, StoreError
 from reprise.kernel.ids import Ids
 from reprise.kernel.machine import RunStatus
+from reprise.kernel.surroundings import Rhythm
 from reprise.runtime.builds import Accepts, Builds
 from reprise.runtime.carriage import is_of
 from reprise.runtime.engine import Engine
@@ -78,6 +79,7 @@ class Worker:
         self._presence = store.presence
         self._grant: Grant | None = None
         self._tapped = asyncio.Event()
+        self._rhythm = Rhythm(clock)
         self._blind = False
         """Whether the last look failed because the store did."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -132,11 +134,14 @@ class Worker:
     # ---------------------------------------------------------------- the lease
 
     async def _renew(self) -> None:
+        wait = self._ttl / 3
         while True:
-            await asyncio.sleep(self._ttl / 3)
+            await asyncio.sleep(wait)
+            wait = self._rhythm.next(self._ttl / 3)
             with suppress(StoreError):  # tried again soon; the log refuses whatever we may not do
                 if self._grant is not None:
-                    self._grant = (await self._store.lease.renew([self._grant], self._ttl))[0]
+                    ttl = max(self._ttl, 3 * wait)
+                    self._grant = (await self._store.lease.renew([self._grant], ttl))[0]
                 if self._grant is None:
                     await self._lost()
 
@@ -172,8 +177,9 @@ class Worker:
                 await asyncio.sleep(0)
                 continue
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
+                async with asyncio.timeout(self._rhythm.next(LOOK)):
                     await self._tapped.wait()
+                    self._rhythm.news()
 
     async def look(self) -> bool:
         """Look once: take due runs, bring mail, let long waits go; True when there is more to take."""

@@ -1,38 +1,45 @@
-"""What users test with: the conformance suites of the stores' ports.
+"""What users test with: simulations in virtual time, and the conformance suites of the stores' ports.
 
-A keeper's tests sub-class a suite and say how to make the keeper; see :mod:`reprise.testing.suites.keeper`. The suites
-need pytest and hypothesis, which are loaded only when a suite is asked for.
+Every name is loaded when it is first asked for; pytest and hypothesis only by what needs them. A keeper's tests
+sub-class a suite and say how to make the keeper; see :mod:`reprise.testing.suites.keeper`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 
-_SUITES = (
-    "BlobsSuite",
-    "ConcurrentLogSuite",
-    "Keeper",
-    "KeeperSuite",
-    "LeaseSuite",
-    "LimitsSuite",
-    "LogSuite",
-    "QueueSuite",
-    "RunsSuite",
-    "SearchSuite",
-    "SignalSuite",
-    "TailSuite",
-    "TransactionsSuite",
-)
+_EXPORTS = {
+    "Deadlock": "reprise.testing.loop",
+    "SimulatedLoop": "reprise.testing.loop",
+    "SkewedClock": "reprise.testing.loop",
+    "Standstill": "reprise.testing.loop",
+    "run": "reprise.testing.loop",
+    "NoOutside": "reprise.testing.reality",
+    "RealWait": "reprise.testing.reality",
+    "BlobsSuite": "reprise.testing.suites",
+    "ConcurrentLogSuite": "reprise.testing.suites",
+    "Keeper": "reprise.testing.suites",
+    "KeeperSuite": "reprise.testing.suites",
+    "LeaseSuite": "reprise.testing.suites",
+    "LimitsSuite": "reprise.testing.suites",
+    "LogSuite": "reprise.testing.suites",
+    "QueueSuite": "reprise.testing.suites",
+    "RunsSuite": "reprise.testing.suites",
+    "SearchSuite": "reprise.testing.suites",
+    "SignalSuite": "reprise.testing.suites",
+    "TailSuite": "reprise.testing.suites",
+    "TransactionsSuite": "reprise.testing.suites",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Import the suites when one is first asked for."""
-    if name not in _SUITES:
+    """Import the module of a name when it is first asked for."""
+    if (module := _EXPORTS.get(name)) is None:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    return getattr(import_module("reprise.testing.suites"), name)
+    return getattr(import_module(module), name)
 
 
 def __dir__() -> list[str]:
-    """List the suites."""
-    return sorted(_SUITES)
+    """List the names."""
+    return sorted(_EXPORTS)

@@ -28,6 +28,7 @@ from reprise.kernel.events import (
     schedule_stream,
 )
 from reprise.kernel.ids import Counter
+from reprise.kernel.surroundings import Rhythm
 from reprise.stores.log import Group, RunChange, append
 from reprise.stores.store import Store
 from reprise.workflows.schedule import Move, ScheduleState, decide, fire_id, wakes_at
@@ -78,6 +79,7 @@ class Scheduler:
         self._seen = 0
         """Version of the stream of changes up to which they were seen."""
         self._tapped = asyncio.Event()
+        self._rhythm = Rhythm(clock)
         self._blind = False
         self._task: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
@@ -145,8 +147,11 @@ class Scheduler:
                 if isinstance(error, BaseException):
                     raise error
         looks = [entry.looks_at for entry in self._entries.values() if entry.looks_at is not None]
-        soonest = (min(looks) - self._clock.now()) / MICROSECONDS if looks else LOOK
-        return min(LOOK, max(0.0, soonest))
+        if due:
+            self._rhythm.news()
+        later = self._rhythm.next(LOOK)
+        soonest = (min(looks) - self._clock.now()) / MICROSECONDS if looks else later
+        return min(later, max(0.0, soonest))
 
     async def _learn(self) -> None:
         """Read again what people have changed."""

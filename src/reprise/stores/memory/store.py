@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.clock import Clock
 from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.memory.blobs import MemoryBlobs
 from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.memory.log import MemoryLog
@@ -26,7 +27,7 @@ class MemoryStore:
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        clock = clock or SystemClock()
+        clock = clock or SURROUNDINGS.get().clock
         self.lease = MemoryLease(clock)
         self.log = MemoryLog(self.lease)
         self.queue = MemoryQueue(clock)

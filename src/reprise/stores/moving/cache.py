@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.clock import Clock
 from reprise.kernel.events import cache_stream
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.moving.pruning import collect
 from reprise.stores.packing import keeper_of
 from reprise.stores.progress import Report, nobody
@@ -38,7 +39,7 @@ async def prune_cache(
     Also those that were written before a moment (microseconds, 0 = none for that), or ``all``. It reads no result, so
     no key is needed. One that is written meanwhile may go with an older one of the same call; it is computed again.
     """
-    now = (clock or SystemClock()).now()
+    now = (clock or SURROUNDINGS.get().clock).now()
     log = keeper_of(store).log
     until, position = await log.end(), 0
     latest: dict[str, bool] = {}

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.clock import Clock
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.events import RUN_STREAMS, Record, run_stream
 from reprise.kernel.machine import RUN
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.blobs import referred
 from reprise.stores.moving.comparing import Balance, both, first_difference, same_row
 from reprise.stores.moving.families import all_streams_of, row_of
@@ -79,7 +80,7 @@ async def copy_store(
     """
     if source.url == target.url and not source.url.startswith("memory:"):
         raise ConfigurationError(f"{source.url} cannot be copied onto itself.", hint="Give another target.")
-    copy = _Copy(source, target, clock or SystemClock(), report)
+    copy = _Copy(source, target, clock or SURROUNDINGS.get().clock, report)
     await copy.begin()
     await copy.catch_up()
     if follow is not None:

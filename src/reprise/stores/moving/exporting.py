@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.clock import Clock
 from reprise.kernel.events import RUN_STREAMS, Record, run_stream
 from reprise.kernel.query import EVERY, all_of
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.archive import (
     ArchiveWriter,
     FamilyLine,
@@ -65,7 +66,7 @@ async def export_runs(
     Raises ``ConfigurationError`` when there is such a file.
     """
     roots = walk_present(store.runs, all_of(IS_FIRST, as_query(where)))
-    return await export_families(store, path, roots, clock or SystemClock(), report)
+    return await export_families(store, path, roots, clock or SURROUNDINGS.get().clock, report)
 
 
 async def export_families(
@@ -143,7 +144,7 @@ async def export_store(
     """
     until = await store.log.end()
     with ArchiveWriter(path) as archive:
-        archive.write([_opening(store, clock or SystemClock(), whole=True), FamilyLine(root="")])
+        archive.write([_opening(store, clock or SURROUNDINGS.get().clock, whole=True), FamilyLine(root="")])
         others: dict[str, int] = {}
         position = 0
         while records := [r for r in await store.log.scan(position, _PAGE) if r.position <= until]:

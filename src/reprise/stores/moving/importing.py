@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.clock import Clock
 from reprise.kernel.errors import ArchiveCorrupt
 from reprise.kernel.events import RUN_STREAMS, run_stream
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.archive import (
     AnyLine,
     End,
@@ -68,7 +69,7 @@ async def import_runs(
             await look.at(line)
         report("lines checked", look.lines, 0)
     if not dry_run:
-        writing = _Writing(Receiver(store, clock or SystemClock(), is_empty=is_empty), look)
+        writing = _Writing(Receiver(store, clock or SURROUNDINGS.get().clock, is_empty=is_empty), look)
         async for page in read_pages(path):
             for line in page:
                 await writing.take(line)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
-from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.clock import Clock
 from reprise.kernel.query import EVERY
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.archive import FamilyLine, RunLine, StreamLine, read_pages, verify_archive
 from reprise.stores.moving.exporting import export_families
 from reprise.stores.moving.families import Wanted, all_streams_of, ended_families
@@ -76,7 +77,9 @@ async def prune(
     else:
         ended = ended_families(store.runs, where, ended_before)
         seal = (
-            await export_families(store, archive, _roots(ended, gone), clock or SystemClock(), report)
+            await export_families(
+                store, archive, _roots(ended, gone), clock or SURROUNDINGS.get().clock, report
+            )
         ).hash
         if seal:
             await asyncio.to_thread(verify_archive, archive)

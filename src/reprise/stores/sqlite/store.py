@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from reprise.kernel.clock import Clock, SystemClock
+from reprise.kernel.clock import Clock
 from reprise.kernel.errors import ConfigurationError, StoreCorrupt, unknown_option
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.progress import Report, nobody
 from reprise.stores.sqlite import backup, database, faults
 from reprise.stores.sqlite.blobs import SQLiteBlobs
@@ -71,7 +72,7 @@ class SQLiteStore:
         self._synchronous, self._busy, self._unsafe_fs, self._connect = synchronous, busy, unsafe_fs, connect
         self._turnstile: Turnstile | None = None
         self._changing = asyncio.Lock()
-        clock = clock or SystemClock()
+        clock = clock or SURROUNDINGS.get().clock
         keeper_clock = KeeperClock(clock)
         self._writer = Writer(self.path, busy, keeper_clock, self._open_writer)
         self._readers = Readers(self.path, self._open_reader, readers)
