@@ -11,7 +11,7 @@ import asyncio
 import gc
 import heapq
 from asyncio import events
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from hashlib import blake2b
 from math import ceil
@@ -183,7 +183,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         heapq.heappush(self._timers, (ceil(when * MICROSECONDS - 0.001), self._made, handle))
         return handle
 
-    def create_task(self, coro: Coroutine[Any, Any, T], **options: Any) -> asyncio.Task[T]:
+    def create_task(
+        self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any
+    ) -> asyncio.Task[T]:
         """Start a task, and remember it for who asks what everybody waits for."""
         task = super().create_task(coro, **options)
         self._tasks.append(task)
