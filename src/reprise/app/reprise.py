@@ -253,6 +253,11 @@ class Reprise:
         return Schedules(self.store, self.clock, self.registry)
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is open."""
+        return self._engine is not None
+
+    @property
     def engine(self) -> Engine:
         """The engine.
 

@@ -29,6 +29,8 @@ START = 1_767_225_600 * MICROSECONDS
 """When simulations begin: 2026-01-01, a Thursday, in UTC."""
 PATIENCE = 0.1
 """Part of an idle time by which periodic looks come later, see :class:`~reprise.kernel.surroundings.Surroundings`."""
+FOREVER = 100 * 366 * 86_400 * MICROSECONDS
+"""Virtual time after which whoever still waits is taken to wait in vain."""
 STANDSTILL = 1_000_000
 """Rounds in which time does not move, after which it is taken for standing still."""
 COLLECT = 200_000
@@ -65,22 +67,31 @@ class Place(Protocol):
         ...
 
 
+class _Everywhere:
+    """Outside of all processes: where the test itself runs."""
+
+    def admits(self, handle: asyncio.Handle) -> bool:
+        """Return True."""
+        return True
+
+
+EVERYWHERE = _Everywhere()
 PLACE: ContextVar[Place | None] = ContextVar("reprise_place", default=None)
-"""Where the running code runs, None = in no process in particular."""
+"""Where the running code runs; what has none runs where it was called from."""
 
 
 class _Handle(asyncio.Handle):
     """A callback and where it runs."""
 
     __slots__ = ("place",)
-    place: Place | None
+    place: Place
 
 
 class _Timer(asyncio.TimerHandle):
     """The same, later."""
 
     __slots__ = ("place",)
-    place: Place | None
+    place: Place
 
 
 class SimulatedClock:
@@ -138,7 +149,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Callbacks that ran."""
         self.clock: Clock = SimulatedClock(self)
         self.reality = Reality()
-        self.place: Place | None = None
+        self.place: Place = EVERYWHERE
         """Where the callback that runs now runs."""
         self._order = None if seed is None else seeded(b"order %d" % seed)
         self._queue: list[_Handle | _Timer] = []
@@ -147,6 +158,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._still = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._trace = blake2b(digest_size=8)
+        self._failure: BaseException | None = None
 
     # ---------------------------------------------------------------- what asyncio asks
 
@@ -169,8 +181,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def call_later(
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Run a callback after ``delay`` seconds."""
-        return self.call_at(self.time() + delay, callback, *args, context=context)
+        """Run a callback after ``delay`` seconds, however short later than now."""
+        soonest = (self.elapsed + (delay > 0)) / MICROSECONDS
+        return self.call_at(max(self.time() + delay, soonest), callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -229,7 +242,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             events._set_running_loop(self)
         self.call_later(reality.slept - before, _settle, answer, settle, value)
 
-    def _place_of(self, context: Context | None) -> Place | None:
+    def _place_of(self, context: Context | None) -> Place:
         place = context.get(PLACE) if context is not None else None
         return self.place if place is None else place
 
@@ -256,12 +269,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if timers and not self._queue and timers[0][0] > self.elapsed:
             self.elapsed = timers[0][0]
             self._still = 0
+            if self.elapsed > FOREVER:
+                raise Deadlock(f"For a hundred years nothing happens but periodic looks. {self.waits()}")
         while timers and timers[0][0] <= self.elapsed:
             self._queue.append(heapq.heappop(timers)[2])
 
     def _run(self, handle: _Handle | _Timer) -> None:
         place = handle.place
-        if place is not None and not place.admits(handle):
+        if not place.admits(handle):
             return
         self.place = place
         self.ran += 1
@@ -269,7 +284,14 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if not self.ran % COLLECT:
             gc.collect()
         handle._run()
-        self.place = None
+        self.place = EVERYWHERE
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def fail(self, error: BaseException) -> None:
+        """End the simulation with an error that no callback can swallow."""
+        self._failure = self._failure or error
 
     def take(self, handle: asyncio.Handle) -> None:
         """Run a callback that its place kept back, in the next round."""
@@ -379,6 +401,7 @@ def run_on(loop: SimulatedLoop, main: Callable[[], Coroutine[Any, Any, T]], *, p
     """Run a coroutine function on a loop and close that; errors as of :func:`run`."""
     chance = seeded(b"chance %d" % (loop.seed or 0))
     around = copy_context()
+    around.run(PLACE.set, EVERYWHERE)
     around.run(SURROUNDINGS.set, Surroundings(loop.clock, chance.randbytes, chance.random, patience))
     collects = gc.isenabled()
     gc.disable()

@@ -1,0 +1,198 @@
+"""A small world: machines with real ``Reprise`` apps on them, one store that outlives them all, and what goes wrong.
+
+>>> from reprise import step, workflow
+>>> from reprise.testing import Crash, Delay, simulate
+>>> @step
+... async def double(n: int) -> int: return 2 * n
+>>> @workflow
+... async def four_times(n: int) -> int: return await double(await double(n))
+>>> async def scenario(world: World) -> None:
+...     world.workers(2, workflows=[four_times])
+...     async with world.client() as app:
+...         assert await app.run(four_times, 3, id="one") == 12
+>>> simulate(scenario, seeds=range(3), faults=[Delay(), Crash(0.05)]).seeds
+3
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import Any
+
+from reprise.app.reprise import Reprise
+from reprise.kernel.chance import seeded
+from reprise.kernel.errors import RepriseError
+from reprise.kernel.events import Record
+from reprise.kernel.machine import RUN, RunStatus
+from reprise.kernel.surroundings import Surroundings
+from reprise.runtime.middleware import Call, Next
+from reprise.stores.memory import MemoryStore
+from reprise.stores.runs import RunFilter, RunRow
+from reprise.testing.faults import ClockSkew, Crash, Delay, FailingStep, Fault, Profile, SlowStep
+from reprise.testing.invariants import Books
+from reprise.testing.link import Link
+from reprise.testing.loop import SimulatedLoop, SkewedClock
+from reprise.testing.node import Crashed, Node
+from reprise.testing.wire import Weather, Wire
+
+LEASE = 2.0
+"""Seconds after which the workers of a world take each other for dead."""
+PATIENCE = 0.1
+"""See :class:`~reprise.kernel.surroundings.Surroundings`."""
+SETTLES = 900.0
+"""Seconds within which all runs must have ended once nothing goes wrong any more."""
+
+
+class RunForgotten(RepriseError):
+    """Nothing goes wrong any more, and still a run does not end."""
+
+
+class World:
+    """All there is in one simulation."""
+
+    def __init__(self, loop: SimulatedLoop, faults: Iterable[Fault] = ()) -> None:
+        self.loop = loop
+        self.seed = loop.seed or 0
+        self.chance = seeded(b"world %d" % self.seed)
+        """For whatever the scenario decides by chance."""
+        self.weather = Weather(loop, seeded(b"weather %d" % self.seed), Profile(faults))
+        self.calm = Weather(loop, seeded(b"calm %d" % self.seed), Profile([Delay()]))
+        self.store = MemoryStore(loop.clock)
+        self.books = Books(self._read)
+        self.nodes: dict[str, Node] = {}
+        self._links: list[tuple[Link, Reprise]] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._sees_deaths = self.chance.random() < 0.5
+        """Whether the death of a process is noticed before its lease ends, as on one machine."""
+        loop.set_exception_handler(self._unhandled)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How often each fault occurred."""
+        return self.weather.counts
+
+    # ---------------------------------------------------------------- who is there
+
+    def node(self, name: str) -> Node:
+        """Return the machine of a name, with a clock and chance of its own."""
+        if name not in self.nodes:
+            clock = self.loop.clock
+            skew = self.weather.profile.get(ClockSkew)
+            if skew is not None:
+                by = (2 * self.chance.random() - 1) * skew.seconds
+                clock = SkewedClock(clock, by, 1 + (2 * self.chance.random() - 1) * skew.drift)
+                self.counts["clocks wrong"] += 1
+            chance = seeded(b"%b %d" % (name.encode(), self.seed))
+            around = Surroundings(clock, chance.randbytes, chance.random, PATIENCE)
+            self.nodes[name] = Node(self.loop, name, around)
+        return self.nodes[name]
+
+    def app(self, node: Node, *, calm: bool = False, **options: Any) -> Reprise:
+        """Return an app for the process that runs on a machine now; options as of ``Reprise``."""
+        weather = self.calm if calm else self.weather
+        link = Link(self.store, Wire(node, weather), self.books, self._died)
+        middleware = [*options.pop("middleware", ()), self._harm]
+        settings: dict[str, Any] = {"lease": LEASE, "capture_logs": False, "tune_gc": False, "clock": node.around.clock}
+        app = Reprise(link, middleware=middleware, **{**settings, **options})
+        self._links.append((link, app))
+        return app
+
+    def workers(self, count: int, **options: Any) -> None:
+        """Let so many machines execute what is in the store; each comes back after a crash. Options as of ``Reprise``."""
+        for _ in range(count):
+            node = self.node(f"worker-{len(self._keepers) + 1}")
+            self._keepers.append(
+                self.loop.create_task(self._keep(node, options), name=f"keeper of {node.name}")
+            )
+
+    def client(self, **options: Any) -> Reprise:
+        """Return an app that only starts, looks and signals, from a machine on which nothing goes wrong."""
+        return self.app(Node(self.loop, "client", self._around()), calm=True, worker=False, **options)
+
+    async def _keep(self, node: Node, options: dict[str, Any]) -> None:
+        while True:
+            with suppress(Crashed, RepriseError):  # a store out of reach at the start is a start too early
+                await node.run(lambda: self._serve(node, options))
+            crash = self.weather.profile.get(Crash)
+            await asyncio.sleep(self.chance.random() * (crash.seconds if crash is not None else 1.0))
+
+    async def _serve(self, node: Node, options: dict[str, Any]) -> None:
+        async with self.app(node, **options):
+            await asyncio.Event().wait()
+
+    def _around(self) -> Surroundings:
+        return Surroundings(self.loop.clock, self.chance.randbytes, self.chance.random, PATIENCE)
+
+    # ---------------------------------------------------------------- what happens to them
+
+    def _died(self, workers: Collection[str]) -> set[str]:
+        if not self._sees_deaths:
+            return set()
+        gone = {name for link, _ in self._links if link.wire.life.dead for name in link.presence.names}
+        return gone.intersection(workers)
+
+    async def _harm(self, call: Call, next: Next) -> Any:
+        """Let attempts of steps be slow, and fail."""
+        slow, fails = self.weather.profile.get(SlowStep), self.weather.profile.get(FailingStep)
+        if slow is not None and self.weather.strikes(slow.p, "slow steps"):
+            await asyncio.sleep(self.weather.chance.random() * slow.seconds)
+        if fails is None or not self.weather.strikes(fails.p, "failing steps"):
+            return await next(call)
+        if self.weather.chance.random() < 0.5:
+            await next(call)
+        raise fails.error(f"the simulation lets {call.name} fail")
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        self.loop.fail(error if error is not None else RepriseError(str(context.get("message"))))
+
+    # ---------------------------------------------------------------- the end
+
+    async def settle(self, within: float = SETTLES) -> None:
+        """Let nothing go wrong any more, and wait until every run has ended.
+
+        A run that wants the attention of a person is resumed, as a person would.
+
+        Raises:
+            RunForgotten: some did not, in so many seconds.
+        """
+        self.weather.profile.stop()
+        until = self.loop.time() + within
+        async with self.client() as app:
+            while left := await self._unfinished():
+                for row in left:
+                    if row.status in (RunStatus.NEEDS_ATTENTION, RunStatus.STRANDED):
+                        self.counts[f"resumed: {row.status}"] += 1
+                        with suppress(RepriseError):
+                            await app.client.resume(row.id)
+                if self.loop.time() > until:
+                    told = ", ".join(f"{row.id} is {row.status} ({row.error})" for row in left[:5])
+                    raise RunForgotten(f"{within:g} s after the last fault, {told}. {self.loop.waits()}")
+                await asyncio.sleep(1.0)
+
+    async def _unfinished(self) -> list[RunRow]:
+        status = sorted(RUN.transitions.keys() - RUN.final)
+        return await self.store.runs.find(RunFilter(status=status), limit=1000)
+
+    async def close(self) -> None:
+        """Kill every process and take out of memory what the dead left there."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for node in self.nodes.values():
+            node.crash()
+        for link, app in self._links:
+            link.signal.close()
+            if link.wire.life.dead and app.is_open:
+                app.engine.drop_all()
+
+    def _read(self, stream: str, after: int) -> list[Record]:
+        reading = self.store.log.read(stream, after)
+        try:
+            reading.send(None)
+        except StopIteration as stop:
+            return stop.value
+        raise RepriseError("The keeper of a simulation must read at once.")
