@@ -12,6 +12,7 @@ from reprise.testing.suites import (
     KeeperSuite,
     LeaseSuite,
     LimitsSuite,
+    LinearizableSuite,
     LogSuite,
     QueueSuite,
     RunsSuite,
@@ -47,7 +48,7 @@ class MemoryKeeper(Keeper):
 class InMemory(KeeperSuite):
     """What the suites need to know."""
 
-    exceptions = frozenset({"one_process"})
+    exceptions = frozenset({"one_process", "virtual_time"})
 
     def make_keeper(self) -> Keeper:
         """Return fresh memory."""
@@ -70,6 +71,9 @@ class TestLease(InMemory, LeaseSuite): ...
 
 
 class TestLimits(InMemory, LimitsSuite): ...
+
+
+class TestConcurrentClients(InMemory, LinearizableSuite): ...
 
 
 class TestQueue(InMemory, QueueSuite): ...

@@ -19,6 +19,7 @@ from reprise.testing.suites import (
     KeeperSuite,
     LeaseSuite,
     LimitsSuite,
+    LinearizableSuite,
     LogSuite,
     QueueSuite,
     RunsSuite,
@@ -89,6 +90,22 @@ class TestLease(InSQLite, LeaseSuite): ...
 
 
 class TestLimits(InSQLite, LimitsSuite): ...
+
+
+class RealTimeKeeper(SQLiteKeeper):
+    """The same by the machine's clock."""
+
+    exact_time = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factory = partial(SQLiteStore, self.folder / "test.db", synchronous="OFF")
+
+
+class TestConcurrentClients(InSQLite, LinearizableSuite):
+    def make_keeper(self) -> Keeper:
+        """Return a fresh file; leases end by real time."""
+        return RealTimeKeeper()
 
 
 class TestQueue(InSQLite, QueueSuite): ...

@@ -44,6 +44,7 @@ _EXPORTS = {
     "KeeperSuite": "reprise.testing.suites",
     "LeaseSuite": "reprise.testing.suites",
     "LimitsSuite": "reprise.testing.suites",
+    "LinearizableSuite": "reprise.testing.suites",
     "LogSuite": "reprise.testing.suites",
     "QueueSuite": "reprise.testing.suites",
     "RunsSuite": "reprise.testing.suites",

@@ -21,7 +21,17 @@ pytest.register_assert_rewrite(
     ),
     *(
         f"{__name__}.{suite}"
-        for suite in ("blobs", "epoch", "log_concurrent", "runs", "search", "signal", "tail", "transactions")
+        for suite in (
+            "blobs",
+            "epoch",
+            "linearizable",
+            "log_concurrent",
+            "runs",
+            "search",
+            "signal",
+            "tail",
+            "transactions",
+        )
     ),
 )
 
@@ -30,6 +40,7 @@ from reprise.testing.suites.epoch import EpochSuite
 from reprise.testing.suites.keeper import Keeper, KeeperSuite, until
 from reprise.testing.suites.lease import LeaseSuite
 from reprise.testing.suites.limits import LimitsSuite
+from reprise.testing.suites.linearizable import LinearizableSuite
 from reprise.testing.suites.log import LogSuite
 from reprise.testing.suites.log_concurrent import ConcurrentLogSuite
 from reprise.testing.suites.queue import QueueSuite
@@ -47,6 +58,7 @@ __all__ = [
     "KeeperSuite",
     "LeaseSuite",
     "LimitsSuite",
+    "LinearizableSuite",
     "LogSuite",
     "QueueSuite",
     "RunsSuite",
