@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _EXPORTS: dict[str, str] = {
     "Reprise": "reprise.app.reprise",
+    "load_settings": "reprise.cli.config",
     "Budget": "reprise.kernel.budget",
     "Cost": "reprise.kernel.budget",
     "Clock": "reprise.kernel.clock",
@@ -236,6 +237,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from reprise.app.reprise import Reprise as Reprise
+    from reprise.cli.config import load_settings as load_settings
     from reprise.kernel.budget import Budget as Budget, Cost as Cost
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
     from reprise.kernel.errors import (

@@ -206,6 +206,23 @@ def test_who_does_the_steps_may_be_named(plans):
     assert list(given.values()) == ['"writer: holder: researcher: a 3"\n', '"writer"\n', '"app"\n']
 
 
+def test_what_a_plan_does_not_say_the_settings_do_with_which_it_started(plans):
+    (plans.folder / "shaky.py").write_text(
+        "import itertools\ncount = itertools.count()\n"
+        "def shaky(task):\n    next(count)\n    raise ConnectionError(f'call {next(count) // 2}')\n"
+    )
+    (plans.folder / "shaky.yaml").write_text("name: shaky\nsteps: [{name: a, agent: shaky}]\n")
+    (plans.folder / "reprise.toml").write_text("[workflows]\nretry_count = 1\n")
+    done = run(plans, "--id", "s", file="shaky.yaml", agents="shaky.py")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "failed at step a: ConnectionError: call 1" in done.stderr, "0 and 1: two calls"
+    assert '"defaults":{"max_concurrent":10,"default_timeout":300.0,"retry_count":1}' in plans.inside(
+        "events", "s", "-o", "jsonl"
+    ).stdout.replace(" ", "")
+    once = plans("plan", "run", "shaky.yaml", "--agents", "shaky.py", REPRISE_WORKFLOWS__RETRY_COUNT="0")
+    assert "failed at step a: ConnectionError: call 0" in once.stderr
+
+
 def test_a_plan_and_a_workflow_have_their_own_commands(plans):
     for arguments, hint in (
         (["run", "stair.yaml"], "hint: Run it with: reprise plan run stair.yaml --agents FILE.py"),

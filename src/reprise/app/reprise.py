@@ -18,7 +18,7 @@ from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.ids import Ids
 from reprise.kernel.limit import EVERYWHERE, Limit, parse_limits
 from reprise.kernel.policy import seconds
-from reprise.kernel.settings import ProcessSettings, Settings
+from reprise.kernel.settings import ProcessSettings, Settings, WorkflowSettings
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.kernel.tags import as_tags
 from reprise.runtime.agents import Agent
@@ -96,6 +96,9 @@ class Reprise:
             ``[processes]``); default one for each processor.
         executors: further executors by the name that steps declare.
         agents: who does the steps of plans and chains, by name; those of installed packages are known too.
+        defaults: what plans, chains, parallel executors and sagas that start here take where they do not say otherwise:
+            ``max_concurrent``, ``default_timeout``, ``retry_count``, by name or as ``WorkflowSettings``. A run keeps those
+            with which it started.
         tune_gc: while open, let the cycle collector of this process look less often (see ``GC_THRESHOLD``).
         lease: seconds (or timedelta) after which others take the runs of a worker that stopped answering. One that was
             killed on the same machine is succeeded at once, without that wait.
@@ -136,12 +139,14 @@ class Reprise:
         processes: int | Mapping[str, Any] | ProcessSettings | None = None,
         executors: Mapping[str, Executor] | None = None,
         agents: Mapping[str, Agent] | None = None,
+        defaults: WorkflowSettings | Mapping[str, Any] | None = None,
     ) -> None:
         self.clock = clock or SURROUNDINGS.get().clock
         self.store = open_store(store, keys=keys) if isinstance(store, str) else packed(store, keys)
         payloads = Payloads(max_payload, redact)
         self.client = Client(self.store, self.clock, payloads)
-        self.registry = Registry(workflows, parse_limits(limits, EVERYWHERE), agents)
+        kept = _workflow_settings(defaults)
+        self.registry = Registry(workflows, parse_limits(limits, EVERYWHERE), agents, kept)
         self.agents = self.registry.agents
         self._ids = Ids(self.clock.now)
         self._executes = worker
@@ -225,7 +230,7 @@ class Reprise:
             )
             await self._worker.start()
             if self._claims and not self._only:
-                self._scheduler = Scheduler(self.store, self.clock)
+                self._scheduler = Scheduler(self.store, self.clock, self.registry.defaults)
                 await self._scheduler.start()
 
     async def close(self) -> None:
@@ -529,3 +534,9 @@ def _process_settings(given: int | Mapping[str, Any] | ProcessSettings | None) -
         return given
     values = {"size": given} if isinstance(given, int | None) else given
     return Settings.from_dict({"processes": values}).processes
+
+
+def _workflow_settings(given: Mapping[str, Any] | WorkflowSettings | None) -> WorkflowSettings:
+    if isinstance(given, WorkflowSettings):
+        return given
+    return Settings.from_dict({"workflows": given or {}}).workflows

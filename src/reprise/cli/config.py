@@ -63,6 +63,21 @@ def read_config(
     return Config(settings, origins, settings.store.url, keys, redactor(payloads, folder))
 
 
+def load_settings(folder: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings in force in a folder, as the command line finds them: for programs that want to go by them.
+
+    The environment, ``.env``, ``reprise.toml`` or ``[tool.reprise]`` of ``pyproject.toml``, the user's file, defaults, the
+    strongest first. The library itself reads none of these: ``Reprise(settings.store.url, defaults=settings.workflows)``.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or a setting in it is unknown or does not fit; the place is named.
+
+    >>> load_settings(Path("/nowhere"), {"REPRISE_WORKFLOWS__RETRY_COUNT": "5"}).workflows.retry_count
+    5
+    """
+    return read_config(folder=folder, environment=environment, resolve=False).settings
+
+
 def shown(origins: Mapping[str, str]) -> dict[str, str]:
     """Return the origins of what was set by somebody."""
     return {path: origin for path, origin in origins.items() if origin != DEFAULT}

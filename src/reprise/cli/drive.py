@@ -85,6 +85,7 @@ async def drive(plan: Plan, store: Store, screen: Screen) -> int:
         clock=clock,
         redact=plan.config.redact,
         max_payload=settings.payloads.limit,
+        defaults=settings.workflows,
     )
     feed.waits = partial(_waits, app)
     logs()

@@ -187,8 +187,14 @@ async def _find(client: Client, wanted: Wanted) -> tuple[str, RunRow | None]:
 
 
 async def _detach(plan: Plan, store: Store, screen: Screen) -> int:
-    limit = plan.config.settings.payloads.limit
-    async with Reprise(store, worker=False, clock=SystemClock(), max_payload=limit) as app:
+    settings = plan.config.settings
+    async with Reprise(
+        store,
+        worker=False,
+        clock=SystemClock(),
+        max_payload=settings.payloads.limit,
+        defaults=settings.workflows,
+    ) as app:
         if plan.call is not None:
             args, kwargs = plan.call
             tags = plan.target.tags(plan.workflow)

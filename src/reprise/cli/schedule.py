@@ -85,7 +85,7 @@ async def _schedules(config: Config, *, create: bool = False) -> AsyncGenerator[
     store = prepare(config, create=create)
     await store.start()
     try:
-        yield Schedules(store, SystemClock(), Registry())
+        yield Schedules(store, SystemClock(), Registry(defaults=config.settings.workflows))
     finally:
         await store.stop()
 

@@ -89,6 +89,7 @@ async def _work(screen: Screen, config: Config, workflows: Sequence[AnyWorkflow]
         clock=clock,
         redact=config.redact,
         max_payload=config.settings.payloads.limit,
+        defaults=config.settings.workflows,
     )
     report = Report(app, screen, clock)
     logs()

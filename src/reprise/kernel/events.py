@@ -28,6 +28,7 @@ from typing import Any, Literal
 import msgspec
 
 from reprise.kernel.budget import Budget, Cost
+from reprise.kernel.settings import WorkflowSettings
 from reprise.kernel.tags import Tag
 
 
@@ -231,6 +232,8 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     """Id of the run whose work is tried again: the idempotency keys of its steps follow from it; '' = the run's own."""
     fork: Forked | None = None
     """None = it is no fork, or one that tries the same work again."""
+    defaults: WorkflowSettings | None = None
+    """What plans, chains and the like take where they do not say otherwise; None = what is built in."""
 
 
 class Intended(msgspec.Struct, frozen=True, omit_defaults=True):

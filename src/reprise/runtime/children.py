@@ -41,6 +41,7 @@ def start_child(engine: Engine, job: Job) -> None:
         owned=not slots,
         parent=parent.id,
         parent_key=job.key,
+        above=parent.started,
         # A child of what is tried again is the same work too.
         work=child_id(parent.work, job.key) if parent.started.work else "",
         tags=tags,

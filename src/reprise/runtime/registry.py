@@ -8,6 +8,7 @@ from typing import Any
 
 from reprise.kernel.errors import ConfigurationError, UnknownWorkflow
 from reprise.kernel.limit import EVERYWHERE, Limit, Slot
+from reprise.kernel.settings import WorkflowSettings
 from reprise.runtime.agents import Agent, AgentRegistry
 from reprise.runtime.workflow import Workflow
 from reprise.stores.runs import ABREAST, Line
@@ -21,9 +22,12 @@ class Registry:
         workflows: Iterable[Workflow[..., Any]] = (),
         limits: Sequence[Limit] = (),
         agents: Mapping[str, Agent] | None = None,
+        defaults: WorkflowSettings | None = None,
     ) -> None:
         self.agents = AgentRegistry(agents)
         """Who does the steps of plans, by name."""
+        self.defaults = defaults if defaults != WorkflowSettings() else None
+        """What runs that start here take where they do not say otherwise; None = what is built in."""
         self.everywhere = tuple(limits)
         """Limits that all workflows are under."""
         self._limits = {limit.called(EVERYWHERE): limit for limit in limits}

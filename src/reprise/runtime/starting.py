@@ -58,8 +58,9 @@ def opening(
     work: str = "",
     slots: tuple[Slot, ...] = (),
     budget: Budget | None = None,
+    above: Started | None = None,
 ) -> tuple[Started, Group]:
-    """Return the first events of a run, as a group for its new stream."""
+    """Return the first events of a run, as a group for its new stream; ``above`` is how the run that starts it began."""
     now = engine.now()
     started = Started(
         workflow.name,
@@ -79,6 +80,7 @@ def opening(
         budget=budget,
         origin=work,
         work=work,
+        defaults=above.defaults if above is not None else engine.registry.defaults,
     )
     group = first_group(id, started, now, slots)
     if not owned:

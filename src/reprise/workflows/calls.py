@@ -7,12 +7,14 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, CodecError
 from reprise.kernel.events import Continued, ErrorValue, Kind, Record, Started
 from reprise.kernel.failures import brief
-from reprise.kernel.policy import Retry
+from reprise.kernel.policy import Duration, Retry, seconds
+from reprise.kernel.settings import WorkflowSettings
 from reprise.runtime.branch import RUN
 from reprise.runtime.host import STEP
 from reprise.runtime.step import Step
@@ -82,9 +84,30 @@ def meant(flow: Flow, value: Any, type: Any = None) -> Any:
 # ---------------------------------------------------------------- steps
 
 
-def agent_step(key: str, max_retries: int, timeout: float | None) -> Step[..., Any]:
-    """Return the step by which an agent is called under a key."""
-    return _agent(max_retries, timeout).named(key)
+def checked_retries(given: int | None) -> int | None:
+    """Return how often a call is made again, None = as the settings say.
+
+    Raises:
+        ConfigurationError: it is no number from 0.
+    """
+    return None if given is None else Retry(max_retries=given).attempts - 1
+
+
+def checked_timeout(given: Duration | UnsetType | None) -> float | UnsetType | None:
+    """Return the seconds of one call, None = no limit, ``UNSET`` = as the settings say.
+
+    Raises:
+        ConfigurationError: it is no length of time.
+    """
+    return given if given is None or given is UNSET else seconds(given, "timeout")
+
+
+def agent_step(
+    key: str, max_retries: int | None, timeout: float | UnsetType | None, defaults: WorkflowSettings
+) -> Step[..., Any]:
+    """Return the step by which an agent is called under a key; ``defaults`` hold for what is not given."""
+    again = defaults.retry_count if max_retries is None else max_retries
+    return _agent(again, defaults.default_timeout if timeout is UNSET else timeout).named(key)
 
 
 def note_step(key: str) -> Step[..., Any]:

@@ -7,17 +7,16 @@ from inspect import iscoroutinefunction
 from typing import Any, Self, Unpack, get_args
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from reprise.kernel.errors import ConfigurationError, unknown_option
-from reprise.kernel.policy import Duration, Retry, seconds
-from reprise.workflows.calls import REFUSED, kept
+from reprise.kernel.policy import Duration
+from reprise.workflows.calls import REFUSED, checked_retries, checked_timeout, kept
 from reprise.workflows.chain_body import FURTHER, ChainWork, Link, OnError, follow, type_of
 from reprise.workflows.chain_result import ChainResult, read_chain
 from reprise.workflows.executing import ExecuteOptions, execute
 from reprise.workflows.flow import Flow
 from reprise.workflows.performers import AgentExecutor, Performers
-from reprise.workflows.steps import DEFAULTS
 
 
 class AgentChain:
@@ -57,8 +56,8 @@ class AgentChain:
         goto: str = "",
         jumps: int = 3,
         returns: Any = None,
-        max_retries: int = DEFAULTS.retry_count,
-        timeout: Duration | None = DEFAULTS.default_timeout,
+        max_retries: int | None = None,
+        timeout: Duration | UnsetType | None = UNSET,
     ) -> Self:
         """Add a link, and return the chain.
 
@@ -77,8 +76,9 @@ class AgentChain:
             goto: name of the link to go on with then.
             jumps: how often it may lead there.
             returns: type of what the agent returns, where it is not plain JSON: a dataclass, a pydantic model …
-            max_retries: how often a call that failed in a way that may pass is made again.
-            timeout: seconds (or timedelta) of one call, None = no limit.
+            max_retries: how often a call that failed in a way that may pass is made again; None = as the settings say,
+                else 3.
+            timeout: seconds (or timedelta) of one call, None = no limit; not given = as the settings say, else 300.
 
         Raises:
             ConfigurationError: what is given does not fit together, or a name is taken.
@@ -92,8 +92,8 @@ class AgentChain:
             goto,
             jumps,
             tries,
-            Retry(max_retries=max_retries).attempts - 1,
-            None if timeout is None else seconds(timeout, "timeout"),
+            checked_retries(max_retries),
+            checked_timeout(timeout),
         )
         _check_link(link, functions, {other.name for other in self._links})
         self._links.append(link)

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from reprise.kernel.errors import ResultRefused
 from reprise.kernel.failures import brief, encode_error
@@ -21,8 +22,7 @@ from reprise.workflows.calls import (
     meant,
     note_step,
 )
-from reprise.workflows.flow import Flow, flow_here
-from reprise.workflows.steps import DEFAULTS
+from reprise.workflows.flow import Flow, defaults_here, flow_here
 
 OnError = Literal["stop", "skip", "default", "goto"]
 """``stop``: the chain fails; ``skip``: it goes on as if the link were not there; ``default``: as if the agent had
@@ -44,8 +44,10 @@ class Link(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often a failure of the link leads elsewhere before it stops the chain."""
     tries: int = 3
     """How often in all the agent is asked while its answers are refused."""
-    max_retries: int = DEFAULTS.retry_count
-    timeout: float | None = DEFAULTS.default_timeout
+    max_retries: int | None = None
+    """None = as the settings say with which the run starts."""
+    timeout: float | UnsetType | None = UNSET
+    """None = no limit; not given = as those settings say."""
 
 
 class ChainWork(msgspec.Struct, frozen=True):
@@ -81,6 +83,7 @@ class _Walk:
 
     def __init__(self, flow: Flow, work: ChainWork) -> None:
         self._flow = flow
+        self._defaults = defaults_here()
         self.kept = work.input
         """The value as the history has it."""
         self._value = flow.held(work.input)
@@ -133,7 +136,7 @@ class _Walk:
             context |= {"step": link.name, **refusal}
             what = f"What link {link.name!r} of chain {self._flow.name!r} returned"
             returns = type_of(self._flow, link)
-            step = agent_step(key, link.max_retries, link.timeout)
+            step = agent_step(key, link.max_retries, link.timeout, self._defaults)
             result = await step(link.agent_type, task, Around(what, context, returns))
             value = meant(self._flow, result, returns)
             reason = self._refusal(link, value)

@@ -257,7 +257,7 @@ def write_definition(plan: Plan) -> dict[str, Any]:
     wrong: list[str] = []
     data: dict[str, Any] = {"name": plan.name}
     whole: dict[str, Any] = {
-        "max_concurrent": 10,
+        "max_concurrent": None,
         "timeout": None,
         "inputs": {},
         "output": None,

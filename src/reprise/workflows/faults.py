@@ -104,7 +104,7 @@ def _check_plan(findings: Findings) -> None:
         findings.plan("name", "a plan needs a name.")
     if not draft.steps:
         findings.plan("steps", "a plan needs at least one step.")
-    if not _is_count(draft.max_concurrent):
+    if draft.max_concurrent is not None and not _is_count(draft.max_concurrent):
         findings.plan("max_concurrent", f"{draft.max_concurrent!r} is no whole number from 1.")
     if draft.timeout is not None and (why := _no_time(draft.timeout)):
         findings.plan("timeout", why)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from reprise.kernel.errors import ExpressionInvalid, PlanInvalid, nearest
 from reprise.workflows.scanning import Place
-from reprise.workflows.steps import DEFAULTS, PlanStep
+from reprise.workflows.steps import PlanStep
 
 MOST_SHOWN = 100
 """Faults that a message lists."""
@@ -46,7 +46,7 @@ class Draft:
 
     name: str
     steps: Sequence[PlanStep] = ()
-    max_concurrent: int = DEFAULTS.max_concurrent
+    max_concurrent: int | None = None
     timeout: Any = None
     inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])
     output: Any = None

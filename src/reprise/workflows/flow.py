@@ -7,10 +7,12 @@ from typing import Any, Protocol, cast
 
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, CodecError
+from reprise.kernel.settings import WorkflowSettings
 from reprise.runtime.branch import RUN
 from reprise.runtime.host import STEP
 from reprise.runtime.workflow import Workflow
 from reprise.workflows.performers import AgentExecutor, Performers
+from reprise.workflows.steps import DEFAULTS
 
 _PLAIN = frozenset({str, int, bool})
 HELD = "reprise.held"
@@ -100,6 +102,12 @@ class Definition(Protocol):
             UnknownAgent: nobody is known for one of its steps.
         """
         ...
+
+
+def defaults_here() -> WorkflowSettings:
+    """Return what the run whose body calls this takes where its definition does not say otherwise."""
+    run = RUN.get()
+    return (run.started.defaults if run is not None else None) or DEFAULTS
 
 
 def flow_here() -> Flow:

@@ -21,6 +21,7 @@ from typing import Any, cast
 from reprise.kernel.codec import encode_as_it_is, standard
 from reprise.kernel.errors import PlanFailed, RunCancelled, StepSkipped, StepTimeout
 from reprise.kernel.failures import brief, encode_error
+from reprise.kernel.settings import WorkflowSettings
 from reprise.runtime.branch import RUN
 from reprise.runtime.execution import Execution
 from reprise.runtime.retrying import do_again
@@ -28,7 +29,7 @@ from reprise.runtime.undo import let_stay
 from reprise.workflows import expressions
 from reprise.workflows.doing import WORKING, Doing, begin, in_body
 from reprise.workflows.expressions import Template
-from reprise.workflows.flow import Flow, flow_here
+from reprise.workflows.flow import Flow, defaults_here, flow_here
 from reprise.workflows.known import Ended, StandIn, needs, undone_with
 from reprise.workflows.mapping import do_items
 from reprise.workflows.performing import SKIPPED, Situation, Steps, failed, noted, skipped_because
@@ -42,7 +43,11 @@ class PlanFlow(Flow):
     def __init__(self, plan: Plan, **options: Any) -> None:
         super().__init__(interpret, name=plan.name, functions=functions_of(plan), **options)
         self.plan = plan
-        self.steps = Steps()
+        self._steps: dict[WorkflowSettings, Steps] = {}
+
+    def steps(self, defaults: WorkflowSettings) -> Steps:
+        """Return the step objects of runs that started with these defaults."""
+        return self._steps.setdefault(defaults, Steps(defaults))
 
     @cached_property
     def planned(self) -> Planned:
@@ -85,6 +90,9 @@ class PlanRun:
         self.run: Execution = run
         self.flow = flow
         self.plan = plan
+        defaults = defaults_here()
+        self._made = flow.steps(defaults)
+        self._places = plan.max_concurrent or defaults.max_concurrent
         self.inputs = inputs
         self.shared = context
         """The shared context; replaced, never changed, so that a step that began earlier keeps its view."""
@@ -185,7 +193,7 @@ class PlanRun:
     def _go_on(self) -> None:
         """Begin what can begin."""
         line = self._line
-        while self._due or (line and (self._stop or len(self._working) < self.plan.max_concurrent)):
+        while self._due or (line and (self._stop or len(self._working) < self._places)):
             if self._due:
                 self._look_at(self._due.popleft())
                 continue
@@ -385,7 +393,7 @@ class PlanRun:
 
     def call(self, step: PlannedStep, key: str, args: tuple[Any, ...]) -> Doing:
         """Call the step that leaves the body, under a key."""
-        made = self.flow.steps.of(step, self.flow, self._version)
+        made = self._made.of(step, self.flow, self._version)
         return self.run.call(made.named(key), args, {}, key)
 
     def note(self, name: str, value: Any) -> Doing:

@@ -12,7 +12,6 @@ from reprise.workflows.outcome import PlanResult, read_plan
 from reprise.workflows.performers import AgentExecutor, Performers
 from reprise.workflows.plan import Plan, PlanStep
 from reprise.workflows.planned import Planned, planned
-from reprise.workflows.steps import DEFAULTS
 
 
 class WorkflowOrchestrator:
@@ -31,7 +30,7 @@ class WorkflowOrchestrator:
 
     Options:
         name: what its runs are called.
-        max_concurrent: steps at work at once.
+        max_concurrent: steps at work at once; None = as the settings say, else 10.
         timeout: seconds (or timedelta) that the whole may take; None = no limit.
         output: what a run returns, with ``${…}`` references; None = the results of the steps on which no other depends.
     """
@@ -40,7 +39,7 @@ class WorkflowOrchestrator:
         self,
         name: str = "workflow",
         *,
-        max_concurrent: int = DEFAULTS.max_concurrent,
+        max_concurrent: int | None = None,
         timeout: float | timedelta | None = None,
         output: Any = None,
         description: str = "",

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from reprise.kernel.claims import quorum
 from reprise.kernel.errors import ConfigurationError, unknown_option
-from reprise.kernel.policy import Duration, Retry, seconds
+from reprise.kernel.policy import Duration
 from reprise.kernel.priority import Priority
-from reprise.workflows.calls import REFUSED, kept
+from reprise.workflows.calls import REFUSED, checked_retries, checked_timeout, kept
 from reprise.workflows.executing import ExecuteOptions, execute
 from reprise.workflows.flow import Flow
 from reprise.workflows.parallel_body import AggregationStrategy, ParallelWork, Part, fan_out
 from reprise.workflows.parallel_result import ParallelResult, read_parallel
 from reprise.workflows.performers import AgentExecutor, Performers
-from reprise.workflows.steps import DEFAULTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +29,10 @@ class ParallelTask:
     task: Any = ""
     priority: Priority | str | int = Priority.NORMAL
     """Which of those that wait for their turn starts first."""
-    timeout: Duration | None = DEFAULTS.default_timeout
-    """Seconds of one call, None = no limit."""
-    max_retries: int = DEFAULTS.retry_count
-    """How often a call that failed in a way that may pass is made again."""
+    timeout: Duration | UnsetType | None = UNSET
+    """Seconds of one call, None = no limit; not given = as the settings say, else 300."""
+    max_retries: int | None = None
+    """How often a call that failed in a way that may pass is made again; None = as the settings say, else 3."""
     id: str = ""
     """Key in the history, by default the agent's name and the number of the task."""
 
@@ -50,7 +50,7 @@ class ParallelExecutor:
     ('tea', 'completed')
 
     Options:
-        max_concurrent: tasks at work at once.
+        max_concurrent: tasks at work at once; None = as the settings say, else 10.
         strategy: the rule; as soon as its outcome cannot change any more the other tasks are cancelled.
         threshold: of ``THRESHOLD``: how many must succeed, or, as a float up to 1, which share of them.
         key: of ``MAJORITY``: function of an answer; two answers are the same if these are equal.
@@ -63,7 +63,7 @@ class ParallelExecutor:
 
     def __init__(
         self,
-        max_concurrent: int = DEFAULTS.max_concurrent,
+        max_concurrent: int | None = None,
         strategy: AggregationStrategy | str = AggregationStrategy.ALL,
         threshold: float | None = None,
         *,
@@ -79,7 +79,7 @@ class ParallelExecutor:
         self._parts: dict[str, Part] = {}
         functions = {"key": key, "returns": returns}
         self._functions: dict[str, Any] = {name: f for name, f in functions.items() if f is not None}
-        if max_concurrent < 1:
+        if max_concurrent is not None and max_concurrent < 1:
             raise ConfigurationError(f"max_concurrent is {max_concurrent}.", hint="Give 1 or more.")
         if (threshold is not None) != (self.strategy is AggregationStrategy.THRESHOLD):
             raise ConfigurationError(
@@ -102,8 +102,8 @@ class ParallelExecutor:
         task: Any = "",
         priority: Priority | str | int = Priority.NORMAL,
         *,
-        timeout: Duration | None = DEFAULTS.default_timeout,
-        max_retries: int = DEFAULTS.retry_count,
+        timeout: Duration | UnsetType | None = UNSET,
+        max_retries: int | None = None,
         id: str = "",
     ) -> str:
         """Add a task, and return its id; options as of :class:`ParallelTask`.
@@ -209,6 +209,6 @@ def _part(id: str, task: ParallelTask) -> Part:
         task.agent_type,
         task.task,
         Priority.parse(task.priority),
-        Retry(max_retries=task.max_retries).attempts - 1,
-        None if task.timeout is None else seconds(task.timeout, "timeout"),
+        checked_retries(task.max_retries),
+        checked_timeout(task.timeout),
     )

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, cast
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from reprise.kernel.claims import Claim, Decision, Judge, all_of, first_success, majority, threshold
 from reprise.kernel.codec import standard
@@ -28,8 +29,7 @@ from reprise.workflows.calls import (
     meant,
     note_step,
 )
-from reprise.workflows.flow import Flow, flow_here
-from reprise.workflows.steps import DEFAULTS
+from reprise.workflows.flow import Flow, defaults_here, flow_here
 
 
 class AggregationStrategy(StrEnum):
@@ -52,8 +52,10 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     agent_type: str
     task: Any
     priority: int = Priority.NORMAL
-    max_retries: int = DEFAULTS.retry_count
-    timeout: float | None = DEFAULTS.default_timeout
+    max_retries: int | None = None
+    """None = as the settings say with which the run starts."""
+    timeout: float | UnsetType | None = UNSET
+    """None = no limit; not given = as those settings say."""
 
 
 class ParallelWork(msgspec.Struct, frozen=True):
@@ -62,7 +64,8 @@ class ParallelWork(msgspec.Struct, frozen=True):
     tasks: list[Part]
     strategy: AggregationStrategy
     threshold: float | int | None
-    max_concurrent: int
+    max_concurrent: int | None
+    """None = as the settings say with which the run starts."""
     context: Any
     needs: list[str]
     """Places of the definition where there are functions."""
@@ -120,6 +123,8 @@ class _Team:
     def __init__(self, flow: Flow, work: ParallelWork) -> None:
         self._flow = flow
         self._work = work
+        self._defaults = defaults_here()
+        self._places = work.max_concurrent or self._defaults.max_concurrent
         self._shared: dict[str, Any] = {**flow.held(work.context), "inputs": {}, "results": {}}
         self._line = deque(sorted(work.tasks, key=lambda part: -part.priority))
         run = RUN.get()
@@ -139,7 +144,7 @@ class _Team:
 
     def start(self) -> None:
         """Begin as many tasks as may be at work, the most urgent first."""
-        while self._line and len(self._working) < self._work.max_concurrent:
+        while self._line and len(self._working) < self._places:
             self._begin(self._line.popleft())
         if self._recorded:
             behind, self._line = self._line, deque[Part]()
@@ -153,7 +158,7 @@ class _Team:
     def _begin(self, part: Part) -> None:
         context = {**self._shared, "step": part.id}
         around = Around(f"What task {part.id!r} of {self._flow.name!r} returned", context, self._returns)
-        step = agent_step(part.id, part.max_retries, part.timeout)
+        step = agent_step(part.id, part.max_retries, part.timeout, self._defaults)
         future = asyncio.ensure_future(step(part.agent_type, self._flow.held(part.task), around))
         self._working[future] = part
         future.add_done_callback(self._ended.put_nowait)

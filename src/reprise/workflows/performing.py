@@ -16,13 +16,14 @@ from reprise.kernel.codec import standard
 from reprise.kernel.events import ErrorValue
 from reprise.kernel.failures import decode_error
 from reprise.kernel.policy import NO_RETRY, Retry
+from reprise.kernel.settings import WorkflowSettings
 from reprise.runtime.face import current_step
 from reprise.runtime.host import STEP
-from reprise.runtime.step import DEFAULT_TIMEOUT, Step, function_of, step
+from reprise.runtime.step import Step, function_of, step
 from reprise.runtime.undo import Undo
 from reprise.workflows.expressions import Template
 from reprise.workflows.flow import Flow, flow_here
-from reprise.workflows.planned import RETRIES, PlannedStep
+from reprise.workflows.planned import PlannedStep
 
 SKIPPED = "reprise.skipped"
 """Key of what stands in a history for the result of a step that was skipped; its value is the cause."""
@@ -159,9 +160,10 @@ def skipped_because(value: Any) -> str | None:
 
 
 class Steps:
-    """Step objects of a flow by what they have in common."""
+    """Step objects of a flow by what they have in common; ``defaults`` are those of the runs for which they are made."""
 
-    def __init__(self) -> None:
+    def __init__(self, defaults: WorkflowSettings) -> None:
+        self._defaults = defaults
         self._made: dict[tuple[Any, ...], Step[..., Any]] = {}
 
     def of(self, planned: PlannedStep, flow: Flow, version: str) -> Step[..., Any]:
@@ -177,22 +179,26 @@ class Steps:
         )
         made = self._made.get(options)
         if made is None:
-            made = self._made[options] = _made(planned, own, cache, version)
+            made = self._made[options] = _made(planned, own, cache, version, self._defaults)
             _ = made.encode, made.decode  # so that the copies have them
         return made
 
 
 def _made(
-    planned: PlannedStep, own: Callable[[], Retry] | None, cache: float | str | bool | None, version: str
+    planned: PlannedStep,
+    own: Callable[[], Retry] | None,
+    cache: float | str | bool | None,
+    version: str,
+    defaults: WorkflowSettings,
 ) -> Step[..., Any]:
-    retry = RETRIES
+    retry = Retry(max_retries=defaults.retry_count)
     if own is not None:
         retry = own()
     elif (tries := planned.retry) is not None:
         retry = Retry(**asdict(tries))
     options: dict[str, Any] = {
         "retry": retry,
-        "timeout": DEFAULT_TIMEOUT if planned.timeout is None else planned.timeout,
+        "timeout": defaults.default_timeout if planned.timeout is None else planned.timeout,
     }
     if planned.compensation is not None:
         return perform_undoable.options(**options)

@@ -15,7 +15,7 @@ from reprise.workflows.drawing import to_mermaid
 from reprise.workflows.faults import find_faults, graph_of
 from reprise.workflows.findings import Draft, invalid
 from reprise.workflows.graph import Graph
-from reprise.workflows.steps import DEFAULTS, Condition, OnError, PlanStep, WorkflowStep, is_given
+from reprise.workflows.steps import Condition, OnError, PlanStep, WorkflowStep, is_given
 
 __all__ = ["Condition", "OnError", "Plan", "PlanStep", "WorkflowStep"]
 
@@ -43,8 +43,8 @@ class Plan:
 
     name: str
     steps: Sequence[PlanStep]
-    max_concurrent: int = DEFAULTS.max_concurrent
-    """Steps at work at once."""
+    max_concurrent: int | None = None
+    """Steps at work at once; None = as the settings say."""
     timeout: float | timedelta | None = None
     """Seconds that the whole may take."""
     inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])

@@ -11,12 +11,9 @@ import msgspec
 from reprise.kernel.policy import Retry, seconds
 from reprise.kernel.priority import Priority
 from reprise.workflows.plan import OnError, Plan, PlanStep
-from reprise.workflows.steps import DEFAULTS
 
 KINDS = ("agent_type", "tool", "workflow", "function", "wait_for", "ask", "sleep", "switch")
 """Fields of a plan step that say who does it; exactly one is set."""
-RETRIES = Retry(max_retries=DEFAULTS.retry_count)
-"""How a step of a plan is tried again unless it says otherwise."""
 HERE = "="
 """Stands in the data for a function of the definition."""
 
@@ -64,7 +61,8 @@ class Planned(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str
     steps: tuple[PlannedStep, ...]
-    max_concurrent: int = DEFAULTS.max_concurrent
+    max_concurrent: int | None = None
+    """None = as the settings say with which a run starts."""
     timeout: float | None = None
     output: Any = None
     version: str = ""

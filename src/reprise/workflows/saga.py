@@ -18,11 +18,12 @@ from reprise.runtime.face import current_step
 from reprise.runtime.step import Step, step
 from reprise.runtime.undo import Undo
 from reprise.workflows.executing import ExecuteOptions, execute
-from reprise.workflows.flow import Flow, flow_here
+from reprise.workflows.flow import Flow, defaults_here, flow_here
 from reprise.workflows.performers import Performers
 from reprise.workflows.saga_result import SagaResult, read_saga
 from reprise.workflows.saga_steps import UNDO_ATTEMPTS, SagaPlan, SagaStep, read_plan
 from reprise.workflows.services import Handler, MessageBus, answering, bus_of, check_reach
+from reprise.workflows.steps import DEFAULTS
 
 ONWARD_ATTEMPTS = 10
 """How often a step is tried from the pivot on before a person is asked."""
@@ -34,7 +35,9 @@ class SagaFlow(Flow):
     def __init__(self, plan: SagaPlan, bus: MessageBus) -> None:
         super().__init__(carry_out, name=plan.name, performers=Performers())
         self.bus = bus
-        self.undoes = {each.name: _step_of(each, ()) for each in plan.steps if each.compensation}
+        self.undoes = {
+            each.name: _step_of(each, (), DEFAULTS.retry_count) for each in plan.steps if each.compensation
+        }
 
 
 class Saga:
@@ -150,20 +153,21 @@ class SagaOrchestrator:
 async def carry_out(saga: SagaPlan, data: Any) -> dict[str, Any]:
     """Be the body of all sagas: one step after the other; from the pivot on, whatever happens."""
     results: dict[str, Any] = {}
+    again = defaults_here().retry_count
     pivot = next((n for n, each in enumerate(saga.steps) if each.irreversible), len(saga.steps))
     for each in saga.steps[:pivot]:
-        results[each.name] = await _step_of(each, ())(saga.name, each, data, dict(results))
+        results[each.name] = await _step_of(each, (), again)(saga.name, each, data, dict(results))
     if pivot < len(saga.steps):
-        await _uninterrupted(_go_on(saga, pivot, data, results))
+        await _uninterrupted(_go_on(saga, pivot, data, results, again))
     return results
 
 
-async def _go_on(saga: SagaPlan, pivot: int, data: Any, results: dict[str, Any]) -> None:
+async def _go_on(saga: SagaPlan, pivot: int, data: Any, results: dict[str, Any], again: int) -> None:
     """Do the pivot and what follows. Only a pivot that was plainly refused fails the saga."""
     not_refused = (Fault.TRANSIENT, Fault.UNKNOWN)
     for each in saga.steps[pivot:]:
         attended = tuple(Fault) if results.keys() >= {saga.steps[pivot].name} else not_refused
-        results[each.name] = await _step_of(each, attended)(saga.name, each, data, dict(results))
+        results[each.name] = await _step_of(each, attended, again)(saga.name, each, data, dict(results))
 
 
 async def _uninterrupted(going_on: Coroutine[Any, Any, None]) -> None:
@@ -178,10 +182,11 @@ async def _uninterrupted(going_on: Coroutine[Any, Any, None]) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _step_of(each: SagaStep, attended: tuple[Fault, ...]) -> Step[..., Any]:
+def _step_of(each: SagaStep, attended: tuple[Fault, ...], again: int) -> Step[..., Any]:
+    again = again if each.max_retries is None else each.max_retries
     retry = Retry(
         ONWARD_ATTEMPTS if attended else None,
-        max_retries=None if attended else each.max_retries,
+        max_retries=None if attended else again,
         backoff=each.backoff,
     )
     undo = (

@@ -28,8 +28,8 @@ class SagaStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Action of the same service that compensates it; '' = there is nothing to be done."""
     timeout: float = TIMEOUT
     """Seconds that a request may take."""
-    max_retries: int = 3
-    """How often it is tried again after errors that may pass."""
+    max_retries: int | None = None
+    """How often it is tried again after errors that may pass; None = as the settings say with which the run starts, else 3."""
     backoff: float = 0.5
     """Seconds before it is tried again for the first time; see ``Retry``."""
     irreversible: bool = False
@@ -117,5 +117,5 @@ def _faults(steps: Sequence[SagaStep]) -> Iterator[str]:
         elif pivot and each.compensation:
             yield f"{what}: it comes after the irreversible step {pivot}, so its compensation would never be done"
         pivot = pivot or (each.name if each.irreversible else "")
-        if each.timeout <= 0 or each.backoff < 0 or each.max_retries < 0:
+        if each.timeout <= 0 or each.backoff < 0 or (each.max_retries or 0) < 0:
             yield f"{what}: timeout, backoff and max_retries cannot be negative, and timeout not 0"

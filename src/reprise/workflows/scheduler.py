@@ -28,6 +28,7 @@ from reprise.kernel.events import (
     schedule_stream,
 )
 from reprise.kernel.ids import Counter
+from reprise.kernel.settings import WorkflowSettings
 from reprise.kernel.surroundings import Rhythm
 from reprise.stores.log import Group, RunChange, append
 from reprise.stores.store import Store
@@ -71,9 +72,11 @@ class Entry:
 class Scheduler:
     """Starts the runs that the schedules of a store want."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, defaults: WorkflowSettings | None = None) -> None:
         self._store = store
         self._clock = clock
+        self._defaults = defaults
+        """What the runs take where they do not say otherwise."""
         self._numbers = Counter()
         self._entries: dict[str, Entry] = {}
         self._seen = 0
@@ -270,7 +273,9 @@ class Scheduler:
         schedule = move.state.schedule
         starts = [(fire_id(schedule.name, at), at) for at in move.fires]
         groups = [state_group(Kind.SCHEDULE_FIRED, move.state, entry.version, now)]
-        groups += [run_group(schedule, run, at, now) for run, at in starts if run not in there]
+        groups += [
+            run_group(schedule, run, at, now, self._defaults) for run, at in starts if run not in there
+        ]
         groups += [_cancel_group(schedule.name, run, now) for run in move.cancels]
         written = await append(self._store.log, self._numbers.new(), *groups)
         entry.state, entry.version = move.state, written.versions[0]

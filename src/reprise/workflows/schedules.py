@@ -27,6 +27,7 @@ from reprise.kernel.errors import (
 from reprise.kernel.events import SCHEDULES, Event, Kind, Started, schedule_stream
 from reprise.kernel.ids import Counter, Ids
 from reprise.kernel.policy import Duration, seconds
+from reprise.kernel.settings import WorkflowSettings
 from reprise.kernel.tags import as_tags, moment_text
 from reprise.runtime.registry import Registry
 from reprise.runtime.starting import PYTHON, first_group
@@ -112,7 +113,9 @@ def state_group(kind: Kind, state: ScheduleState, version: int, now: int) -> Gro
     )
 
 
-def run_group(schedule: Schedule, id: str, at: int, now: int) -> Group:
+def run_group(
+    schedule: Schedule, id: str, at: int, now: int, defaults: WorkflowSettings | None = None
+) -> Group:
     """Return the group that starts the run of a schedule for a fire time; any worker may take it."""
     tags = schedule.tags | {SCHEDULE_TAG: schedule.name, FIRE_TIME_TAG: moment_text(at)}
     started = Started(
@@ -122,6 +125,7 @@ def run_group(schedule: Schedule, id: str, at: int, now: int) -> Group:
         deadline=now + schedule.deadline if schedule.deadline else 0,
         tags=tags,
         budget=schedule.budget,
+        defaults=defaults,
     )
     return first_group(id, started, now, schedule.slots)
 
@@ -252,7 +256,9 @@ class Schedules:
                 state, active=state.active + alone, started=state.started + 1, runs=(id,)
             )
 
-        await self._change(name, triggered, lambda state: run_group(state.schedule, id, now, now))
+        await self._change(
+            name, triggered, lambda state: run_group(state.schedule, id, now, now, self._registry.defaults)
+        )
         self._store.signal.wake(["runs"])
         return id
 

@@ -15,7 +15,7 @@ from reprise.kernel.priority import Priority
 from reprise.kernel.settings import WorkflowSettings
 
 DEFAULTS = WorkflowSettings()
-"""What holds where a plan, a chain or a parallel executor does not say otherwise."""
+"""What holds where neither a plan, a chain or a parallel executor says otherwise, nor the app in which its run started."""
 OnError = Literal["fail", "skip", "continue", "fallback", "compensate"]
 ON_ERROR: tuple[str, ...] = get_args(OnError)
 Condition = str | Callable[[dict[str, Any]], bool]

@@ -21,6 +21,7 @@ from reprise import (
     workflow,
 )
 from reprise.kernel.events import Kind
+from reprise.kernel.settings import WorkflowSettings
 
 
 def plan_of(*steps: WorkflowStep, name: str = "plan", **options: Any) -> WorkflowOrchestrator:
@@ -299,7 +300,9 @@ async def test_transient_errors_are_tried_again_by_default_and_others_are_not():
     assert tries.count("wrong") == 1
     assert result.steps["flaky"].retries == 3 == result.metrics.retries
     default = plan_of(WorkflowStep(name="a", agent_type="w")).flow(agent)
-    assert default.steps.of(default.planned.steps[0], default, "").retry == Retry(max_retries=3)
+    assert default.steps(WorkflowSettings()).of(default.planned.steps[0], default, "").retry == Retry(
+        max_retries=3
+    )
 
 
 async def test_a_retry_with_a_function_of_its_own_is_used():
