@@ -282,6 +282,7 @@ class Reprise:
 
         Raises:
             UnknownAgent: nobody is known for one of its steps.
+            ConfigurationError: another one of its name was registered, or one with another executor.
         """
         self.registry.add(definition.flow(agent_executor, self.agents))
 
@@ -314,23 +315,22 @@ class Reprise:
             CodecError: an argument cannot be written as its declared type, or is too large; nothing was written.
         """
         engine = self.engine
-        self.registry.add(workflow)
+        id = check_id(id or self._ids.new())
         input = workflow.arguments.encode(args, dict(kwargs or {}))
-        id = id or self._ids.new()
         known = as_tags(tags or {})
-        slots = self.registry.slots(workflow, args, kwargs or {}, known)
         owned = self._executes and not detach
-        new = await engine.launch(
-            workflow,
-            input,
-            check_id(id),
-            owned=owned,
-            tags=known,
-            deadline=self._deadline(deadline),
-            signals=[] if signal is None else [(signal[0], standard.encode(signal[1]))],
-            slots=slots,
-            budget=budget or workflow.budget,
-        )
+        with self.registry.lending(id, workflow):
+            new = await engine.launch(
+                workflow,
+                input,
+                id,
+                owned=owned,
+                tags=known,
+                deadline=self._deadline(deadline),
+                signals=[] if signal is None else [(signal[0], standard.encode(signal[1]))],
+                slots=self.registry.slots(workflow, args, kwargs or {}, known),
+                budget=budget or workflow.budget,
+            )
         if not new and owned:
             await self._adopt(id)
         return self.handle(id, workflow)
@@ -345,12 +345,12 @@ class Reprise:
             RunNotFound: there is no such run.
         """
         if workflow is not None:
-            self.registry.add(workflow)
+            self.registry.lend(id, workflow)
         row = await self.client.row(id)
         if await self.client.resting(id):
             await self.client.resume(id)
         await self._adopt(id)
-        return self.handle(id, workflow or self.registry.get(row.workflow))
+        return self.handle(id, workflow or self.registry.get(row.workflow, id))
 
     async def retry(
         self, id: str, workflow: Workflow[..., Any] | None = None, *, fresh: bool = False

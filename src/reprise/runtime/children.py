@@ -20,18 +20,22 @@ def start_child(engine: Engine, job: Job) -> None:
     """Start a child run in the same commit as the note of it; or, after a take-over, wait for the one there is."""
     parent, workflow = job.execution, job.step
     if job.key in parent.children:
-        engine.registry.add(workflow)  # its owner may have died, too, and it needs a new one
+        engine.registry.lend(
+            parent.children[job.key], workflow
+        )  # its owner may have died, too, and it needs a new one
         return
     tags = parent.tags
+    id = child_id(parent.scope, job.key)
     try:
-        engine.registry.add(workflow)
+        engine.registry.lend(id, workflow)
         input = workflow.arguments.encode(job.args, job.kwargs)
         engine.payloads.within(input, "The input of child workflow {} ({})", workflow.name, job.key)
         slots = engine.registry.slots(workflow, job.args, job.kwargs, tags)
     except Exception as error:  # it cannot be called so, or a function that gives the key of a limit failed
+        engine.registry.release(id)
         parent.job_ended(job, Kind.STEP_FAILED, msgspec.json.encode(engine.payloads.failure(error)), 0)
         return
-    id = parent.children[job.key] = child_id(parent.scope, job.key)
+    parent.children[job.key] = id
     started, group = (job.context or parent.context).run(
         opening,
         engine,

@@ -356,6 +356,7 @@ class Engine:
         self.forget(execution)
         if finished is not None:
             self.counters["finished"] += 1
+            self.registry.release(execution.id)
             self.tell(execution.id, finished)
             self.store.signal.wake([run_stream(execution.id), *self._mailed(execution)])
         elif error is not None and not isinstance(error, StoreError):

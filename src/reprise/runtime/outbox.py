@@ -68,7 +68,7 @@ class Letters:
     ) -> str:
         """Gather the start of a run; return its id."""
         engine, id = self._engine, check_id(self.id(id))
-        engine.registry.add(workflow)
+        engine.registry.lend(id, workflow)
         input = workflow.arguments.encode(args, kwargs)
         engine.payloads.within(input, "The input of workflow {}", workflow.name)
         known = as_tags(tags)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -32,21 +33,84 @@ class Registry:
         """Limits that all workflows are under."""
         self._limits = {limit.called(EVERYWHERE): limit for limit in limits}
         self._workflows: dict[str, Workflow[..., Any]] = {}
+        self._declared: set[str] = set()
+        """Names of those that do any run of theirs; the others were lent for some."""
+        self._several: set[str] = set()
+        """Names under which others were lent than before, and none is declared."""
+        self._lent: dict[str, Workflow[..., Any]] = {}
         for workflow in workflows:
             self.add(workflow)
 
     def add(self, workflow: Workflow[..., Any]) -> None:
-        """Make a workflow known; the same one twice is fine.
+        """Make a workflow known, for any run of its name; the same one twice is fine.
+
+        Raises:
+            ConfigurationError: another function has that name, or a flow with another executor or definition, or
+                another limit the name of one of its limits.
+        """
+        name = workflow.name
+        known = self._function_of(workflow)
+        if (
+            known is not None
+            and name in self._declared
+            and not (known.does_as(workflow) and known.definition == workflow.definition)
+        ):
+            raise ConfigurationError(
+                f"Two that are called {name!r} were registered, with other executors or definitions.",
+                hint="A run that is taken over is known by this name only: give one of them another.",
+            )
+        self._learn(workflow)
+        self._declared.add(name)
+        self._several.discard(name)
+
+    def lend(self, run: str, workflow: Workflow[..., Any]) -> None:
+        """Let one run be done by a workflow here, whatever else has its name; until :meth:`release`.
+
+        Of a flow (a plan, a chain …) each execution may bring another executor. So what was lent does other runs of its
+        name, which a worker left behind that died, only where nothing was lent that would do them otherwise.
 
         Raises:
             ConfigurationError: another function has that name, or another limit that of one of its limits.
         """
+        if workflow.definition is None:
+            self.add(workflow)
+            return
+        name = workflow.name
+        known = self._function_of(workflow)
+        self._lent[run] = workflow
+        if name not in self._declared:
+            self._learn(workflow)
+            if known is not None and not known.does_as(workflow):
+                self._several.add(name)
+
+    @contextmanager
+    def lending(self, run: str, workflow: Workflow[..., Any]) -> Generator[None]:
+        """:meth:`lend`, unless the block raises: then the run is not done by it."""
+        before = self._lent.get(run)
+        self.lend(run, workflow)
+        try:
+            yield
+        except BaseException:
+            self.release(run)
+            if before is not None:
+                self._lent[run] = before
+            raise
+
+    def release(self, run: str) -> None:
+        """Forget what was lent to a run, which has ended."""
+        self._lent.pop(run, None)
+
+    def _function_of(self, workflow: Workflow[..., Any]) -> Workflow[..., Any] | None:
+        """Return what is known by the name of a workflow, whose function must be the same."""
         known = self._workflows.get(workflow.name)
         if known is not None and known.function is not workflow.function:
             raise ConfigurationError(
                 f"Two workflows are called {workflow.name!r}: {known!r} and {workflow!r}.",
                 hint="Give one of them a name: @workflow(name=…).",
             )
+        return known
+
+    def _learn(self, workflow: Workflow[..., Any]) -> None:
         for limit in workflow.limits:
             self._add_limit(limit, limit.called(workflow.name))
         self._workflows[workflow.name] = workflow
@@ -92,22 +156,34 @@ class Registry:
         wanted = zip(map(self.now, line.slots), line.taken, strict=True)
         return max(0, min([ABREAST, *(slot.most - taken for slot, taken in wanted if slot is not None)]))
 
-    def get(self, name: str) -> Workflow[..., Any] | None:
-        """Return the workflow of that name, None if there is none here."""
-        return self._workflows.get(name)
+    def get(self, name: str, run: str = "") -> Workflow[..., Any] | None:
+        """Return what does a run of that name, by default any run; None if nothing here does."""
+        return self._lent.get(run) or (None if name in self._several else self._workflows.get(name))
+
+    def why_not(self, name: str, worker: str) -> str:
+        """Return why a worker knows nothing that does a run of that name."""
+        if name in self._several:
+            return (
+                f"worker {worker} has executed several that are called {name!r}, with other executors, and none is "
+                "registered: app.register(…)"
+            )
+        return f"workflow {name!r} is not known to worker {worker}"
 
     def __getitem__(self, name: str) -> Workflow[..., Any]:
-        found = self._workflows.get(name)
+        found = self.get(name)
         if found is None:
-            near = get_close_matches(name, self._workflows, n=1)
+            near = get_close_matches(name, self.names(), n=1)
             raise UnknownWorkflow(
                 f"No workflow {name!r} is known here.",
                 hint=f"Did you mean {near[0]!r}?"
-                if near
+                if near and near[0] != name
+                else "Register which of those that were executed does it: app.register(…)."
+                if name in self._several
                 else "Start a worker with the module that defines it.",
             )
         return found
 
     def names(self) -> list[str]:
-        """Return the known names, sorted."""
-        return sorted(self._workflows)
+        """Return the names of which runs can be done here, sorted."""
+        lent = {workflow.name for workflow in self._lent.values()} if self._several else set[str]()
+        return sorted(lent.union(self._workflows.keys() - self._several))

@@ -56,12 +56,12 @@ async def take_over(engine: Engine, row: RunRow) -> Execution | None:
     Raises:
         NoRoom: it stands in line, and there is no room yet.
     """
-    workflow = engine.registry.get(row.workflow)
+    workflow = engine.registry.get(row.workflow, row.id)
     if row.id in engine.unreadable and row.status == RunStatus.STRANDED:
         return None
     try:
         if workflow is None:
-            await point_out(engine, row, f"workflow {row.workflow!r} is not known to worker {engine.worker}")
+            await point_out(engine, row, engine.registry.why_not(row.workflow, engine.worker))
             return None
         return await _take(engine, row, workflow)
     except NoRoom:

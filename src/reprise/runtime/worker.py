@@ -281,8 +281,9 @@ class Worker:
 
     def _why_not(self, row: RunRow) -> str:
         """Return why this worker cannot execute a run, '' when it can."""
-        if self._engine.registry.get(row.workflow) is None:
-            return f"workflow {row.workflow!r} is not known to worker {self.id}"
+        registry = self._engine.registry
+        if registry.get(row.workflow, row.id) is None:
+            return registry.why_not(row.workflow, self.id)
         if self._builds.admits(row):
             return ""
         if row.pinned:
@@ -339,8 +340,9 @@ class Worker:
             return False
         if not self._claims and row.id not in engine.expected:
             return False
-        if row.status == RunStatus.STRANDED and engine.registry.get(row.workflow) is None:
-            return False
+        known = engine.registry.get(row.workflow, row.id) is not None
+        if not known and (row.status == RunStatus.STRANDED or row.workflow in engine.registry.names()):
+            return False  # of that name only those runs are done here to which a flow was lent
         taken = await engine.take_over(row) is not None
         engine.expected.discard(row.id)
         return taken

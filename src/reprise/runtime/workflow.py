@@ -32,6 +32,8 @@ class Workflow(Recorded[P, R]):
     declared = True
     undoes: Mapping[str, Step[..., Any]] = {}
     """By their names, steps with ``undo=`` that only this workflow has; all others are known by their functions."""
+    definition: Any = None
+    """What a flow was made of, which has its function in common with others; None of a workflow that is all its own."""
 
     def __init__(
         self,
@@ -59,6 +61,10 @@ class Workflow(Recorded[P, R]):
         self.limits = parse_limits(limits, self.name)
         self.budget = budget
         self.undo_deadline = None if undo_deadline is None else seconds(undo_deadline, "undo_deadline")
+
+    def does_as(self, other: Workflow[..., Any]) -> bool:
+        """Return whether it does a run as another one would."""
+        return self.function is other.function
 
     def options(self, **changes: Any) -> Workflow[P, R]:
         """Return the same workflow with other options: ``key``, ``on_parent_end``, ``limits``, ``budget``,

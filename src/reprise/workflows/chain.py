@@ -124,7 +124,9 @@ class AgentChain:
                 raise unknown_option(link.goto, names, f"goto= of link {link.name!r}")
         performers = Performers(agent_executor, agents)
         performers.check(link.agent_type for link in self._links)
-        return Flow(follow, name=self.name, performers=performers, functions=self._functions)
+        return Flow(
+            follow, name=self.name, performers=performers, definition=self.links, functions=self._functions
+        )
 
     async def execute(
         self,

@@ -20,6 +20,7 @@ import msgspec
 from reprise.kernel.arguments import Arguments
 from reprise.kernel.errors import ConfigurationError, RunEnded
 from reprise.kernel.events import Event, Finished, Record, run_stream
+from reprise.kernel.machine import RUN as RUN_STATES
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.engine import Engine
 from reprise.runtime.execution import Execution
@@ -137,6 +138,8 @@ async def execute(
         try:
             async with _telling(opened, handle.id, on_progress):
                 finished = await handle.finished()
+            if finished.status in RUN_STATES.final:
+                opened.registry.release(handle.id)  # it may have ended elsewhere, or long ago
         except asyncio.CancelledError:
             if alone:
                 await _wind_up(handle)

@@ -22,7 +22,7 @@ HELD = "reprise.held"
 class Flow(Workflow[..., Any]):
     """A workflow whose steps are done by performers.
 
-    ``function`` is the body, the same for all flows of a kind; ``functions`` are those of its definition that data cannot
+    ``function`` is the body, the same for all flows of a kind; ``definition`` what it was made of; ``functions`` are those of its definition that data cannot
     hold (conditions, transforms), by the place where they stand. ``in_memory``: values that the codec does not know are
     held by reference, because nobody else will ever read this history.
     """
@@ -33,14 +33,25 @@ class Flow(Workflow[..., Any]):
         *,
         name: str,
         performers: Performers,
+        definition: Any,
         functions: Mapping[str, Callable[..., Any]] | None = None,
         in_memory: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(function, name=name, **options)
+        self.definition = definition
         self.performers = performers
         self.functions = dict(functions or {})
         self._held: list[Any] | None = [] if in_memory else None
+
+    def does_as(self, other: Workflow[..., Any]) -> bool:
+        """Return whether it does a run as another one would: by the same performers and functions."""
+        return (
+            isinstance(other, Flow)
+            and super().does_as(other)
+            and self.performers.same_as(other.performers)
+            and self.functions == other.functions
+        )
 
     def keep_in_memory(self) -> None:
         """Hold values that the codec does not know by reference from now on."""

@@ -41,7 +41,7 @@ class PlanFlow(Flow):
     """A flow of a plan; as a child run of another plan it is given its parameters as inputs."""
 
     def __init__(self, plan: Plan, **options: Any) -> None:
-        super().__init__(interpret, name=plan.name, functions=functions_of(plan), **options)
+        super().__init__(interpret, name=plan.name, definition=plan, functions=functions_of(plan), **options)
         self.plan = plan
         self._steps: dict[WorkflowSettings, Steps] = {}
 

@@ -149,7 +149,14 @@ class ParallelExecutor:
         """
         performers = Performers(agent_executor, agents)
         performers.check({task.agent_type: None for task in self._tasks.values()})
-        return Flow(fan_out, name=self.name, performers=performers, functions=self._functions)
+        definition = tuple(self._parts.values()), self.strategy, self.threshold, self.max_concurrent
+        return Flow(
+            fan_out,
+            name=self.name,
+            performers=performers,
+            definition=definition,
+            functions=self._functions,
+        )
 
     async def execute(
         self,

@@ -26,6 +26,7 @@ class Performers:
         executor: AgentExecutor | Mapping[str, Any] | None = None,
         agents: Mapping[str, Any] | None = None,
     ) -> None:
+        self._given = (executor, agents)
         self._all: Callable[[str, Any, Any], Awaitable[Any]] | None = None
         self._registries: list[Mapping[str, Any]] = []
         if isinstance(executor, Mapping):
@@ -39,6 +40,10 @@ class Performers:
             )
         self._registries.append(agents if agents is not None else AgentRegistry())
         self._known: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {}
+
+    def same_as(self, other: Performers) -> bool:
+        """Return whether the same executor and agents were given to both."""
+        return self._given == other._given
 
     def check(self, names: Iterable[str]) -> None:
         """Check that somebody is known for each name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
@@ -84,7 +85,7 @@ def functions_of(plan: Plan) -> dict[str, Callable[..., Any]]:
         if callable(step.condition):
             functions[f"{step.name}.condition"] = step.condition
         if step.retry is not None and not _is_data(step.retry):
-            functions[f"{step.name}.retry"] = _giving(step.retry)
+            functions[f"{step.name}.retry"] = _Giving(step.retry)
     return functions
 
 
@@ -136,8 +137,14 @@ def _is_data(retry: Retry) -> bool:
     return retry.retry_on is None and retry.give_up_on is None and retry.classifier is None
 
 
-def _giving(retry: Retry) -> Callable[..., Any]:
-    return lambda: retry
+@dataclass(frozen=True)
+class _Giving:
+    """Gives a retry; equal for the same one, so that flows of one plan are known to do the same."""
+
+    retry: Retry
+
+    def __call__(self) -> Retry:
+        return self.retry
 
 
 def branches_of(step: PlannedStep) -> list[str]:

@@ -17,6 +17,7 @@ from reprise.kernel.policy import Fault, Retry
 from reprise.runtime.face import current_step
 from reprise.runtime.step import Step, step
 from reprise.runtime.undo import Undo
+from reprise.runtime.workflow import Workflow
 from reprise.workflows.executing import ExecuteOptions, execute
 from reprise.workflows.flow import Flow, defaults_here, flow_here
 from reprise.workflows.performers import Performers
@@ -33,11 +34,15 @@ class SagaFlow(Flow):
     """A saga with the bus that reaches its services."""
 
     def __init__(self, plan: SagaPlan, bus: MessageBus) -> None:
-        super().__init__(carry_out, name=plan.name, performers=Performers())
+        super().__init__(carry_out, name=plan.name, performers=Performers(), definition=plan)
         self.bus = bus
         self.undoes = {
             each.name: _step_of(each, (), DEFAULTS.retry_count) for each in plan.steps if each.compensation
         }
+
+    def does_as(self, other: Workflow[..., Any]) -> bool:
+        """Return whether it reaches the services by the same bus."""
+        return isinstance(other, SagaFlow) and self.bus is other.bus
 
 
 class Saga:

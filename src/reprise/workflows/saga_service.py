@@ -23,6 +23,7 @@ from reprise.runtime.face import current_step, wait_for_signal
 from reprise.runtime.host import STEP
 from reprise.runtime.step import DEFAULT_RETRY, Step, step
 from reprise.runtime.undo import Undo
+from reprise.runtime.workflow import Workflow
 from reprise.workflows.flow import Flow, flow_here
 from reprise.workflows.performers import Performers, called_with
 from reprise.workflows.saga_log import SagaEvent, say
@@ -138,10 +139,14 @@ class ServiceFlow(Flow):
     """A service as a workflow."""
 
     def __init__(self, service: SagaService) -> None:
-        super().__init__(take_part, name=f"saga.{service.name}", performers=Performers())
+        super().__init__(take_part, name=f"saga.{service.name}", performers=Performers(), definition=service)
         self.service = service
         reactions = [each for some in service.reactions.values() for each in some]
         self.undoes = {each.name: each.step for each in reactions if each.compensate}
+
+    def does_as(self, other: Workflow[..., Any]) -> bool:
+        """Return whether it is the same service."""
+        return isinstance(other, ServiceFlow) and self.service is other.service
 
 
 # ---------------------------------------------------------------- what the run of a service does
