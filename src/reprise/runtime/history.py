@@ -27,6 +27,8 @@ from reprise.runtime.budgets import RUN_SCOPE, Books
 from reprise.runtime.patching import Patches
 
 STEP_KINDS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED})
+_RESTING = frozenset({Kind.RUN_OWNED, Kind.RUN_PAUSED, Kind.RUN_RESUMED, Kind.RUN_STRANDED})
+"""Notes that are no doing of a body."""
 DEADLINE = "@deadline"
 """Key of the request that the run's own deadline makes; no id of mail begins so."""
 NOTHING: deque[Any] = deque(maxlen=0)
@@ -73,6 +75,8 @@ class History(msgspec.Struct):
     """Of the last owner, '' = it has no name, None = there is none."""
     owner_before: tuple[str | None, int, int] = (None, -1, 0)
     """What was known of builds, and how many records there were, when it took the run."""
+    untouched: bool = False
+    """It was carried over to other code, and whoever owned it since has done nothing: the code is still to come."""
     seen: dict[str, None] = {}
     """Ids of mail that was consumed, in its order."""
     owned: int = 0
@@ -118,6 +122,7 @@ def _begun(run: str, first: Record | None) -> History:
         history.began, history.undoable = first.at, bool(continued.owed)
         if not continued.migrated:
             history.fresh, history.build = False, continued.build
+        history.untouched = bool(continued.migrated)
         if continued.spent is not None:
             history.books = Books({RUN_SCOPE: continued.spent})
         return history
@@ -130,6 +135,7 @@ def _begun(run: str, first: Record | None) -> History:
 def _delivered(history: History, record: Record) -> None:
     history.records.append(record)
     history.owned = 0
+    history.untouched &= history.build is None  # what was carried over with it is nobody's doing
     key = record.key
     if record.kind in STEP_KINDS:
         if record.print:
@@ -153,13 +159,14 @@ def _delivered(history: History, record: Record) -> None:
 def owned_by(history: History, build: str) -> None:
     """Note that an owner with this build goes on from here."""
     history.owner_before = (history.build, history.patches.since, len(history.records))
-    if history.build is not None and (not build or build != history.build):
+    if history.build is not None and (not build or build != history.build) and not history.untouched:
         history.patches.since = len(history.records)
     history.build = build
 
 
 def _noted(history: History, record: Record) -> None:
     kind = record.kind
+    history.untouched &= kind in _RESTING
     if kind == Kind.RUN_OWNED:
         history.fresh = False
         owned = msgspec.json.decode(record.data, type=Owned)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from tests.unit.runtime.scenes import Shared, history, kinds, opened, recorded, status_is, until
+from tests.unit.runtime.scenes import Shared, cut, history, kinds, opened, recorded, status_is, until
 
 import reprise.runtime.worker
 from reprise import (
@@ -329,3 +329,48 @@ async def test_a_migrated_run_goes_on_after_a_crash_before_its_first_record():
         for name in ("paid", "end"):
             await app.client.signal("r", name, name)
         assert (await (await app.resume("r")).result())[-1] == "1"
+
+
+@pytest.mark.parametrize("build", ["", "v1"])
+@pytest.mark.parametrize("dies", [True, False])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_an_old_worker_that_took_it_first_and_did_nothing_does_not_count(build, dies, times):
+    """It may die before it has said that the run does not fit its code; then there is only that it had it."""
+    store = Shared()
+    await resting(store, build=build)
+    async with opened(store, worker=False) as app:
+        await app.migrate(
+            "r", lambda past: Onward(("book", ["A", "B"]), signals=[Heard("s", "paid", "p")]), new
+        )
+    for n in range(times):
+        async with opened(store, workflows=[old], build=build and f"{build}.{n}") as app:
+            await app.resume("r")
+            records = await recorded(app, "r", Kind.RUN_STRANDED, n + 1 if not dies else 1)
+        if dies:
+            store = await cut(store, "r", len(records) - 1)
+    async with opened(store, workflows=[new], build=build and "v2") as app:
+        await app.client.signal("r", "end", "end")
+        assert await (await app.resume("r")).result() == ["book", "A", "B", "p", "TAX", "end", "1"]
+
+
+async def test_an_old_worker_that_did_something_counts():
+    @workflow(name="order")
+    async def fitting(item: str, done: list[str]) -> None:
+        await do("something old")
+        await wait_for_signal("never")
+
+    @workflow(name="order")
+    async def asking(item: str, done: list[str]) -> bool:
+        new_way = patched("anything")
+        await do("something old")
+        return new_way
+
+    store = Shared()
+    await resting(store, build="")
+    async with opened(store, worker=False) as app:
+        await app.migrate("r", to_new, new)
+    async with opened(store, workflows=[fitting]) as app:
+        await app.resume("r")
+        await recorded(app, "r", Kind.STEP_COMPLETED, 3)
+    async with opened(store, workflows=[asking]) as app:
+        assert await (await app.resume("r")).result() is False
