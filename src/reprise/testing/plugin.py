@@ -89,9 +89,9 @@ def _under_seeds(
 def _seeds(config: pytest.Config, seeds: int) -> Sequence[int]:
     only = config.getoption("--simulate-seed")
     if only is not None:
-        return [only]
-    first = config.getoption("--simulate-from")
-    return range(first, first + (config.getoption("--simulate-seeds") or seeds))
+        return [int(only)]
+    first = int(config.getoption("--simulate-from") or 0)
+    return range(first, first + int(config.getoption("--simulate-seeds") or seeds))
 
 
 def met_by(config: pytest.Config) -> dict[str, Simulated]:

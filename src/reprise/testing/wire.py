@@ -136,7 +136,7 @@ class Beyond:
         while True:
             place, loop.place = loop.place, EVERYWHERE
             try:
-                waits_for = self._wire.beyond.run(step, given)  # type: ignore[arg-type]
+                waits_for = self._wire.beyond.run(step, given)
             except StopIteration as stop:
                 return stop.value
             finally:
@@ -144,4 +144,4 @@ class Beyond:
             try:
                 step, given = work.send, (yield waits_for)
             except BaseException as error:  # noqa: BLE001  it is for the coroutine
-                step, given = work.throw, error  # type: ignore[assignment]
+                step, given = work.throw, error
