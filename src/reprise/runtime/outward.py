@@ -35,14 +35,20 @@ def go_out(execution: Execution) -> None:
         elif starting := execution.purse.admit(execution.to_start):
             _start_when_reserved(execution, starting)
     if execution.loop.to_arm:
-        handles, execution.loop.to_arm = execution.loop.to_arm, {}
-        host = execution.host
-        now = host.now() / MICROSECONDS
-        for key, handle in handles.items():
-            delay = max(0.0, handle.due - now)
-            execution.armed[key] = host.outer.call_later(
-                delay, _fire, execution, handle, context=host.context
-            )
+        _arm(execution)
+
+
+def _arm(execution: Execution) -> None:
+    """Let timers fire; those that are overdue, as after a crash, in the order in which they were due."""
+    handles, execution.loop.to_arm = execution.loop.to_arm, {}
+    host = execution.host
+    now = host.now() / MICROSECONDS
+    for handle in (
+        sorted(handles.values(), key=lambda handle: handle.due) if len(handles) > 1 else handles.values()
+    ):
+        execution.armed[handle.key] = host.outer.call_later(
+            handle.due - now, _fire, execution, handle, context=host.context
+        )
 
 
 def _start(execution: Execution, jobs: dict[str, Job]) -> None:

@@ -182,8 +182,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Run a callback after ``delay`` seconds, however short later than now."""
-        soonest = (self.elapsed + (delay > 0)) / MICROSECONDS
-        return self.call_at(max(self.time() + delay, soonest), callback, *args, context=context)
+        when = self.time() + delay
+        if delay > 0:
+            when = max(when, (self.elapsed + 1) / MICROSECONDS)
+        return self.call_at(when, callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -192,9 +194,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._check_closed()  # type: ignore[attr-defined]
         handle = _Timer(when, callback, args, self, context)
         handle.place = self._place_of(context)
-        self._made += 1
-        heapq.heappush(self._timers, (ceil(when * MICROSECONDS - 0.001), self._made, handle))
+        self._push(handle)
         return handle
+
+    def _push(self, timer: _Timer) -> None:
+        self._made += 1
+        heapq.heappush(self._timers, (ceil(timer.when() * MICROSECONDS - 0.001), self._made, timer))
 
     def create_task(
         self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], **options: Any
@@ -271,7 +276,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._still = 0
             if self.elapsed > FOREVER:
                 raise Deadlock(f"For a hundred years nothing happens but periodic looks. {self.waits()}")
-        while timers and timers[0][0] <= self.elapsed:
+        # Of timers that are overdue, those that were due first come a round before the others.
+        due = timers[0][0] if timers else self.elapsed + 1
+        while timers and timers[0][0] == due <= self.elapsed:
             self._queue.append(heapq.heappop(timers)[2])
 
     def _run(self, handle: _Handle | _Timer) -> None:
@@ -295,7 +302,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def take(self, handle: asyncio.Handle) -> None:
         """Run a callback that its place kept back, in the next round."""
-        self._queue.append(cast("_Handle", handle))
+        if isinstance(handle, _Timer):
+            self._push(handle)
+        else:
+            self._queue.append(cast("_Handle", handle))
 
     def waits(self) -> str:
         """Say in words who waits, and where."""

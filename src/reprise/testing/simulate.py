@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -49,10 +49,10 @@ def simulate(
     Raises:
         SimulationFailed: under one seed something failed; says which, and how to see it again.
     """
-    met, faults = Simulated(), tuple(faults)
+    met, profile = Simulated(), tuple(faults)
     for seed in seeds:
         try:
-            simulate_once(scenario, seed, faults, met)
+            simulate_once(scenario, seed, profile, met)
         except Exception as error:
             name = getattr(scenario, "__qualname__", repr(scenario))
             raise SimulationFailed(
@@ -63,7 +63,7 @@ def simulate(
     return met
 
 
-def simulate_once(scenario: Scenario, seed: int, faults: Iterable[Fault], met: Simulated) -> None:
+def simulate_once(scenario: Scenario, seed: int, faults: Sequence[Fault], met: Simulated) -> None:
     """Run a scenario under one seed and add what was met; raises whatever goes wrong."""
     loop = SimulatedLoop(seed)
     worlds: list[World] = []

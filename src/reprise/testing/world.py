@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -31,7 +31,17 @@ from reprise.kernel.surroundings import Surroundings
 from reprise.runtime.middleware import Call, Next
 from reprise.stores.memory import MemoryStore
 from reprise.stores.runs import RunFilter, RunRow
-from reprise.testing.faults import ClockSkew, Crash, Delay, FailingStep, Fault, Profile, SlowStep
+from reprise.testing.faults import (
+    ClockSkew,
+    Crash,
+    Delay,
+    DuplicateDelivery,
+    FailingStep,
+    LostWake,
+    Fault,
+    Profile,
+    SlowStep,
+)
 from reprise.testing.invariants import Books
 from reprise.testing.link import Link
 from reprise.testing.loop import SimulatedLoop, SkewedClock
@@ -53,13 +63,18 @@ class RunForgotten(RepriseError):
 class World:
     """All there is in one simulation."""
 
-    def __init__(self, loop: SimulatedLoop, faults: Iterable[Fault] = ()) -> None:
+    def __init__(self, loop: SimulatedLoop, faults: Sequence[Fault] = ()) -> None:
         self.loop = loop
         self.seed = loop.seed or 0
         self.chance = seeded(b"world %d" % self.seed)
         """For whatever the scenario decides by chance."""
         self.weather = Weather(loop, seeded(b"weather %d" % self.seed), Profile(faults))
-        self.calm = Weather(loop, seeded(b"calm %d" % self.seed), Profile([Delay()]))
+        mild = [
+            Delay(),
+            *(fault for fault in faults if isinstance(fault, Delay | DuplicateDelivery | LostWake)),
+        ]
+        self.calm = Weather(loop, seeded(b"calm %d" % self.seed), Profile(mild))
+        """Of clients: nothing that they would have to deal with."""
         self.store = MemoryStore(loop.clock)
         self.books = Books(self._read)
         self.nodes: dict[str, Node] = {}
@@ -72,7 +87,7 @@ class World:
     @property
     def counts(self) -> Counter[str]:
         """How often each fault occurred."""
-        return self.weather.counts
+        return self.weather.counts + self.calm.counts
 
     # ---------------------------------------------------------------- who is there
 
@@ -84,7 +99,7 @@ class World:
             if skew is not None:
                 by = (2 * self.chance.random() - 1) * skew.seconds
                 clock = SkewedClock(clock, by, 1 + (2 * self.chance.random() - 1) * skew.drift)
-                self.counts["clocks wrong"] += 1
+                self.weather.counts["clocks wrong"] += 1
             chance = seeded(b"%b %d" % (name.encode(), self.seed))
             around = Surroundings(clock, chance.randbytes, chance.random, PATIENCE)
             self.nodes[name] = Node(self.loop, name, around)
@@ -95,7 +110,12 @@ class World:
         weather = self.calm if calm else self.weather
         link = Link(self.store, Wire(node, weather), self.books, self._died)
         middleware = [*options.pop("middleware", ()), self._harm]
-        settings: dict[str, Any] = {"lease": LEASE, "capture_logs": False, "tune_gc": False, "clock": node.around.clock}
+        settings: dict[str, Any] = {
+            "lease": LEASE,
+            "capture_logs": False,
+            "tune_gc": False,
+            "clock": node.around.clock,
+        }
         app = Reprise(link, middleware=middleware, **{**settings, **options})
         self._links.append((link, app))
         return app
@@ -160,12 +180,13 @@ class World:
             RunForgotten: some did not, in so many seconds.
         """
         self.weather.profile.stop()
+        self.calm.profile.stop()
         until = self.loop.time() + within
         async with self.client() as app:
             while left := await self._unfinished():
                 for row in left:
                     if row.status in (RunStatus.NEEDS_ATTENTION, RunStatus.STRANDED):
-                        self.counts[f"resumed: {row.status}"] += 1
+                        self.weather.counts[f"resumed: {row.status}"] += 1
                         with suppress(RepriseError):
                             await app.client.resume(row.id)
                 if self.loop.time() > until:
