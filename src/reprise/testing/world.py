@@ -37,8 +37,8 @@ from reprise.testing.faults import (
     Delay,
     DuplicateDelivery,
     FailingStep,
-    LostWake,
     Fault,
+    LostWake,
     Profile,
     SlowStep,
 )
