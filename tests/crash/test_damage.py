@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.crash.conftest import SEED, again
+from tests.crash.conftest import CYCLES, SEED, again
 
 from reprise.kernel.errors import StoreError
 from reprise.kernel.events import Event, Kind
@@ -22,6 +22,10 @@ STREAMS = 8
 BITS = {"x.db": 16, "x.db-wal": 4}
 """Flipped in each page of the file, one at a time, and in each frame of the write-ahead log."""
 FRAME, FRAME_HEADER, WAL_HEADER = 4120, 24, 32
+SLICES = 16
+"""Tests that share the cuts of a file."""
+CUTS = 1 if CYCLES >= 5000 else 1024
+"""Bytes between two sizes to which a file is cut: ``make crash`` tries every one."""
 
 
 class Whole:
@@ -51,6 +55,11 @@ async def read_all(folder: Path, names):
         await store.stop()
 
 
+def keep(folder: Path) -> dict[str, bytes]:
+    """Return the files of a store as they are."""
+    return {name: (folder / name).read_bytes() for name in ("x.db", "x.db-wal")}
+
+
 async def write_some(store: SQLiteStore, numbers: Counter, dice: random.Random, count: int) -> None:
     for _ in range(count):
         run = f"{dice.randrange(STREAMS)}"
@@ -75,13 +84,38 @@ def whole(tmp_path_factory):
             store = SQLiteStore(folder / "x.db", synchronous="OFF", readers=1)
             await store.start()
             await write_some(store, numbers, dice, count)
-            files = {name: (folder / name).read_bytes() for name in ("x.db", "x.db-wal")}
+            files = keep(folder)
             await store.stop()
             for name in ("x.db-wal", "x.db-shm"):
                 if count == 60 and (folder / name).exists():
                     raise AssertionError("the first half should be in the file alone")
         names = [f"run/{n}" for n in range(STREAMS)]
         return Whole(folder, files, *await read_all(folder, names))
+
+    return asyncio.run(make())
+
+
+@pytest.fixture(scope="module")
+def of_200(tmp_path_factory):
+    """A run of 200 events: half of them in the file, half in its write-ahead log, some in each append."""
+    folder = tmp_path_factory.mktemp("of_200")
+    dice = random.Random(SEED)
+    numbers = Counter(dice.randbytes)
+
+    async def make():
+        done = 0
+        for half in (100, 200):
+            store = SQLiteStore(folder / "x.db", synchronous="OFF", readers=1)
+            await store.start()
+            while done < half:
+                count = min(dice.randint(5, 20), half - done)
+                events = [Event(Kind.STEP_COMPLETED, n, f"step-{done + n}", b"1" * 40) for n in range(count)]
+                change = RunChange("0", status="running", workflow="w", tags={}, due_at=done, at=7)
+                await append(store.log, numbers.new(), Group("run/0", events, run=change))
+                done += count
+            files = keep(folder)
+            await store.stop()
+        return Whole(folder, files, *await read_all(folder, ["run/0"]))
 
     return asyncio.run(make())
 
@@ -164,3 +198,16 @@ def test_no_flipped_bit_gives_a_wrong_event(name, start, page, whole, tmp_path, 
                 what = "WRONG"
             counts[f"{name}: bits flipped, {what.partition(' of ')[0]}"] += 1
     assert not wrong, "\n".join([*wrong, again(request, SEED)])
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("part", range(SLICES))
+@pytest.mark.parametrize("name", ["x.db", "x.db-wal"])
+def test_a_run_of_200_events_cut_at_every_byte_gives_the_truth_or_an_error(
+    name, part, of_200, tmp_path, counts
+):
+    """What remains of the log is a prefix. A file that lacks its end is refused, unless the write-ahead log has it."""
+    content = of_200.files[name]
+    for size in list(range(0, len(content), CUTS))[part::SLICES]:
+        what = judge(of_200, tmp_path / "cut", {**of_200.files, name: content[:size]})
+        counts[f"200 events, {name} cut, {what.partition(' of ')[0]}"] += 1
