@@ -22,6 +22,7 @@ from reprise import (
     step,
     workflow,
 )
+from reprise.kernel.clock import to_datetime
 from reprise.kernel.events import Started, run_stream
 
 OURS = {"max_concurrent": 1, "retry_count": 1, "default_timeout": 0.05}
@@ -191,10 +192,14 @@ async def test_what_is_built_in_is_not_written_down():
 
 async def test_the_runs_of_a_schedule_take_what_the_worker_says():
     async with Reprise("memory://", defaults=OURS, capture_logs=False) as app:
-        await app.schedule("s", above, every=3600)
+        await app.schedule("later", above, every=1e6)
+        triggered = await app.schedules.trigger("later")
+        assert (await started(app, triggered)).defaults.max_concurrent == 1
         WORLDS.append(World())
-        id = await app.schedules.trigger("s")
-        assert await app.handle(id, above).result() == 1
+        await app.schedule("now", above, at=to_datetime(app.clock.now()))
+        await until(lambda: WORLDS[-1].calls)
+        (fired,) = await app.find('id:"now@*"')
+        assert (await started(app, fired.id)).defaults.max_concurrent == 1
 
 
 def test_defaults_are_settings_and_nothing_else():
