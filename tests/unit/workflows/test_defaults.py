@@ -192,14 +192,16 @@ async def test_what_is_built_in_is_not_written_down():
 
 async def test_the_runs_of_a_schedule_take_what_the_worker_says():
     async with Reprise("memory://", defaults=OURS, capture_logs=False) as app:
+        WORLDS.append(World())
         await app.schedule("later", above, every=1e6)
         triggered = await app.schedules.trigger("later")
+        await app.handle(triggered, above).result()
         assert (await started(app, triggered)).defaults.max_concurrent == 1
         WORLDS.append(World())
         await app.schedule("now", above, at=to_datetime(app.clock.now()))
         await until(lambda: WORLDS[-1].calls)
-        (fired,) = await app.find('id:"now@*"')
-        assert (await started(app, fired.id)).defaults.max_concurrent == 1
+        (fired,) = [row.id for row in await app.find("workflow:above") if row.id.startswith("now@")]
+        assert (await started(app, fired)).defaults.max_concurrent == 1
 
 
 def test_defaults_are_settings_and_nothing_else():
