@@ -10,11 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any, Unpack, cast
+from weakref import WeakKeyDictionary
 
 from reprise.kernel.errors import ConfigurationError, nearest
 from reprise.kernel.policy import Fault, Retry
+from reprise.runtime.branch import RUN
 from reprise.runtime.face import current_step
+from reprise.runtime.host import STEP
+from reprise.runtime.loop import RunLoop
 from reprise.runtime.step import Step, step
 from reprise.runtime.undo import Undo
 from reprise.runtime.workflow import Workflow
@@ -36,6 +41,8 @@ class SagaFlow(Flow):
     def __init__(self, plan: SagaPlan, bus: MessageBus) -> None:
         super().__init__(carry_out, name=plan.name, performers=Performers(), definition=plan)
         self.bus = bus
+        self.courses: WeakKeyDictionary[RunLoop, _Course] = WeakKeyDictionary()
+        """By the loop of the run, which its steps and compensations know, too."""
         self.undoes = {
             each.name: _step_of(each, (), DEFAULTS.retry_count) for each in plan.steps if each.compensation
         }
@@ -155,24 +162,52 @@ class SagaOrchestrator:
 # ---------------------------------------------------------------- what a run does
 
 
+class _Course:
+    """One run of a saga: what is to be done, with what, and what came of it so far.
+
+    Steps and compensations are given the name of the step only, and find the rest here. So an intent does not hold all that
+    the history has already; whoever takes the run over has it again when the body was replayed, which comes first.
+    """
+
+    def __init__(self, plan: SagaPlan, data: Any) -> None:
+        self._plan = plan
+        self._data = data
+        self.steps = {each.name: each for each in plan.steps}
+        self.results: dict[str, Any] = {}
+
+    def payload(self, run: str, name: str) -> dict[str, Any]:
+        """Return what a service is told about a step: also what came of those before it."""
+        held = flow_here().held
+        before = takewhile(lambda other: other != name, self.results)
+        return {
+            "saga_id": self._plan.name,
+            "run_id": run,
+            "step": name,
+            "input": held(self._data),
+            "results": {other: held(self.results[other]) for other in before},
+        }
+
+
 async def carry_out(saga: SagaPlan, data: Any) -> dict[str, Any]:
     """Be the body of all sagas: one step after the other; from the pivot on, whatever happens."""
-    results: dict[str, Any] = {}
-    again = defaults_here().retry_count
+    run = RUN.get()
+    assert run is not None
+    course = cast("SagaFlow", flow_here()).courses[run.loop] = _Course(saga, data)
     pivot = next((n for n, each in enumerate(saga.steps) if each.irreversible), len(saga.steps))
+    again = defaults_here().retry_count
     for each in saga.steps[:pivot]:
-        results[each.name] = await _step_of(each, (), again)(saga.name, each, data, dict(results))
+        course.results[each.name] = await _step_of(each, (), again)(each.name)
     if pivot < len(saga.steps):
-        await _uninterrupted(_go_on(saga, pivot, data, results, again))
-    return results
+        await _uninterrupted(_go_on(saga, pivot, course.results, again))
+    return course.results
 
 
-async def _go_on(saga: SagaPlan, pivot: int, data: Any, results: dict[str, Any], again: int) -> None:
+async def _go_on(saga: SagaPlan, pivot: int, results: dict[str, Any], again: int) -> None:
     """Do the pivot and what follows. Only a pivot that was plainly refused fails the saga."""
     not_refused = (Fault.TRANSIENT, Fault.UNKNOWN)
     for each in saga.steps[pivot:]:
-        attended = tuple(Fault) if results.keys() >= {saga.steps[pivot].name} else not_refused
-        results[each.name] = await _step_of(each, attended, again)(saga.name, each, data, dict(results))
+        attended = tuple(Fault) if saga.steps[pivot].name in results else not_refused
+        results[each.name] = await _step_of(each, attended, again)(each.name)
 
 
 async def _uninterrupted(going_on: Coroutine[Any, Any, None]) -> None:
@@ -213,41 +248,34 @@ def _step_of(each: SagaStep, attended: tuple[Fault, ...], again: int) -> Step[..
     return made
 
 
-def _bus_here() -> MessageBus:
-    return cast("SagaFlow", flow_here()).bus
+def _here() -> tuple[MessageBus, _Course]:
+    """Return how services are reached by the step or compensation that calls this, and the course of its run."""
+    flow, job = cast("SagaFlow", flow_here()), STEP.get()
+    assert job is not None
+    return flow.bus, flow.courses[job.execution.loop]
 
 
 @step
 async def compensate(undo: Undo) -> None:
     """Ask the service of a step to compensate it, under a key of its own, however often it is asked."""
-    saga, each, data, results = undo.args
-    held = flow_here().held
-    payload = _payload(saga, undo.run, each, held(data), results) | {
+    bus, course = _here()
+    (name,) = undo.args
+    each = course.steps[name]
+    payload = course.payload(undo.run, name) | {
         "happened": undo.happened,
-        "result": held(undo.value),
+        "result": flow_here().held(undo.value),
         "compensates": undo.key,
     }
     key = current_step().idempotency_key
-    await _bus_here().request(each.service, each.compensation, payload, each.timeout, key)
+    await bus.request(each.service, each.compensation, payload, each.timeout, key)
 
 
 @step(undo=compensate)
-async def act(saga: str, each: SagaStep, data: Any, results: dict[str, Any]) -> Any:
+async def act(name: str) -> Any:
     """Ask the service of a step to do it, under the step's own key."""
-    flow, this = flow_here(), current_step()
-    key = this.idempotency_key
-    payload = _payload(saga, this.run, each, flow.held(data), results)
+    bus, course = _here()
+    this, each = current_step(), course.steps[name]
     with answering():
-        answer = await _bus_here().request(each.service, each.action, payload, each.timeout, key)
-    return flow.hold(answer, "step", each.name)
-
-
-def _payload(saga: str, run: str, each: SagaStep, data: Any, results: dict[str, Any]) -> dict[str, Any]:
-    held = flow_here().held
-    return {
-        "saga_id": saga,
-        "run_id": run,
-        "step": each.name,
-        "input": data,
-        "results": {name: held(value) for name, value in results.items()},
-    }
+        payload, key = course.payload(this.run, name), this.idempotency_key
+        answer = await bus.request(each.service, each.action, payload, each.timeout, key)
+    return flow_here().hold(answer, "step", name)

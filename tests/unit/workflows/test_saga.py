@@ -474,3 +474,33 @@ async def test_a_run_keeps_the_definition_that_it_began_with():
         row = await row_when(app, "one", lambda row: row.status in ("failed", "stranded"), 10)
     assert row.status == "failed"
     assert world.actions[-2:] == ["cancel_room", "cancel_flight"]
+
+
+# ---------------------------------------------------------------- what it takes
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_history_grows_by_the_same_for_each_step_however_many_there_are(fails):
+    """An intent that held what was there before it would make a saga of 200 steps forty times larger."""
+
+    async def size(count):
+        def serve(action, payload):
+            if action == "last" and fails:
+                raise StepRefused("no")
+            return {"said": action.ljust(500, ".")} if not action.startswith("undo") else None
+
+        steps = [
+            {"step": f"s{n}", "service": "all", "compensation": f"undo s{n}", **AT_ONCE} for n in range(count)
+        ]
+        saga = SagaOrchestrator(services={"all": serve})
+        await saga.define_saga("long", [*steps, {"step": "last", "service": "all"}])
+        async with opened() as app:
+            result = await saga.execute("long", {"of": "x" * 500}, app=app, id="r")
+            assert (result.status, len(result.compensated)) == (
+                ("failed", count) if fails else ("completed", 0)
+            )
+            return sum(len(record.data) + len(record.key) for record in await history(app.store, "r"))
+
+    small, large = await size(20), await size(200)
+    assert large < 10.5 * small
+    assert large / 200 < 1400, "some 500 of that is what a service says"
