@@ -9,6 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 
 _EXPORTS = {
+    "CrashPoint": "reprise.testing.crashes",
+    "CrashPoints": "reprise.testing.crashes",
+    "EffectsLedger": "reprise.testing.crashes",
+    "PointDiffers": "reprise.testing.crashes",
+    "crash_points": "reprise.testing.crashes",
     "ClockSkew": "reprise.testing.faults",
     "Crash": "reprise.testing.faults",
     "Delay": "reprise.testing.faults",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from reprise.testing.simulate import Simulated
+    from reprise.testing.simulation import Simulated
     from reprise.testing.world import World
 
 SEEDS = 100
@@ -68,7 +68,7 @@ def _under_seeds(
 ) -> Callable[..., None]:
     @functools.wraps(test)
     def simulated(*args: Any, world: pytest.FixtureRequest, **kwargs: Any) -> None:
-        simulate = import_module("reprise.testing.simulate")
+        simulate = import_module("reprise.testing.simulation")
         chosen = simulate.EVERYTHING if faults is None else faults
         config = world.config
         met: Simulated = config.stash[_MET].setdefault(world.node.nodeid, simulate.Simulated())

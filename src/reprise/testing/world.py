@@ -108,7 +108,7 @@ class World:
     def app(self, node: Node, *, calm: bool = False, **options: Any) -> Reprise:
         """Return an app for the process that runs on a machine now; options as of ``Reprise``."""
         weather = self.calm if calm else self.weather
-        link = Link(self.store, Wire(node, weather), self.books, self._died)
+        link = self.link(node, weather)
         middleware = [*options.pop("middleware", ()), self._harm]
         settings: dict[str, Any] = {
             "lease": LEASE,
@@ -119,6 +119,10 @@ class World:
         app = Reprise(link, middleware=middleware, **{**settings, **options})
         self._links.append((link, app))
         return app
+
+    def link(self, node: Node, weather: Weather) -> Link:
+        """Return the store as the process on a machine sees it."""
+        return Link(self.store, Wire(node, weather), self.books, self._died)
 
     def workers(self, count: int, **options: Any) -> None:
         """Let so many machines execute what is in the store; each comes back after a crash. Options as of ``Reprise``."""
