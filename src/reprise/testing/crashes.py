@@ -439,10 +439,11 @@ class _Scene(World):
                 self._end.again.append(executed)
             return await next(call)
 
+        settings: dict[str, Any] = dict(options)
+        settings["middleware"] = [note, *settings.get("middleware", ())]
+
         async def serve() -> Any:
-            async with self.app(
-                node, **{**options, "middleware": [note, *options.get("middleware", ())]}
-            ) as app:
+            async with self.app(node, **settings) as app:
                 return await start(app)
 
         return await node.run(serve)

@@ -20,9 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from reprise.testing.crash_plugin import add_marker, add_options, call_at_points, check_plain, point
+
 if TYPE_CHECKING:
     from reprise.testing.simulation import Simulated
     from reprise.testing.world import World
+
+__all__ = ["point", "world"]
 
 SEEDS = 100
 """Seeds of a test that names no number."""
@@ -32,6 +36,7 @@ _MET = pytest.StashKey[dict[str, Any]]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("reprise", "Reprise: simulated tests")
+    add_options(group)
     group.addoption("--simulate-seed", type=int, metavar="N", help="run simulated tests under this seed only")
     group.addoption("--simulate-seeds", type=int, metavar="N", help="run simulated tests under so many seeds")
     group.addoption(
@@ -45,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         f"simulate(seeds={SEEDS}, faults=EVERYTHING): run an async test, whose argument is `world`, under so many seeds",
     )
+    add_marker(config)
     config.stash[_MET] = {}
 
 
@@ -55,6 +61,17 @@ def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> Any:
     if not marks or not inspect.iscoroutinefunction(obj):
         return None
     return list(collector._genfunctions(name, _under_seeds(obj, **marks[0].kwargs)))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse async tests of crash points."""
+    check_plain(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Call tests of crash points."""
+    return call_at_points(pyfuncitem)
 
 
 @pytest.fixture
