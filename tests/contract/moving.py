@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from reprise.kernel.clock import VirtualClock
 from reprise.kernel.errors import ArchiveCorrupt, ConfigurationError, StaleVersion, StoreUnreachable
 from reprise.kernel.events import Event, Kind, streams_of_run
+from reprise.kernel.query import Compare
 from reprise.stores.archive import verify_archive
 from reprise.stores.conditions import floor_of
 from reprise.stores.log import Append, Group, RunChange, answer, enlist
@@ -465,6 +466,65 @@ class MovingScenes(KeeperSuite):
     async def _again(self, store, id):
         await store.log.drop(*(s for run in (id, f"{id}:0.c", f"{id}:1.c") for s in streams_of_run(run)))
         await start(store, id, at=99)
+
+    async def test_runs_of_one_saga_go_together_and_what_was_said_in_it_with_them(
+        self, store, target, tmp_path
+    ):
+        for saga in ("s", "t"):
+            for n, service in enumerate(("stock", "bank", "post")):
+                said = [Group(f"saga/{saga}", [fact(b'{"name":"%d"}' % n, kind=Kind.SAGA_EVENT)])]
+                tags = {"saga": saga, "saga.service": service}
+                await start(store, f"{saga}.{service}", at=10 + n, tags=tags, with_groups=said)
+        await start(store, "s.stock:1.c", "s.stock", at=20)
+        for id in ("s.stock:1.c", "s.stock", "s.bank", "t.stock", "t.bank", "t.post"):
+            await finish(store, id, at=30)
+        before = await records(store)
+        done = await prune(store, Compare("created", "<", 12))
+        assert (done.families, done.runs, done.kept) == (1, 3, 1), (
+            "t, of which one matched only for its company"
+        )
+        assert set(before) - set(await records(store)) == {
+            "saga/t", "run/t.stock", "run/t.bank", "run/t.post",
+        }  # fmt: skip
+        await finish(store, "s.post", at=40)
+        before = await records(store)
+        done = await prune(store, Compare("created", "<", 11), archive=tmp_path / "a")
+        assert (done.families, done.runs, done.kept) == (1, 4, 0)
+        assert not await records(store)
+        for keeper in (target, store):
+            back = await import_runs(keeper, tmp_path / "a")
+            assert (back.runs, back.conflicts) == (4, ())
+            assert await records(keeper) == before
+
+    async def test_of_a_saga_larger_than_a_transaction_what_was_said_goes_last(self, store, monkeypatch):
+        monkeypatch.setattr(pruning, "RUNS_PER_DROP", 2)
+        await write(store.log, "saga/s", b"1")
+        for n in range(5):
+            await start(store, f"s.{n}", at=10 + n, tags={"saga": "s", "saga.service": f"{n}"})
+            await finish(store, f"s.{n}", at=20)
+        dropped = []
+        drop = store.log.drop
+
+        async def watched(*streams):
+            dropped.append([stream for stream in streams if stream.startswith(("run/", "saga/"))])
+            return await drop(*streams)
+
+        monkeypatch.setattr(store.log, "drop", watched)
+        await prune(store)
+        assert dropped == [["run/s.3", "run/s.4"], ["run/s.1", "run/s.2"], ["run/s.0", "saga/s"]]
+
+    async def test_a_copy_lets_go_what_belongs_to_no_run_and_was_dropped_meanwhile(self, store, target):
+        await town(store)
+        await write(store.log, "saga/s", b"1", b"2")
+        follow = asyncio.Event()
+        copying = asyncio.create_task(copy_store(store, target, follow=follow))
+        async with asyncio.timeout(10):
+            while not (await target.log.head("saga/s")).version:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await store.log.drop("saga/s")
+        follow.set()
+        assert "saga/s" not in "".join((await copying).differences)
+        assert not (await target.log.head("saga/s")).version
 
     async def test_no_match_makes_no_archive(self, store, tmp_path):
         await family(store, "open", ends=False)

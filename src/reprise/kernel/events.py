@@ -12,6 +12,8 @@ Streams
     ``query/<id>``     questions about the state of the run, and their answers; kept for a moment
     ``out/<id>``       names of its streams of partial output, each in ``out/<id>/<name>``; written only by its owner
     ``mark/<id>``      checkpoints: names that people gave to records of its history; written by anyone, never replayed
+    ``saga/<id>``      what is said in a saga that nobody coordinates; belongs to all runs that take part in it
+    ``cursor/<reader>`` how far somebody has read the log
     ``cache/<digest>`` the result of a pure step for whoever asks the same; belongs to no run
     ``schedules``      names of schedules that somebody changed, for whoever keeps them in memory
     ``schedule/<name>`` a schedule: what was declared, and up to where it has fired; the last record says all
@@ -21,7 +23,7 @@ Kinds below 64 belong to ``run/``; replay *delivers* those marked so, the rest a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any, Literal
 
@@ -531,6 +533,19 @@ def query_stream(run: str) -> str:
 def saga_stream(saga: str) -> str:
     """Return the stream in which the services of a saga say what they did."""
     return f"saga/{saga}"
+
+
+SAGA_TAG, SERVICE_TAG = "saga", "saga.service"
+"""Tags of a run that takes part in a saga: in which, and as what."""
+
+
+def saga_of(tags: Mapping[str, Tag]) -> str:
+    """Return the saga in which a run of these tags takes part, '' = in none.
+
+    >>> saga_of({"saga": "order-7", "saga.service": "stock"}), saga_of({"saga": "Njáls"})
+    ('order-7', '')
+    """
+    return str(tags[SAGA_TAG]) if SAGA_TAG in tags and SERVICE_TAG in tags else ""
 
 
 def cursor_stream(reader: str) -> str:

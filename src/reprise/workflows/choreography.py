@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.errors import ConfigurationError, LeaseLost, RunEnded, RunNotFound, StoreError
-from reprise.kernel.events import Event, Kind, Said, cursor_stream, saga_stream
+from reprise.kernel.events import SAGA_TAG, SERVICE_TAG, Event, Kind, Said, cursor_stream, saga_stream
 from reprise.kernel.machine import RESTING, RunStatus
 from reprise.kernel.policy import seconds
 from reprise.runtime.starting import check_id
@@ -32,8 +32,6 @@ from reprise.workflows.saga_service import EVENT, SagaService
 
 log = logging.getLogger("reprise")
 
-TAG, SERVICE = "saga", "saga.service"
-"""Tags of the runs that take part."""
 LEASE = 5.0
 """Seconds after which another worker follows the log for a service whose follower is gone."""
 SAVE_EVERY = 100
@@ -102,7 +100,7 @@ class Choreography:
         """Return what became of a saga so far, as the log says."""
         rows = await self._rows(saga_id)
         events = await read_events(self._app.store, saga_id)
-        services = {str(row.tags[SERVICE]): row.status for row in rows}
+        services = {str(row.tags[SERVICE_TAG]): row.status for row in rows}
         return SagaStory(saga_id, _status(events, rows), tuple(events), services)
 
     async def finished(self, saga_id: str) -> SagaStory:
@@ -145,7 +143,7 @@ class Choreography:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _rows(self, saga_id: str) -> list[RunRow]:
-        return list(await self._app.store.runs.find(RunFilter(tags={TAG: saga_id}), limit=1000))
+        return list(await self._app.store.runs.find(RunFilter(tags={SAGA_TAG: saga_id}), limit=1000))
 
 
 def _status(events: list[SagaEvent], rows: list[RunRow]) -> str:
@@ -250,7 +248,7 @@ class Follower:
             except RunNotFound:
                 if not concerns or await self._comes_too_late(event, is_new=is_new):
                     return
-                tags = {TAG: event.saga, SERVICE: self._service.name}
+                tags = {SAGA_TAG: event.saga, SERVICE_TAG: self._service.name}
                 await self._app.start(self.flow, event.saga, id=run, tags=tags)
                 await self._signal(run, event)
 

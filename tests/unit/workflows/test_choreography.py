@@ -15,6 +15,8 @@ from reprise import (
     StepRefused,
     current_step,
 )
+from reprise.kernel.query_text import parse
+from reprise.stores.moving import import_runs, prune
 
 AT_ONCE = {"retry": Retry(2, backoff=0), "timeout": 5}
 
@@ -172,7 +174,7 @@ async def test_a_service_that_comes_later_goes_on_where_it_stopped():
     async with shop(world, store) as (_, choreography), asyncio.timeout(10):
         assert (await choreography.finished("one")).status == "completed"
     assert world.did == ["reserve", "charge", "pack", "ship"]
-    async with shop(world, store) as (app, choreography), asyncio.timeout(10):
+    async with shop(world, store) as (_, choreography), asyncio.timeout(10):
         await choreography.say("two", "order.placed", 8)
         await choreography.finished("two")
         signals = [kind for kind in kinds(await history(store, "one.stock")) if kind == "SIGNAL_RECEIVED"]
@@ -259,3 +261,16 @@ async def test_two_reactions_or_services_of_one_name_are_refused():
                 pass
         with pytest.raises(ConfigurationError, match="not usable"):
             await Choreography(app).say("a b", "order.placed")
+
+
+async def test_a_saga_is_archived_pruned_and_brought_back_as_a_whole(tmp_path):
+    world, store = World(), Shared()
+    async with shop(world, store) as (_, choreography), asyncio.timeout(10):
+        await choreography.say("one", "order.placed", 7)
+        story = await choreography.finished("one")
+        gone = await prune(store, parse("saga.service:post", 0), archive=tmp_path / "saga.jsonl")
+        assert (gone.families, gone.runs) == (1, 3)
+        assert (await choreography.story("one")).events == ()
+        assert (await import_runs(store, tmp_path / "saga.jsonl")).runs == 3
+        assert await choreography.story("one") == story
+    assert world.did == ["reserve", "charge", "pack", "ship"]

@@ -188,7 +188,7 @@ class _Copy:
             await self._copy_rows(final=False)
         else:
             await self._copy_all_rows()
-            await self._receiver.ends({name: await self._source.log.head(name) for name in self._others})
+            await self._end_others()
             tasks = await self._copy_tasks()
         for stream in sorted(self._balance.open)[:MOST_NAMED]:
             text = await first_difference(self._source.log, self._target.log, stream)
@@ -202,6 +202,14 @@ class _Copy:
             tuple(self._differences[:MOST_NAMED]),
             self._target.epoch,
         )
+
+    async def _end_others(self) -> None:
+        """Give streams of no run their ends; let those go that the source has dropped since they were copied."""
+        ends = {name: await self._source.log.head(name) for name in self._others}
+        gone = [name for name, end in ends.items() if not end.version]
+        if self._is_ours:
+            await self._receiver.drop(*gone)
+        await self._receiver.ends({name: end for name, end in ends.items() if end.version})
 
     async def _workers(self) -> tuple[str, ...]:
         """Return who may still execute runs of the source: who is seen there, and owners whose lease goes on."""

@@ -28,9 +28,9 @@ from reprise.stores.log import Head, Log
 from reprise.stores.moving.families import (
     IS_FIRST,
     Wanted,
-    all_streams_of,
     families_of,
     rows_of,
+    streams_of_family,
     walk_present,
 )
 from reprise.stores.progress import Report, nobody
@@ -75,11 +75,12 @@ async def export_families(
     """Write families, of which the first runs are given, to an archive; none is made when there are none."""
     with ArchiveWriter(path) as archive:
         archive.write([_opening(store, clock)])
+        sagas = set[str]()
         async for some in roots:
             # Rows are read after the moment: of a run that went on since, the row may say more than its records.
             until = await store.log.end()
             rows = await rows_of(store.runs, [root.id for root in some])
-            for family in await families_of(store.runs, list(rows.values())):
+            for family in await families_of(store.runs, list(rows.values()), sagas):
                 await _write_family(store, archive, family, until)
             report("runs", archive.counts["runs"], 0)
         return await _close(archive) if archive.counts["runs"] else Exported(0, 0, 0, 0)
@@ -89,7 +90,7 @@ async def _write_family(store: Store, archive: ArchiveWriter, family: Sequence[R
     """Write a family as it was at one moment: all records up to a position, whatever came since."""
     archive.write([FamilyLine(root=family[0].id)])
     versions: dict[str, int] = {}
-    streams = await all_streams_of(store.log, *(row.id for row in family))
+    streams = await streams_of_family(store.log, family)
     async for records in _in_order(store.log, streams, until):
         versions.update([(record.stream, record.version) for record in records])
         await asyncio.to_thread(archive.write, map(from_record, records))

@@ -1,11 +1,14 @@
-"""Families: a run that nobody started but a caller, and everything that it started, down to the last child."""
+"""Families: a run that nobody started but a caller, and everything that it started, down to the last child.
+
+Runs that take part in one saga are one family: they belong to each other, and what was said in it to all of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from reprise.kernel.events import out_stream, streams_of_run
+from reprise.kernel.events import SAGA_TAG, out_stream, saga_of, saga_stream, streams_of_run
 from reprise.kernel.machine import RUN
 from reprise.kernel.query import EVERY, Compare, Is, Query, all_of, any_of
 from reprise.stores.log import Log
@@ -70,6 +73,12 @@ async def all_streams_of(log: Log, *runs: str) -> list[str]:
     ]
 
 
+async def streams_of_family(log: Log, family: Sequence[RunRow]) -> list[str]:
+    """Return the names of all streams of a family; those that are shared come last."""
+    sagas = dict.fromkeys(saga for row in family if (saga := saga_of(row.tags)))
+    return [*await all_streams_of(log, *(row.id for row in family)), *map(saga_stream, sagas)]
+
+
 async def row_of(runs: Runs, id: str) -> RunRow | None:
     """Return the row of a run, None if there is none."""
     return next(iter(await runs.find(Is("id", id), limit=1)), None)
@@ -84,11 +93,14 @@ async def rows_of(runs: Runs, ids: Sequence[str]) -> dict[str, RunRow]:
     return found
 
 
-async def families_of(runs: Runs, roots: Sequence[RunRow]) -> list[list[RunRow]]:
-    """Return each run with its descendants, parents before their children."""
-    families = {root.id: [root] for root in roots}
-    root_of = {root.id: root.id for root in roots}
-    parents = list(families)
+async def families_of(runs: Runs, roots: Sequence[RunRow], sagas: set[str]) -> list[list[RunRow]]:
+    """Return each run with its descendants, parents before their children; with a run of a saga come all that take part.
+
+    ``sagas`` are those that came before, and are left out; they become more.
+    """
+    families = {family[0].id: family async for family in _with_companions(runs, roots, sagas)}
+    root_of = {member.id: root for root, family in families.items() for member in family}
+    parents = list(root_of)
     while parents:
         some, parents = parents[:AT_ONCE], parents[AT_ONCE:]
         async for children in walk(runs, any_of(*(Is("parent", id) for id in some))):
@@ -100,6 +112,21 @@ async def families_of(runs: Runs, roots: Sequence[RunRow]) -> list[list[RunRow]]
     return list(families.values())
 
 
+async def _with_companions(
+    runs: Runs, roots: Sequence[RunRow], sagas: set[str]
+) -> AsyncIterator[list[RunRow]]:
+    """Yield runs that nobody started, those together that take part in one saga."""
+    for root in roots:
+        saga = saga_of(root.tags)
+        if not saga:
+            yield [root]
+        elif saga not in sagas:
+            sagas.add(saga)
+            taking_part = all_of(IS_FIRST, as_query(RunFilter(tags={SAGA_TAG: saga})))
+            found = [row async for page in walk(runs, taking_part) for row in page if saga_of(row.tags)]
+            yield found or [root]
+
+
 async def ended_families(
     runs: Runs, where: Wanted, ended_before: int = 0
 ) -> AsyncIterator[list[RunRow] | None]:
@@ -109,6 +136,7 @@ async def ended_families(
     along. It must have ended, and so must they all.
     """
     before = Compare("updated", "<", ended_before) if ended_before else EVERY
+    sagas = set[str]()
     async for page in walk_present(runs, all_of(IS_FIRST, HAS_ENDED, before, as_query(where))):
-        for family in await families_of(runs, page):
+        for family in await families_of(runs, page, sagas):
             yield family if all(member.status in RUN.final for member in family) else None

@@ -13,7 +13,7 @@ from reprise.kernel.query import EVERY
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.archive import FamilyLine, RunLine, StreamLine, read_pages, verify_archive
 from reprise.stores.moving.exporting import export_families
-from reprise.stores.moving.families import Wanted, all_streams_of, ended_families
+from reprise.stores.moving.families import Wanted, all_streams_of, ended_families, streams_of_family
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
@@ -72,7 +72,7 @@ async def prune(
             elif dry_run:
                 gone.families, gone.runs = gone.families + 1, gone.runs + len(family)
             else:
-                await gone.add([row.id for row in family])
+                await gone.add(family)
         await gone.drop()
     else:
         ended = ended_families(store.runs, where, ended_before)
@@ -106,9 +106,9 @@ class _Gone:
         self.families = self.runs = self.records = self.kept = 0
         self._store = store
         self._report = report
-        self._doomed: list[str] = []
+        self._doomed: list[RunRow] = []
 
-    async def add(self, family: Sequence[str]) -> None:
+    async def add(self, family: Sequence[RunRow]) -> None:
         """Take a family, its first run first."""
         self.families += 1
         self.runs += len(family)
@@ -116,19 +116,20 @@ class _Gone:
             await self.drop()
         rest = list(family)
         while len(rest) > RUNS_PER_DROP:
-            await self._drop(rest[-RUNS_PER_DROP:])
+            some = rest[-RUNS_PER_DROP:]
+            await self._drop(await all_streams_of(self._store.log, *(row.id for row in some)))
             del rest[-RUNS_PER_DROP:]
         self._doomed += rest
 
     async def drop(self) -> None:
         """Drop what was collected."""
         doomed, self._doomed = self._doomed, []
-        await self._drop(doomed)
+        await self._drop(await streams_of_family(self._store.log, doomed))
         self._report("runs deleted", self.runs, 0)
 
-    async def _drop(self, runs: Sequence[str]) -> None:
-        if runs:
-            self.records += await self._store.log.drop(*await all_streams_of(self._store.log, *runs))
+    async def _drop(self, streams: Sequence[str]) -> None:
+        if streams:
+            self.records += await self._store.log.drop(*streams)
 
 
 async def _roots(families: AsyncIterator[list[RunRow] | None], gone: _Gone) -> AsyncIterator[list[RunRow]]:
@@ -147,7 +148,7 @@ async def _roots(families: AsyncIterator[list[RunRow] | None], gone: _Gone) -> A
 
 async def _drop_archived(store: Store, archive: Path, gone: _Gone) -> None:
     """Drop the families of an archive, each if it is in the store as it is in the archive."""
-    family: list[str] = []
+    family: list[RunRow] = []
     same = True
     async for page in read_pages(archive):
         ends = [line for line in page if isinstance(line, StreamLine)]
@@ -157,7 +158,7 @@ async def _drop_archived(store: Store, archive: Path, gone: _Gone) -> None:
                 head = next(heads)
                 same &= line.closed and head.closed and head.version == line.version
             elif isinstance(line, RunLine):
-                family.append(line.row.id)
+                family.append(line.row)
             elif isinstance(line, FamilyLine):
                 await _drop_family(gone, family, same=same)
                 family, same = [], True
@@ -165,7 +166,7 @@ async def _drop_archived(store: Store, archive: Path, gone: _Gone) -> None:
     await gone.drop()
 
 
-async def _drop_family(gone: _Gone, family: Sequence[str], *, same: bool) -> None:
+async def _drop_family(gone: _Gone, family: Sequence[RunRow], *, same: bool) -> None:
     if family and same:
         await gone.add(family)
     elif family:
