@@ -13,11 +13,11 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, reject, settings, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from tests.replay.harness import LateStore, Outcome, cut, is_possible
 from tests.unit.runtime.scenes import Shared
 
-from reprise import Plan, PlanInvalid, Reprise, Retry, WorkflowOrchestrator, WorkflowStep
+from reprise import Reprise, Retry, WorkflowOrchestrator, WorkflowStep
 from reprise.kernel.events import Kind, Record, run_stream
 from reprise.runtime.middleware import Call, Next
 from reprise.workflows.outcome import PlanResult, read_outcome
@@ -89,10 +89,6 @@ def plans(draw: st.DrawFn) -> Random:
                 **options,
             )
         )
-    try:
-        Plan(name="random", steps=tuple(steps))
-    except PlanInvalid:
-        reject()  # a stand-in for a step and for one below it
     used = {step.fallback for step in steps if step.fallback}
     fails = {name: draw(st.sampled_from([0, 0, 0, 1, RETRIES, 99])) for name in names}
     steps = [step for step in steps if step.name in used or step.name not in stand_ins]

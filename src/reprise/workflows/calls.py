@@ -10,15 +10,14 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import BodyError, CodecError
+from reprise.kernel.errors import CodecError
 from reprise.kernel.events import Continued, ErrorValue, Kind, Record, Started
 from reprise.kernel.failures import brief
 from reprise.kernel.policy import Duration, Retry, seconds
 from reprise.kernel.settings import WorkflowSettings
-from reprise.runtime.branch import RUN
 from reprise.runtime.host import STEP
 from reprise.runtime.step import Step
-from reprise.workflows.flow import Flow, flow_here
+from reprise.workflows.flow import Flow, flow_here, strand
 
 DECLARE = "Return plain JSON, or say what it is by returns=; or run it without a store."
 CURE = "Give plain JSON; or run it without a store."
@@ -134,17 +133,13 @@ def check_functions(flow: Flow, needed: Sequence[str]) -> None:
     """Check that the definition that is known here has the functions with which the run was started.
 
     Raises:
-        BodyError: some are missing.
+        NonDeterminismError: some are missing.
     """
-    missing = sorted(set(needed) - flow.functions.keys())
-    run = RUN.get()
-    if missing and run is not None:
-        error = BodyError(
+    if missing := sorted(set(needed) - flow.functions.keys()):
+        strand(
             f"The definition of {flow.name!r} that is known here lacks {', '.join(missing)}.",
             hint="Register the one that the run was started with, or give this one another name.",
         )
-        run.loop.poison = error  # of a run that has a history this strands it, and its history stays
-        raise error
 
 
 # ---------------------------------------------------------------- reading what came of them

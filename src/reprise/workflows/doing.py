@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from reprise.kernel.errors import ConfigurationError, UnknownWorkflow, nearest
+from reprise.kernel.errors import ConfigurationError
 from reprise.runtime.asking import ask
 from reprise.runtime.engine import Engine
 from reprise.runtime.face import wait_for_signal
@@ -136,13 +136,7 @@ def _taken(plan: PlanRun, step: PlannedStep) -> list[str]:
 def _child(plan: PlanRun, step: PlannedStep, key: str, variables: Variables) -> Doing:
     """Start the workflow or definition that a step names as a child run; its result is the step's."""
     registry = cast("Engine", plan.run.host).registry
-    workflow = registry.get(step.who)
-    if workflow is None:
-        near = nearest(step.who, registry.names())
-        hint = (
-            f"Did you mean {near!r}?" if near else "Register it: app.register(…), or Reprise(workflows=[…])."
-        )
-        raise UnknownWorkflow(f"No workflow {step.who!r} is known here.", hint=hint)
+    workflow = registry[step.who]
     parameters = filled(step.parameters, variables)
     if isinstance(workflow, Flow):
         args, kwargs = workflow.called_with(parameters)

@@ -113,7 +113,7 @@ async def execute(
     ``read`` says by its return annotation as what a parent records the result.
 
     Raises:
-        UnknownAgent: nobody is known for one of its steps; nothing was started.
+        UnknownAgent, UnknownWorkflow: nobody is known for one of its steps; nothing was started.
         RunConflict: the id exists with another workflow or input.
         ConfigurationError: options that exclude each other, or that a child run cannot have.
         CodecError: the input cannot be written.
@@ -127,11 +127,14 @@ async def execute(
                 "app=, store=, timeout=, deadline= and on_progress= are those of a run of its own.",
                 hint="Leave them out in the body of a workflow; asyncio.timeout() limits what it waits for.",
             )
-        flow = definition.flow(agent_executor, cast("Engine", parent.host).registry.agents)
+        known = cast("Engine", parent.host).registry
+        flow = definition.flow(agent_executor, known.agents)
+        flow.check(known)
         return await _as_child(parent, flow, _given(args, flow), read, id)
     alone = app is None and store is None and OPEN.get() is None
     async with house(app, store) as opened:
         flow = definition.flow(agent_executor, opened.agents)
+        flow.check(opened.registry)
         if alone:
             flow.keep_in_memory()
         handle = await opened.start(flow, *_given(args, flow), id=id, tags=tags, deadline=until)

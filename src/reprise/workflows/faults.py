@@ -13,7 +13,7 @@ from reprise.kernel.priority import Priority
 from reprise.workflows.findings import Draft, Fault, Findings
 from reprise.workflows.graph import Graph
 from reprise.workflows.references import check_expressions
-from reprise.workflows.steps import KINDS, ON_ERROR, PlanStep, is_given
+from reprise.workflows.steps import KINDS, ON_ERROR, PlanStep, is_given, undoer
 
 _NAME = re.compile(r"\w[\w :-]{0,99}")
 _FORM = ("title", "schema", "to", "timeout", "on_timeout")
@@ -23,7 +23,7 @@ _NEITHER = (*_WAITS, "parameters", "for_each", "timeout", "writes", "on_error", 
 _USELESS: dict[str, tuple[str, ...]] = {
     "agent_type": (),
     "tool": ("task",),
-    "workflow": ("task", "cache"),
+    "workflow": ("task", "cache", "compensation"),
     "function": ("task",),
     "wait_for": _WAITS,
     "ask": _WAITS,
@@ -62,21 +62,40 @@ def find_faults(draft: Draft) -> list[Fault]:
 def graph_of(steps: Sequence[PlanStep]) -> Graph:
     """Return what comes before what: dependencies, the switch before its steps, a step before its fallback."""
     numbers = {step.name: number for number, step in enumerate(steps)}
-    before: list[set[int]] = []
-    for step in steps:
-        those = {numbers[name] for name in step.dependencies if name in numbers}
-        # What stands in for a dependency is waited for, too.
-        those |= {
-            numbers[name] for one in those if (name := steps[one].fallback) in numbers and name != step.name
-        }
-        before.append(those)
+    before = [{numbers[name] for name in step.dependencies if name in numbers} for step in steps]
     for number, step in enumerate(steps):
-        if step.fallback in numbers:
-            before[numbers[step.fallback]].add(number)
         for name in targets(step):
             if name in numbers:
                 before[numbers[name]].add(number)
+    stand_ins = _stand_ins(steps, numbers, before)
+    for step, those in zip(steps, before, strict=True):
+        # What stands in for a dependency is waited for, too.
+        those |= {
+            numbers[name]
+            for one in map(numbers.get, step.dependencies)
+            if one is not None and (name := steps[one].fallback) in numbers and name != step.name
+        }
+    for number, users in stand_ins.items():
+        before[number] |= users
     return Graph([sorted(those) for those in before])
+
+
+def _stand_ins(
+    steps: Sequence[PlanStep], numbers: Mapping[str, int], before: Sequence[set[int]]
+) -> dict[int, set[int]]:
+    """Return by fallback the steps that come before it.
+
+    Of those whose place it may take, the ones below another of them do not: if that one fails, it is done before them.
+    """
+    users: dict[int, set[int]] = {}
+    for number, step in enumerate(steps):
+        if step.fallback in numbers:
+            users.setdefault(numbers[step.fallback], set()).add(number)
+    if any(len(some) > 1 for some in users.values()):
+        graph = Graph([sorted(those) for those in before])
+        for number, some in users.items():
+            users[number] = {one for one in some if not any(graph.comes_before(other, one) for other in some)}
+    return users
 
 
 def targets(step: PlanStep) -> list[str]:
@@ -201,6 +220,9 @@ def _check_values(findings: Findings, number: int, step: PlanStep) -> None:
             findings.step(number, "concurrency", "it means nothing without for_each.", "Leave it out.")
         if not step.collect:
             findings.step(number, "collect", "it means nothing without for_each.", "Leave it out.")
+    if step.function is not None and step.compensation is not None and not undoer(step.compensation):
+        hint = 'Write {"agent": …, "task": …} or {"tool": …, "parameters": {…}}.'
+        findings.step(number, "compensation", "nobody is named who undoes what a function did.", hint)
     if step.irreversible and step.compensation is not None:
         findings.step(
             number, "irreversible", "what is irreversible has no compensation.", "Leave one of them out."

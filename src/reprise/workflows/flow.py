@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, cast
 
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import BodyError, CodecError
+from reprise.kernel.errors import BodyError, CodecError, NonDeterminismError
 from reprise.kernel.settings import WorkflowSettings
 from reprise.runtime.branch import RUN
 from reprise.runtime.host import STEP
+from reprise.runtime.registry import Registry
 from reprise.runtime.workflow import Workflow
 from reprise.workflows.performers import AgentExecutor, Performers
 from reprise.workflows.steps import DEFAULTS
@@ -66,6 +67,13 @@ class Flow(Workflow[..., Any]):
         """
         return self.arguments.bind_mapping(parameters)
 
+    def check(self, known: Registry) -> None:
+        """Check that what its runs start by name is known.
+
+        Raises:
+            UnknownWorkflow: a child workflow is not; names the nearest.
+        """
+
     @property
     def in_memory(self) -> bool:
         """Whether nobody else will ever read what its runs leave behind."""
@@ -119,6 +127,18 @@ def defaults_here() -> WorkflowSettings:
     """Return what the run whose body calls this takes where its definition does not say otherwise."""
     run = RUN.get()
     return (run.started.defaults if run is not None else None) or DEFAULTS
+
+
+def strand(what: str, hint: str) -> None:
+    """Leave the run whose body calls this to workers that have what it was started with; its history stays as it is.
+
+    Raises:
+        NonDeterminismError: says what is missing here.
+    """
+    error = NonDeterminismError(what, hint=hint)
+    if (run := RUN.get()) is not None:
+        run.loop.poison = error
+    raise error
 
 
 def flow_here() -> Flow:

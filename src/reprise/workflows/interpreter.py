@@ -19,17 +19,26 @@ from functools import cached_property, partial
 from typing import Any, cast
 
 from reprise.kernel.codec import encode_as_it_is, standard
-from reprise.kernel.errors import PlanFailed, RunCancelled, StepSkipped, StepTimeout
+from reprise.kernel.errors import (
+    PlanFailed,
+    RunCancelled,
+    StepSkipped,
+    StepTimeout,
+    UnknownWorkflow,
+    nearest,
+)
 from reprise.kernel.failures import brief, encode_error
 from reprise.kernel.settings import WorkflowSettings
 from reprise.runtime.branch import RUN
+from reprise.runtime.engine import Engine
 from reprise.runtime.execution import Execution
+from reprise.runtime.registry import Registry
 from reprise.runtime.retrying import do_again
 from reprise.runtime.undo import let_stay
 from reprise.workflows import expressions
 from reprise.workflows.doing import WORKING, Doing, begin, in_body
 from reprise.workflows.expressions import Template
-from reprise.workflows.flow import Flow, defaults_here, flow_here
+from reprise.workflows.flow import Flow, defaults_here, flow_here, strand
 from reprise.workflows.known import Ended, StandIn, needs, undone_with
 from reprise.workflows.mapping import do_items
 from reprise.workflows.performing import SKIPPED, Situation, Steps, failed, noted, skipped_because
@@ -54,6 +63,22 @@ class PlanFlow(Flow):
         """The plan as the input of a run."""
         return planned(self.plan)
 
+    def check(self, known: Registry) -> None:
+        """Check that the workflows are known that its steps name.
+
+        Raises:
+            UnknownWorkflow: one is not; names the nearest.
+        """
+        for step in self.plan.steps:
+            if step.workflow not in ("", self.name) and known.get(step.workflow) is None:
+                near = nearest(step.workflow, known.names())
+                raise UnknownWorkflow(
+                    f"No workflow {step.workflow!r} is known here, which step {step.name} is to start.",
+                    hint=f"Did you mean {near!r}?"
+                    if near
+                    else "Register it: app.register(…), or Reprise(workflows=[…]).",
+                )
+
     def called_with(self, parameters: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a child run: the parameters are its inputs.
 
@@ -71,7 +96,25 @@ async def interpret(
     Raises:
         PlanFailed: steps that it cannot do without failed; what did not depend on them was done.
     """
+    _check_children(plan)
     return await PlanRun(cast("PlanFlow", flow_here()), plan, inputs, context, known or {}).through()
+
+
+def _check_children(plan: Planned) -> None:
+    """Leave the run to others if it starts workflows that nobody knows here.
+
+    Raises:
+        NonDeterminismError: some are not known.
+    """
+    run = RUN.get()
+    assert run is not None
+    known = cast("Engine", run.host).registry
+    named = {step.who for step in plan.steps if step.kind == "workflow"}
+    if missing := sorted(name for name in named if known.get(name) is None):
+        strand(
+            f"Steps of {plan.name!r} start workflows that are not known here: {', '.join(missing)}.",
+            hint="Give them to this worker: app.register(…), Reprise(workflows=[…]).",
+        )
 
 
 class PlanRun:

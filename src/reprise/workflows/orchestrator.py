@@ -12,6 +12,7 @@ from reprise.workflows.outcome import PlanResult, read_plan
 from reprise.workflows.performers import AgentExecutor, Performers
 from reprise.workflows.plan import Plan, PlanStep
 from reprise.workflows.planned import Planned, planned
+from reprise.workflows.steps import undoer
 
 
 class WorkflowOrchestrator:
@@ -95,7 +96,12 @@ class WorkflowOrchestrator:
         """
         plan = self.plan()
         performers = Performers(agent_executor, agents)
-        performers.check(name for step in plan.steps if (name := step.agent_type or step.tool))
+        performers.check(
+            name
+            for step in plan.steps
+            for name in (step.agent_type or step.tool, undoer(step.compensation))
+            if name and "${" not in name
+        )
         return PlanFlow(plan, performers=performers)
 
     async def execute(
@@ -123,7 +129,7 @@ class WorkflowOrchestrator:
             on_progress: called, and awaited if it is async, for each step that ended; see ``StepEnded``.
 
         Raises:
-            PlanInvalid, UnknownAgent: nothing was started.
+            PlanInvalid, UnknownAgent, UnknownWorkflow: nothing was started.
             RunConflict: the id exists with other steps or inputs.
             CodecError: a task or an input cannot be written.
             ConfigurationError: the inputs do not fit those that the plan declares; names all that is wrong.

@@ -24,6 +24,7 @@ from reprise.runtime.undo import Undo
 from reprise.workflows.expressions import Template
 from reprise.workflows.flow import Flow, flow_here
 from reprise.workflows.planned import PlannedStep
+from reprise.workflows.steps import UNDOERS
 
 SKIPPED = "reprise.skipped"
 """Key of what stands in a history for the result of a step that was skipped; its value is the cause."""
@@ -117,7 +118,7 @@ async def _undo(undo: Undo) -> None:
     task = Template(compensation).fill(known)
     if isinstance(task, dict):
         wanted = cast("dict[str, Any]", task)
-        by = next((name for name in ("agent_type", "agent", "tool") if name in wanted), "")
+        by = next((word for word in UNDOERS if word in wanted), "")
         who = wanted.pop(by) if by else who
         task = wanted.get("task", wanted.get("parameters", wanted))
     context = situation.context(

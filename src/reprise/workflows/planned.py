@@ -52,7 +52,9 @@ class PlannedStep(msgspec.Struct, frozen=True, omit_defaults=True):
     compensation: Any = None
     irreversible: bool = False
     cache: float | str | bool | None = None
+    reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
+    resources: dict[str, float] = {}
     tool: str = ""
     """Tool that the agent is asked to use."""
 
@@ -113,7 +115,9 @@ def _planned(step: PlanStep) -> PlannedStep:
         _plain(step.compensation),
         step.irreversible,
         step.cache,
+        tuple(step.reads),
         tuple(step.writes),
+        dict(step.resources),
         step.tool if kind == "agent_type" else "",
     )
 

@@ -21,6 +21,8 @@ ON_ERROR: tuple[str, ...] = get_args(OnError)
 Condition = str | Callable[[dict[str, Any]], bool]
 """An expression in CEL, or a function of the step's context (which a definition as data cannot hold)."""
 _LENGTH = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
+UNDOERS = ("agent_type", "agent", "tool")
+"""Words of a compensation by which it names who does it."""
 KINDS = ("agent_type", "tool", "workflow", "function", "wait_for", "ask", "sleep", "switch")
 """Fields that say who does a step."""
 
@@ -128,6 +130,14 @@ WorkflowStep = PlanStep
 def is_given(value: Any) -> bool:
     """Return whether a field that says who does a step says so; 0 seconds of sleep are given."""
     return value is not None and value not in ("", ())
+
+
+def undoer(compensation: Any) -> str:
+    """Return who is named by a compensation, '' = whoever did the step."""
+    if not isinstance(compensation, Mapping):
+        return ""
+    given = cast("Mapping[str, Any]", compensation)
+    return next((given[word] for word in UNDOERS if word in given), "")
 
 
 def as_lists(value: Any) -> Any:

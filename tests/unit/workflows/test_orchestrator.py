@@ -16,6 +16,7 @@ from reprise import (
     RunConflict,
     StepTimeout,
     UnknownAgent,
+    UnknownWorkflow,
     WorkflowOrchestrator,
     WorkflowStep,
     workflow,
@@ -197,6 +198,29 @@ async def test_a_fallback_takes_the_place_of_a_step_that_failed_and_is_skipped_o
     assert both.skipped == {"last": "first failed"}
 
 
+@pytest.mark.parametrize(
+    ("broken", "calls"),
+    [
+        ((), ["a", "b"]),
+        (("a",), ["a", "spare", "b"]),
+        (("b",), ["a", "b", "spare"]),
+        (("a", "b"), ["a", "spare", "b"]),
+    ],
+)
+async def test_a_fallback_of_a_step_and_of_one_below_it_is_done_once_for_the_first_that_fails(broken, calls):
+    plan = plan_of(
+        do("a", on_error="fallback", fallback="spare"),
+        do("b", "a", on_error="fallback", fallback="spare"),
+        do("spare"),
+    )
+    agent = Agent(*broken)
+    result = await plan.execute(agent)
+    assert result.status == ("partial" if broken else "completed")
+    assert agent.calls == calls
+    results = {name: f"{'spare' if name in broken else name} done" for name in ("a", "b")}
+    assert {name: result.results[name] for name in results} == results
+
+
 async def test_compensate_begins_nothing_more_and_undoes_in_reverse_order():
     undone: list[tuple[str, Any, Any]] = []
 
@@ -364,14 +388,14 @@ async def test_a_child_that_takes_too_long_is_stopped():
 
 async def test_another_plan_is_a_child_too():
     inner = plan_of(do("twice", task="${inputs.n}"), name="inner", output="${steps.twice.result}")
-    plan = plan_of(
-        do("sub", workflow="inner", parameters={"n": 4}), do("unknown", workflow="iner", on_error="skip")
-    )
+    plan = plan_of(do("sub", workflow="inner", parameters={"n": 4}))
+    unknown = plan_of(do("sub", workflow="iner", on_error="skip"), name="unknown")
     async with opened() as app:
         app.register(inner, Agent())
-        result = await plan.execute(Agent(), app=app)
-    assert result.results == {"sub": 4}
-    assert "Did you mean 'inner'" in str(result.errors["unknown"])
+        assert (await plan.execute(Agent(), app=app)).results == {"sub": 4}
+        with pytest.raises(UnknownWorkflow, match="Did you mean 'inner'"):
+            await unknown.execute(Agent(), app=app)
+        assert await app.find("workflow:unknown") == []
 
 
 async def test_functions_and_tools_are_called_with_parameters():

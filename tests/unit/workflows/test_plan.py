@@ -229,6 +229,29 @@ def test_what_stands_in_comes_before_what_waits():
     assert plan.levels() == [["a"], ["f"], ["b"]]
 
 
+def stood_in(name, *dependencies, by="spare"):
+    return PlanStep(name=name, agent_type="r", dependencies=dependencies, on_error="fallback", fallback=by)
+
+
+def test_a_step_may_stand_in_for_another_and_for_one_below_it():
+    """It is done for the first of them that fails; so what it needs must not wait for that one."""
+    spare = PlanStep(name="spare", agent_type="r")
+    plan = Plan(name="p", steps=[stood_in("a"), stood_in("b", "a"), stood_in("c", "b"), stood_in("z"), spare])
+    assert plan.levels() == [["a", "z"], ["spare"], ["b"], ["c"]]
+    with pytest.raises(PlanInvalid) as refused:
+        Plan(
+            name="p",
+            steps=[
+                stood_in("a"),
+                stood_in("b", "a"),
+                PlanStep(name="m", agent_type="r", dependencies=["a"]),
+                PlanStep(name="spare", agent_type="r", dependencies=["m"]),
+            ],
+        )
+    (fault,) = refused.value.faults
+    assert fault.endswith("steps wait for each other: m → spare → m. Leave one of these out.")
+
+
 def test_the_critical_path_is_the_longest():
     plan = Plan(
         name="p",
