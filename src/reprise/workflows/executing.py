@@ -21,6 +21,7 @@ from reprise.kernel.arguments import Arguments
 from reprise.kernel.errors import ConfigurationError, RunEnded
 from reprise.kernel.events import Event, Finished, Record, run_stream
 from reprise.kernel.machine import RUN as RUN_STATES
+from reprise.kernel.machine import RunStatus
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.engine import Engine
 from reprise.runtime.execution import Execution
@@ -105,7 +106,7 @@ async def execute(
 ) -> R:
     """Run a definition with ``args`` as the input of its body, and return what ``read`` makes of its end.
 
-    A run of that ``id`` that exists goes on, or gives what came of it. In the body of another run it becomes a child run,
+    A run of that ``id`` that exists goes on, also one that is stranded, or gives what came of it. In the body of another run it becomes a child run,
     whose key there is ``id``.
 
     Where the flow has to hold what is among them, ``args`` is a function of the flow that returns them.
@@ -138,6 +139,8 @@ async def execute(
         if alone:
             flow.keep_in_memory()
         handle = await opened.start(flow, *_given(args, flow), id=id, tags=tags, deadline=until)
+        if id is not None and (await opened.client.row(id)).status == RunStatus.STRANDED:
+            await opened.resume(id, flow)  # whoever left it lacked what is here
         try:
             async with _telling(opened, handle.id, on_progress):
                 finished = await handle.finished()

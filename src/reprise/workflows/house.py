@@ -37,6 +37,10 @@ class House(Protocol):
         """Start a run; see ``Reprise.start``."""
         ...
 
+    async def resume(self, id: str, workflow: Workflow[..., Any] | None = None) -> RunHandle[Any]:
+        """Let a run go on that rests; see ``Reprise.resume``."""
+        ...
+
 
 Opener = Callable[..., AbstractAsyncContextManager[House]]
 
