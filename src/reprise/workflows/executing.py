@@ -20,8 +20,7 @@ import msgspec
 from reprise.kernel.arguments import Arguments
 from reprise.kernel.errors import ConfigurationError, RunEnded
 from reprise.kernel.events import Event, Finished, Record, run_stream
-from reprise.kernel.machine import RUN as RUN_STATES
-from reprise.kernel.machine import RunStatus
+from reprise.kernel.machine import RUN as RUN_STATES, RunStatus
 from reprise.runtime.branch import BRANCH, RUN
 from reprise.runtime.engine import Engine
 from reprise.runtime.execution import Execution
