@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import suppress
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -28,7 +29,9 @@ from reprise import (
     wait_for_signal,
     workflow,
 )
-from reprise.testing import World
+from reprise.kernel.clock import from_datetime
+from reprise.kernel.events import Kind, run_stream
+from reprise.testing import ClockSkew, World
 
 _TOWN: list[Town] = []
 """The one of the simulation that runs now: steps have no context that could name it."""
@@ -45,19 +48,29 @@ class Town:
         self.acts: Counter[str] = Counter()
         """By idempotency key, how often the receiver acted."""
         self.undone: Counter[str] = Counter()
-        self.at_work: dict[str, int] = {}
+        self.lent: dict[str, str] = {}
+        """By idempotency key of what was lent, the run."""
 
     def draw(self) -> int:
         """Return a number that nobody got before."""
         self.draws += 1
         return self.draws
 
-    async def act(self, key: str, *, once: bool = False) -> None:
-        """Do something outside; with ``once`` nothing that was done under that key."""
+    async def act(self, key: str, *, once: bool = False, until: datetime | None = None) -> None:
+        """Do something outside; with ``once`` nothing that was done under that key, and nothing after ``until``."""
         await self.moment()
+        if until is not None and self.world.loop.clock.now() >= from_datetime(until):
+            raise TimeoutError("too late")
         if not (once and self.acts[key]):
             self.acts[key] += 1
         await self.moment()
+
+    def check_durable(self, run: str, values: list[int]) -> None:
+        """Fail the simulation if a body does something with numbers that are not in the log yet."""
+        data = {bytes(record.data) for record in self.world.read_now(run_stream(run))}
+        missing = [value for value in values if value > 0 and not any(b"%d" % value in one for one in data)]
+        if missing:
+            self.world.loop.fail(AssertionError(f"{run} acts on {missing}, which the log does not have"))
 
     async def moment(self, most: float = 0.05) -> None:
         """Take a while."""
@@ -93,7 +106,8 @@ async def pure_draw(i: int) -> int:
 
 @step
 async def tell(values: list[int]) -> list[int]:
-    """Be told what the body remembers: its fingerprint holds that against what it remembers later."""
+    """Be told what the body remembers: it is durable, and its fingerprint holds that against what it remembers later."""
+    town().check_durable(current_step().run, values)
     await town().moment()
     return values
 
@@ -111,17 +125,19 @@ async def look(intent: Intent) -> Any:
 
 @step(effect="reconciled", reconcile=look, timeout=1.0, retry=PATIENT)
 async def reconciled(n: int) -> str:
-    await town().act(current_step().idempotency_key)
+    await town().act(current_step().idempotency_key, until=current_step().until)
     return "done now"
 
 
 async def give_back(undo: Undo) -> None:
     await town().moment()
     town().undone[undo.key] += 1
+    town().world.weather.counts["undone"] += 1
 
 
 @step(undo=give_back, timeout=1.0, retry=PATIENT)
 async def lent(n: int) -> str:
+    town().lent[current_step().idempotency_key] = current_step().run
     await town().act(current_step().idempotency_key, once=True)
     if town().dice.random() < 0.2:
         raise ConnectionError("the answer was lost")
@@ -218,15 +234,16 @@ async def family(n: int) -> list[list[int]]:
 
 
 @workflow
-async def acts(n: int) -> list[str]:
-    """Act outside."""
-    return list(await asyncio.gather(keyed(n), reconciled(n), keyed(n + 1)))
+async def acts(n: int, *, agree: bool) -> list[str]:
+    """Act outside; where clocks do not agree, only where a key is honoured: what ended by one goes on by another."""
+    return list(await asyncio.gather(keyed(n), reconciled(n) if agree else keyed(n + 2), keyed(n + 1)))
 
 
 @workflow
 async def lends(n: int, *, keeps: bool) -> list[str]:
     """Take things that are given back should it fail, and perhaps fail."""
     got = list(await asyncio.gather(*(lent(i) for i in range(n))))
+    await asyncio.sleep(0.2)
     got.append(await lent(n))
     if not keeps:
         raise ValueError("changed its mind")
@@ -272,7 +289,16 @@ async def cancelled(n: int) -> int:
     return n
 
 
-ALL = [gathers, times, hears, shop, leaf, family, acts, lends, pipes, generations, limited, cancelled]
+@workflow
+async def long(n: int) -> int:
+    """Take a while."""
+    for i in range(n):
+        await draw(i)
+        await asyncio.sleep(1.0)
+    return n
+
+
+ALL = [long, gathers, times, hears, shop, leaf, family, acts, lends, pipes, generations, limited, cancelled]
 
 
 # ---------------------------------------------------------------- those who want something of them
@@ -284,8 +310,19 @@ async def result_of(handle: Any) -> Any:
         try:
             return await handle.result()
         except RunNeedsAttention:
-            town().world.counts["needs attention"] += 1
-            await handle.resume()
+            await _resumes(handle)
+
+
+async def end_of(handle: Any) -> Any:
+    """Return how a run ended, likewise."""
+    while (end := await handle.finished()).status == "needs_attention":
+        await _resumes(handle)
+    return end
+
+
+async def _resumes(handle: Any) -> None:
+    town().world.weather.counts["resumed by a person"] += 1
+    await handle.resume()
 
 
 async def run(app: Reprise, what: Any, *args: Any, id: str) -> Any:
@@ -338,16 +375,20 @@ async def wants_family(app: Reprise, id: str, n: int) -> None:
 
 
 async def wants_acts(app: Reprise, id: str, n: int) -> None:
-    before = sum(town().acts.values())
-    assert [word[:4] for word in await run(app, acts, 10 * n, id=id)] == ["keye", "done", "keye"]
-    del before
+    agree = town().world.weather.profile.get(ClockSkew) is None
+    handle = await app.start(acts, 10 * n, kwargs={"agree": agree}, id=id)
+    assert [word[:4] for word in await result_of(handle)] == ["keye", "done" if agree else "keye", "keye"]
 
 
 async def wants_lends(app: Reprise, id: str, n: int) -> None:
     keeps = n % 2 == 0
     handle = await app.start(lends, n, kwargs={"keeps": keeps}, id=id)
-    end = await handle.finished()
-    assert end.status == ("completed" if keeps else "failed")
+    if town().dice.random() < 0.4:
+        await town().moment(0.6)
+        await handle.cancel("changed its mind")
+        assert (await end_of(handle)).status in ("cancelled", "completed" if keeps else "failed")
+        return
+    assert (await end_of(handle)).status == ("completed" if keeps else "failed")
 
 
 async def wants_pipes(app: Reprise, id: str, n: int) -> None:
@@ -364,16 +405,35 @@ async def wants_cancelled(app: Reprise, id: str, n: int) -> None:
     handle = await app.start(cancelled, n, id=id)
     await town().moment(1.0)
     await handle.cancel("enough")
-    assert (await handle.finished()).status == "cancelled"
+    assert (await end_of(handle)).status == "cancelled"
 
 
 WANTS = [value for name, value in sorted(globals().items()) if name.startswith("wants_")]
 
 
-def check_receiver(town: Town) -> None:
-    """Every effect happened once, and what a run that failed has lent was given back."""
+async def check_receiver(town: Town, app: Reprise) -> None:
+    """Every effect happened once, and what was lent was given back if the run did not complete, and only then."""
     twice = {key: count for key, count in town.acts.items() if count != 1}
     assert not twice, f"acted more than once: {twice}"
+    for key, run in town.lent.items():
+        status = await app.handle(run).status()
+        if town.acts[key] and (status == "completed") == bool(town.undone[key]):
+            raise AssertionError(f"{run} is {status}, and what it lent was undone {town.undone[key]} times")
+
+
+async def check_replays(app: Reprise) -> None:
+    """Every history, replayed by the code that wrote it, comes to the end that it recorded."""
+    for row in await app.find("", limit=1000):
+        replay = await app.replay(row.id)
+        owners = [record for record in await app.client.history(row.id) if record.kind == Kind.RUN_OWNED]
+        town().world.weather.counts["take-overs"] += max(0, len(owners) - 1)
+        assert replay.verdict == "reached", f"{row.id} is replayed otherwise: {replay.reason}"
+
+
+def check_nobody_lost(world: World) -> None:
+    """Where nothing goes wrong, nobody takes a run from another."""
+    lost = sum(app.engine.counters["lost"] for app in world.apps())
+    assert not lost, f"{lost} runs were taken from workers that were well"
 
 
 async def lives(world: World, *, wants: int = 3) -> None:
@@ -385,4 +445,18 @@ async def lives(world: World, *, wants: int = 3) -> None:
         for number, want in enumerate(world.chance.sample(WANTS, wants)):
             n = world.chance.randint(1, 3)
             group.create_task(want(app, f"{want.__name__[6:]}-{number}", n), name=want.__name__)
-    check_receiver(made)
+    await world.settle()
+    async with world.client(workflows=ALL) as app:
+        await check_receiver(made, app)
+        await check_replays(app)
+
+
+async def lives_calmly(world: World) -> None:
+    """The same where nobody dies: nothing is lost to another, and a run that takes longer than a lease is let alone."""
+    made = Town(world)
+    _TOWN[:] = [made]
+    world.workers(2, workflows=ALL)
+    async with world.client(workflows=ALL) as app:
+        handle = await app.start(long, 5, id="long")
+        assert await result_of(handle) == 5
+        check_nobody_lost(world)

@@ -62,7 +62,6 @@ class Books:
         self._position = 0
         self._seats: dict[str, set[str]] = {}
         self.commits = 0
-        self.restored = False
 
     def committed(self, append: Append, by: str) -> None:
         """Look at an append at the moment at which its writer is told that it is durable.
@@ -72,6 +71,8 @@ class Books:
         """
         self.commits += 1
         written = 0
+        if len(append.versions) != len(append.groups):
+            raise InvariantBroken(f"An append of {by} was acknowledged before it was written.")
         for group, version in zip(append.groups, append.versions, strict=True):
             known = self._streams.setdefault(group.stream, _Stream())
             try:
@@ -153,6 +154,14 @@ class Books:
             runs.add(run.id)
             if len(runs) > slot.most:
                 raise InvariantBroken(f"{len(runs)} runs have places of {slot}: {sorted(runs)}.")
+
+    def pages(self) -> dict[str, _Stream]:
+        """Return what is known of each stream; see :meth:`turn_back`."""
+        return self._streams
+
+    def turn_back(self, pages: dict[str, _Stream]) -> None:
+        """Note that the store was taken back to a backup; ``pages`` are a copy of then."""
+        self._streams = pages
 
     def dropped(self, *streams: str) -> None:
         """Note that streams were deleted on purpose."""

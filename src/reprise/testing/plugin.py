@@ -56,11 +56,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> Any:
-    """Take marked coroutine functions before anybody else runs them on a real loop."""
+    """Put in the place of a marked coroutine function one that runs it under seeds, before others take it for theirs."""
     marks = [mark for mark in getattr(obj, "pytestmark", ()) if mark.name == "simulate"]
     if not marks or not inspect.iscoroutinefunction(obj):
         return None
-    return list(collector._genfunctions(name, _under_seeds(obj, **marks[0].kwargs)))
+    owner = getattr(collector, "cls", None) or collector.obj
+    made = _under_seeds(getattr(obj, "__func__", obj), **marks[0].kwargs)
+    setattr(owner, name, made)
+    return list(collector._genfunctions(name, made))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,7 +84,10 @@ def world(request: pytest.FixtureRequest) -> pytest.FixtureRequest:
 
 
 def _under_seeds(
-    test: Callable[..., Coroutine[Any, Any, Any]], seeds: int = SEEDS, faults: Sequence[Any] | None = None
+    test: Callable[..., Coroutine[Any, Any, Any]],
+    seeds: int = SEEDS,
+    faults: Sequence[Any] | None = None,
+    **options: Any,
 ) -> Callable[..., None]:
     @functools.wraps(test)
     def simulated(*args: Any, world: pytest.FixtureRequest, **kwargs: Any) -> None:
@@ -95,11 +101,14 @@ def _under_seeds(
 
         for seed in _seeds(config, seeds):
             try:
-                simulate.simulate_once(scenario, seed, chosen, met)
+                simulate.simulate_once(scenario, seed, chosen, met, **options)
             except Exception as error:
                 error.add_note(f"The same again: pytest '{world.node.nodeid}' --simulate-seed={seed}")
                 raise
 
+    # Whoever looks through the wrapper sees a coroutine function, and would run that on a loop of its own.
+    del simulated.__wrapped__
+    simulated.__dict__["__signature__"] = inspect.signature(test)
     return simulated
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
@@ -11,9 +12,13 @@ import msgspec
 from reprise.kernel.errors import RepriseError
 from reprise.testing.faults import EVERYTHING, Fault
 from reprise.testing.loop import SimulatedLoop, run_on
-from reprise.testing.world import PATIENCE, World
+from reprise.testing.world import PATIENCE, RunForgotten, World
 
 Scenario = Callable[[World], Coroutine[Any, Any, Any]]
+
+
+WITHIN = 3600.0
+"""Seconds of its own time within which a scenario must return."""
 
 
 class SimulationFailed(RepriseError):
@@ -39,12 +44,16 @@ class Simulated(msgspec.Struct):
 
 
 def simulate(
-    scenario: Scenario, seeds: Iterable[int] = range(100), faults: Iterable[Fault] = EVERYTHING
+    scenario: Scenario,
+    seeds: Iterable[int] = range(100),
+    faults: Iterable[Fault] = EVERYTHING,
+    *,
+    within: float = WITHIN,
 ) -> Simulated:
     """Run a scenario once for each seed, with these faults, and return what was met.
 
-    When the scenario returns, the faults stop, and all runs must end. The invariants of the log are looked at after
-    every commit and in the end.
+    A scenario must return ``within`` so many seconds of its own time. Then the faults stop, and all runs must end. The
+    invariants of the log are looked at after every commit and in the end.
 
     Raises:
         SimulationFailed: under one seed something failed; says which, and how to see it again.
@@ -52,7 +61,7 @@ def simulate(
     met, profile = Simulated(), tuple(faults)
     for seed in seeds:
         try:
-            simulate_once(scenario, seed, profile, met)
+            simulate_once(scenario, seed, profile, met, within)
         except Exception as error:
             name = getattr(scenario, "__qualname__", repr(scenario))
             raise SimulationFailed(
@@ -63,7 +72,9 @@ def simulate(
     return met
 
 
-def simulate_once(scenario: Scenario, seed: int, faults: Sequence[Fault], met: Simulated) -> None:
+def simulate_once(
+    scenario: Scenario, seed: int, faults: Sequence[Fault], met: Simulated, within: float = WITHIN
+) -> None:
     """Run a scenario under one seed and add what was met; raises whatever goes wrong."""
     loop = SimulatedLoop(seed)
     worlds: list[World] = []
@@ -72,7 +83,7 @@ def simulate_once(scenario: Scenario, seed: int, faults: Sequence[Fault], met: S
         world = World(loop, faults)
         worlds.append(world)
         try:
-            await scenario(world)
+            await _within(within, scenario, world)
             await world.settle()
         finally:
             await world.close()
@@ -88,3 +99,16 @@ def simulate_once(scenario: Scenario, seed: int, faults: Sequence[Fault], met: S
         for world in worlds:
             met.counts.update(world.counts)
             met.commits += world.books.commits
+
+
+async def _within(seconds: float, scenario: Scenario, world: World) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await scenario(world)
+    except TimeoutError:
+        if world.loop.time() < seconds:
+            raise
+        left = [f"{row.id} is {row.status}" for row in await world.unfinished()]
+        raise RunForgotten(
+            f"The scenario still waits after {seconds:g} s; of its runs, {', '.join(left) or 'all have ended'}."
+        ) from None

@@ -76,7 +76,7 @@ class World:
         self.calm = Weather(loop, seeded(b"calm %d" % self.seed), Profile(mild))
         """Of clients: nothing that they would have to deal with."""
         self.store = MemoryStore(loop.clock)
-        self.books = Books(self._read)
+        self.books = Books(self.read_now)
         self.nodes: dict[str, Node] = {}
         self._links: list[tuple[Link, Reprise]] = []
         self._keepers: list[asyncio.Task[None]] = []
@@ -107,8 +107,7 @@ class World:
 
     def app(self, node: Node, *, calm: bool = False, **options: Any) -> Reprise:
         """Return an app for the process that runs on a machine now; options as of ``Reprise``."""
-        weather = self.calm if calm else self.weather
-        link = self.link(node, weather)
+        link = self.link(node, self.calm if calm else self.weather)
         middleware = [*options.pop("middleware", ()), self._harm]
         settings: dict[str, Any] = {
             "lease": LEASE,
@@ -121,7 +120,7 @@ class World:
         return app
 
     def link(self, node: Node, weather: Weather) -> Link:
-        """Return the store as the process on a machine sees it."""
+        """Return the store as the process that runs on a machine now sees it."""
         return Link(self.store, Wire(node, weather), self.books, self._died)
 
     def workers(self, count: int, **options: Any) -> None:
@@ -175,6 +174,11 @@ class World:
 
     # ---------------------------------------------------------------- the end
 
+    def calm_down(self) -> None:
+        """Let nothing go wrong any more."""
+        self.weather.profile.stop()
+        self.calm.profile.stop()
+
     async def settle(self, within: float = SETTLES) -> None:
         """Let nothing go wrong any more, and wait until every run has ended.
 
@@ -183,11 +187,10 @@ class World:
         Raises:
             RunForgotten: some did not, in so many seconds.
         """
-        self.weather.profile.stop()
-        self.calm.profile.stop()
+        self.calm_down()
         until = self.loop.time() + within
         async with self.client() as app:
-            while left := await self._unfinished():
+            while left := await self.unfinished():
                 for row in left:
                     if row.status in (RunStatus.NEEDS_ATTENTION, RunStatus.STRANDED):
                         self.weather.counts[f"resumed: {row.status}"] += 1
@@ -198,7 +201,8 @@ class World:
                     raise RunForgotten(f"{within:g} s after the last fault, {told}. {self.loop.waits()}")
                 await asyncio.sleep(1.0)
 
-    async def _unfinished(self) -> list[RunRow]:
+    async def unfinished(self) -> list[RunRow]:
+        """Return the runs that have not ended."""
         status = sorted(RUN.transitions.keys() - RUN.final)
         return await self.store.runs.find(RunFilter(status=status), limit=1000)
 
@@ -214,7 +218,12 @@ class World:
             if link.wire.life.dead and app.is_open:
                 app.engine.drop_all()
 
-    def _read(self, stream: str, after: int) -> list[Record]:
+    def apps(self) -> list[Reprise]:
+        """Return the apps of all processes that live."""
+        return [app for link, app in self._links if not link.wire.life.dead and app.is_open]
+
+    def read_now(self, stream: str, after: int = 0) -> list[Record]:
+        """Return the records of a stream as they are in the store now."""
         reading = self.store.log.read(stream, after)
         try:
             reading.send(None)

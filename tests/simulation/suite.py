@@ -1,0 +1,48 @@
+"""What is simulated: each a scenario and the faults it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
+
+from tests.simulation import ports, restores, town
+
+from reprise.testing import (
+    EVERYTHING,
+    ClockSkew,
+    Crash,
+    Delay,
+    DuplicateDelivery,
+    LateLease,
+    LostWake,
+    Pause,
+    World,
+)
+from reprise.testing.faults import Fault
+
+HARSH = (
+    Delay(0.1),
+    Crash(0.02),
+    Pause(0.02, 4.0),
+    LateLease(0.2, 3.0),
+    DuplicateDelivery(0.3),
+    LostWake(0.3),
+)
+CALM = (Delay(), ClockSkew(2.0, 0.001), DuplicateDelivery(0.3))
+
+
+class Scenario(NamedTuple):
+    """One of the suite."""
+
+    name: str
+    play: Callable[[World], Coroutine[Any, Any, Any]]
+    faults: Sequence[Fault]
+
+
+SCENARIOS = [
+    Scenario("town", town.lives, EVERYTHING),
+    Scenario("harsh town", town.lives, HARSH),
+    Scenario("calm town", town.lives_calmly, CALM),
+    Scenario("ports", ports.uses_ports, (*EVERYTHING, Pause(0.01, 4.0))),
+    Scenario("restores", restores.restores, (Delay(), Pause(0.02, 4.0), LostWake())),
+]

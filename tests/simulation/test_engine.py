@@ -1,0 +1,53 @@
+"""The engine under simulation; ``make simulate SEEDS=…`` runs as many seeds as one has time for."""
+
+import pytest
+from tests.simulation import ports, restores, suite, town
+
+FAULTS = {scenario.name: scenario.faults for scenario in suite.SCENARIOS}
+MUST_OCCUR = dict.fromkeys(
+    [
+        "crashes",
+        "pauses",
+        "appends lost in a crash",
+        "calls refused",
+        "connections cut",
+        "lost answers",
+        "outcomes unknown",
+        "late leases",
+        "taps lost",
+        "taps twice",
+        "mail delivered twice",
+        "slow steps",
+        "clocks wrong",
+        "take-overs",
+        "resumed by a person",
+        "undone",
+    ],
+    "seeds",
+)
+pytestmark = pytest.mark.timeout(0)
+
+
+@pytest.mark.simulate(seeds=800, faults=FAULTS["town"])
+async def test_a_town(world):
+    await town.lives(world)
+
+
+@pytest.mark.simulate(seeds=350, faults=FAULTS["harsh town"])
+async def test_a_town_where_much_goes_wrong(world):
+    await town.lives(world)
+
+
+@pytest.mark.simulate(seeds=150, faults=FAULTS["calm town"])
+async def test_a_town_where_nothing_goes_wrong(world):
+    await town.lives_calmly(world)
+
+
+@pytest.mark.simulate(seeds=350, faults=FAULTS["ports"])
+async def test_processes_that_use_the_ports(world):
+    await ports.uses_ports(world)
+
+
+@pytest.mark.simulate(seeds=350, faults=FAULTS["restores"])
+async def test_a_store_that_is_restored(world):
+    await restores.restores(world)
