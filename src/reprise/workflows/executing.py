@@ -105,8 +105,8 @@ async def execute(
 ) -> R:
     """Run a definition with ``args`` as the input of its body, and return what ``read`` makes of its end.
 
-    A run of that ``id`` that exists goes on, also one that is stranded, or gives what came of it. In the body of another run it becomes a child run,
-    whose key there is ``id``.
+    A run of that ``id`` that exists goes on, also one that is stranded, or gives what came of it. In the body of another
+    run it becomes a child run, whose key there is ``id``.
 
     Where the flow has to hold what is among them, ``args`` is a function of the flow that returns them.
 
@@ -141,15 +141,21 @@ async def execute(
         if id is not None and (await opened.client.row(id)).status == RunStatus.STRANDED:
             await opened.resume(id, flow)  # whoever left it lacked what is here
         try:
-            async with _telling(opened, handle.id, on_progress):
-                finished = await handle.finished()
-            if finished.status in RUN_STATES.final:
-                opened.registry.release(handle.id)  # it may have ended elsewhere, or long ago
+            finished = await _finished(opened, handle, on_progress)
         except asyncio.CancelledError:
             if alone:
                 await _wind_up(handle)
             raise
         return read(Ended(handle.id, finished, await handle.events(), flow))
+
+
+async def _finished(opened: House, handle: RunHandle[Any], on_progress: OnProgress | None) -> Finished:
+    """Wait for the end of a run, and let go of who was lent to it."""
+    async with _telling(opened, handle.id, on_progress):
+        finished = await handle.finished()
+    if finished.status in RUN_STATES.final:
+        opened.registry.release(handle.id)  # it may have ended elsewhere, or long ago
+    return finished
 
 
 def _given(args: Sequence[Any] | Callable[[Flow], Sequence[Any]], flow: Flow) -> Sequence[Any]:
