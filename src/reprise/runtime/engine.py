@@ -67,7 +67,7 @@ from reprise.runtime.talk import Talk, go_live, recall
 from reprise.runtime.transactions import InTransaction
 from reprise.runtime.undo import carry_over, compensate, keep_undo
 from reprise.runtime.workflow import Workflow
-from reprise.stores.log import Append, outcome
+from reprise.stores.log import Append, outcome, settle_of
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
 
@@ -110,7 +110,9 @@ class Engine:
         known = all_executors(concurrency, processes, payloads, self.variables)
         known |= {**(executors or {}), TRANSACTION: InTransaction(self)}
         made = partial(Pool, self.outer, clock, self.flush, self._schedule, uniform, payloads, known)
-        self.pool = Pools(known, concurrency, partial(made, middleware=middleware))
+        self.pool = Pools(
+            known, concurrency, partial(made, middleware=middleware, settle=settle_of(store.log))
+        )
         self.post, self.desk = Post(self), Desk(self)
         self.side = Side(store, clock, self.outer, self.numbers.new, payloads)
         self.loaded = Loaded(self, max_loaded, max_loaded_bytes)

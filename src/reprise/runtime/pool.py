@@ -63,8 +63,8 @@ class Driver:
 class Pool:
     """Executes the steps of all runs of one engine.
 
-    ``flush`` is called when results should go to the log; ``uniform`` gives random floats in [0, 1) for the jitter of
-    retries.
+    ``flush`` is called when results should go to the log, and ``settle``, of a log that can, lets that answer then;
+    ``uniform`` gives random floats in [0, 1) for the jitter of retries.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Pool:
         executors: Mapping[str, Executor],
         concurrency: int = 100,
         middleware: Sequence[Middleware] = (),
+        settle: Callable[[], None] | None = None,
     ) -> None:
         self.concurrency = concurrency
         self.executed = 0
@@ -87,6 +88,8 @@ class Pool:
         self._outer = outer
         self._clock = clock
         self._flush = flush
+        self._settle = settle
+        self._settling = False
         self._uniform = uniform
         self._payloads = payloads
         self._jobs: deque[Job] = deque()
@@ -108,7 +111,9 @@ class Pool:
         queue = self._jobs
         for job in jobs:
             queue.append(job)
-            if self._idle:
+            if self._settling:
+                self._settling = False  # the driver that let the log answer takes it
+            elif self._idle:
                 driver = self._idle.pop()
                 if driver.idle is not None and not driver.idle.done():
                     driver.idle.set_result(None)
@@ -172,6 +177,8 @@ class Pool:
                 count += 1
                 if not jobs or count % FLUSH_EVERY == 0:
                     self._flush()
+                    if not jobs and self._settle is not None:
+                        self._hear(self._settle, task)
                 else:
                     self._later()
                 if task.cancelling() or len(contextvars.copy_context()) > 1:
@@ -182,6 +189,19 @@ class Pool:
             self._drivers.discard(driver)
         if jobs and not self._closing:
             self._spawn()
+
+    def _hear(self, settle: Callable[[], None], task: asyncio.Task[Any]) -> None:
+        """Let the log answer at once and the bodies go on: the step that follows is executed without a turn of the loop.
+
+        No task is the current one meanwhile, as in a callback of the loop.
+        """
+        asyncio.tasks._leave_task(self._outer, task)
+        self._settling = True
+        try:
+            settle()
+        finally:
+            self._settling = False
+            asyncio.tasks._enter_task(self._outer, task)
 
     async def _perform(self, driver: Driver, job: Job) -> None:
         """Execute one attempt of a step and record what came of it."""

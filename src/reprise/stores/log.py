@@ -212,6 +212,14 @@ def answer(appends: Iterable[Append]) -> None:
             )
 
 
+def settle_of(log: Log) -> Callable[[], None] | None:
+    """Return what lets a log answer now what was submitted, None where answers come when they come.
+
+    Memory has nothing to wait for, so a caller that is ready for its answers need not wait for the next turn of the loop.
+    """
+    return getattr(log, "settle", None)
+
+
 async def append(log: Log, id: int, *groups: Group) -> Append:
     """Append groups as one commit and wait until it is durable.
 

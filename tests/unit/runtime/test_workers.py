@@ -319,7 +319,7 @@ async def test_waiting_runs_beyond_the_bound_leave_memory_and_come_back():
 async def test_a_run_that_waits_long_leaves_memory_and_its_timer_brings_it_back():
     @workflow
     async def sleeps() -> str:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
         return "awake"
 
     async with opened() as app:

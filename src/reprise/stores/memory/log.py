@@ -34,6 +34,8 @@ class MemoryLog:
         """Positions in ``_all`` of deleted records, until there are enough of them to be worth a new list."""
         self._end = 0
         self._answers: list[Append] = []
+        self._scheduled = False
+        """Whether the next turn of the loop answers."""
 
     def submit(self, appends: Sequence[Append]) -> None:
         """Apply appends now; call ``done`` of each, in order, on the next turn of the loop.
@@ -43,7 +45,8 @@ class MemoryLog:
         """
         for append in appends:
             self._apply(append)
-        if not self._answers:
+        if not self._scheduled:
+            self._scheduled = True
             asyncio.get_running_loop().call_soon(self._answer)
         self._answers.extend(appends)
 
@@ -89,9 +92,15 @@ class MemoryLog:
         self.counters["appends"] += 1
 
     def _answer(self) -> None:
-        answers, self._answers = self._answers, []
-        self.counters["commits"] += 1
-        answer(answers)
+        self._scheduled = False
+        self.settle()
+
+    def settle(self) -> None:
+        """Answer now what was submitted; for a caller that is ready for its answers before the next turn of the loop."""
+        if self._answers:
+            answers, self._answers = self._answers, []
+            self.counters["commits"] += 1
+            answer(answers)
 
     async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
         """Return a stream's records with version > ``after``, in order."""
