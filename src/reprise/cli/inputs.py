@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,8 +11,7 @@ import msgspec
 
 from reprise.kernel.errors import ConfigurationError, unknown_option
 from reprise.runtime.workflow import Workflow
-from reprise.workflows.interpreter import PlanFlow
-from reprise.workflows.plan import Plan
+from reprise.workflows.flow import Flow
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -29,8 +28,8 @@ def read_input(
     Raises:
         ConfigurationError: what is given is neither, cannot be read, or does not fit the workflow.
     """
-    if isinstance(workflow, PlanFlow):
-        return workflow.called_with(_inputs(workflow.plan, given, stdin))
+    if isinstance(workflow, Flow) and workflow.inputs is not None:
+        return workflow.called_with(_inputs(workflow.inputs, given, stdin))
     return workflow.arguments.bind_mapping(_named(workflow, given, stdin))
 
 
@@ -59,7 +58,7 @@ def _named(workflow: Workflow[..., Any], given: Sequence[str], stdin: Callable[[
     return named
 
 
-def _inputs(plan: Plan, given: Sequence[str], stdin: Callable[[], str]) -> dict[str, Any]:
+def _inputs(declared: Mapping[str, Any], given: Sequence[str], stdin: Callable[[], str]) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
     for text in given:
         value = _value(text, stdin)
@@ -68,7 +67,7 @@ def _inputs(plan: Plan, given: Sequence[str], stdin: Callable[[], str]) -> dict[
                 f"The input {text[:60]!r} is a list.", hint="A plan has its inputs by name: -i name=value"
             )
         for name, one in value.items():
-            is_text = plan.inputs.get(name, {}).get("type") == "string" or not _pair(text)
+            is_text = declared.get(name, {}).get("type") == "string" or not _pair(text)
             inputs[name] = one if is_text else read_value(one)
     return inputs
 

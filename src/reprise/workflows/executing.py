@@ -137,9 +137,7 @@ async def execute(
         flow.check(opened.registry)
         if alone:
             flow.keep_in_memory()
-        handle = await opened.start(flow, *_given(args, flow), id=id, tags=tags, deadline=until)
-        if id is not None and (await opened.client.row(id)).status == RunStatus.STRANDED:
-            await opened.resume(id, flow)  # whoever left it lacked what is here
+        handle = await _under_way(opened, flow, _given(args, flow), id, tags=tags, deadline=until)
         try:
             finished = await _finished(opened, handle, on_progress)
         except asyncio.CancelledError:
@@ -156,6 +154,16 @@ async def _finished(opened: House, handle: RunHandle[Any], on_progress: OnProgre
     if finished.status in RUN_STATES.final:
         opened.registry.release(handle.id)  # it may have ended elsewhere, or long ago
     return finished
+
+
+async def _under_way(
+    opened: House, flow: Flow, args: Sequence[Any], id: str | None, **options: Any
+) -> RunHandle[Any]:
+    """Start the run, or let the one of that id go on, also if it is stranded: whoever left it lacked what is here."""
+    handle = await opened.start(flow, *args, id=id, **options)
+    if id is not None and (await opened.client.row(id)).status == RunStatus.STRANDED:
+        return await opened.resume(id, flow)
+    return handle
 
 
 def _given(args: Sequence[Any] | Callable[[Flow], Sequence[Any]], flow: Flow) -> Sequence[Any]:

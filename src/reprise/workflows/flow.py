@@ -28,6 +28,9 @@ class Flow(Workflow[..., Any]):
     held by reference, because nobody else will ever read this history.
     """
 
+    inputs: Mapping[str, Any] | None = None
+    """JSON Schemas of what :meth:`called_with` takes, by name; None = what the parameters of the body are."""
+
     def __init__(
         self,
         function: Callable[..., Any],

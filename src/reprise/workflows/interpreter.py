@@ -52,6 +52,7 @@ class PlanFlow(Flow):
     def __init__(self, plan: Plan, **options: Any) -> None:
         super().__init__(interpret, name=plan.name, definition=plan, functions=functions_of(plan), **options)
         self.plan = plan
+        self.inputs = plan.inputs
         self._steps: dict[WorkflowSettings, Steps] = {}
 
     def steps(self, defaults: WorkflowSettings) -> Steps:
