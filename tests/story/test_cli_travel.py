@@ -165,3 +165,35 @@ def test_two_runs_are_compared(ordered):
         [{"cents": 9}, "paid 9"],
     )
     assert "The two runs are the same." in ordered.inside("diff", "nine", "nine").stderr
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def test_moments_are_named_listed_and_gone_back_to(ordered):
+    assert "reprise checkpoint add order-7 NAME" in ordered.inside("checkpoint", "list", "order-7").stderr
+    added = ordered("checkpoint", "add", "order-7", "priced", "--at", "3")
+    assert (added.returncode, added.stdout) == (0, "3\n")
+    assert "reprise checkpoint rollback order-7 priced" in added.stderr
+    assert ordered.inside("checkpoint", "add", "order-7", "end").returncode == 0
+    listed = ordered.inside("checkpoint", "list", "order-7").stdout.splitlines()
+    assert [row.split()[:2] for row in listed[1:]] == [["priced", "3"], ["end", "6"]]
+    assert listed[1].endswith("step_completed price")
+    facts = json.loads(ordered.inside("checkpoint", "list", "order-7", "-o", "json").stdout)
+    assert [(fact["name"], fact["at"]) for fact in facts] == [("priced", 3), ("end", 6)]
+    before = marks(ordered)
+    done = ordered("checkpoint", "rollback", "order-7", "priced", "--id", "back")
+    assert (done.returncode, json.loads(done.stdout)) == (0, "paid 100"), done.stderr
+    assert "Fork back of order-7, from record 3: 1 steps kept." in done.stderr
+    assert marks(ordered)[len(before) :] == ["charge 100"]
+    dearer = ordered("checkpoint", "rollback", "order-7", "priced", "-e", 'price={"cents": 900}')
+    assert json.loads(dearer.stdout) == "paid 900", dearer.stderr
+
+
+def test_a_checkpoint_that_there_is_not_names_the_nearest(ordered):
+    ordered.inside("checkpoint", "add", "open", "waiting")
+    for name, says in (("waitin", "Did you mean 'waiting'?"), ("other", "It has waiting.")):
+        gone = ordered.inside("checkpoint", "rollback", "open", name)
+        assert (gone.returncode, says in gone.stderr) == (3, True), gone.stderr
+    assert ordered.inside("checkpoint", "add", "open", "late", "--at", "99").returncode == 3
+    assert ordered.inside("checkpoint", "add", "nobody", "x").returncode == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
@@ -48,10 +48,15 @@ Edits = Annotated[
 ]
 
 
+Pinned = Annotated[bool, typer.Option("--pinned", help="Leave it to the build that had the first run last.")]
+
+
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What the command line asks for."""
 
-    at: str
+    at: str = ""
+    checkpoint: str = ""
+    """Where it leaves the first run instead."""
     edits: tuple[str, ...]
     inputs: tuple[str, ...]
     pinned: bool
@@ -68,9 +73,7 @@ def fork(
     at: At = "",
     edit: Edits = None,
     input: Inputs = None,
-    pinned: Annotated[
-        bool, typer.Option("--pinned", help="Leave it to the build that had the first run last.")
-    ] = False,
+    pinned: Pinned = False,
     new_id: Annotated[
         str, typer.Option("--id", metavar="ID", help="Id of the fork.", show_default=False)
     ] = "",
@@ -94,18 +97,25 @@ def fork(
 
     reprise fork order-7 --at review -i note=urgent
     """
-    asked = Asked(
+    begin(
+        context,
+        Here(id, file, agents, progress, timeout, store),
+        concurrency,
         at=at,
         edits=tuple(edit or ()),
         inputs=tuple(input or ()),
         pinned=pinned,
         id=new_id,
-        detach=detach or pinned,
+        detach=detach,
         dry_run=dry_run,
         output=output,
-        here=Here(id, file, agents, progress, timeout, store),
     )
-    config = read_config(store, {"concurrency": concurrency})
+
+
+def begin(context: typer.Context, here: Here, concurrency: int | None, **wanted: Any) -> NoReturn:
+    """Do what is wanted, an :class:`Asked`, and leave."""
+    asked = Asked(here=here, **wanted)
+    config = read_config(here.store, {"concurrency": concurrency})
     raise typer.Exit(asyncio.run(_fork(screen_of(context), config, asked)))
 
 
@@ -114,10 +124,11 @@ async def _fork(screen: Screen, config: Config, asked: Asked) -> int:
         row = await client.resolve(asked.here.id)
         loaded = _load(row, config, asked)
         workflow = loaded.pick(loaded.target.name or row.workflow) if loaded is not None else None
+        at = int(asked.at) if asked.at.isdigit() else asked.at or None
         made = await client.fork(
             row.id,
             workflow,
-            at=int(asked.at) if asked.at.isdigit() else asked.at or None,
+            at=await client.checkpoint_at(row.id, asked.checkpoint) if asked.checkpoint else at,
             edit=_edits(asked.edits, workflow),
             input=_input(asked.inputs, workflow),
             code="pinned" if asked.pinned else "current",
@@ -131,7 +142,7 @@ async def _fork(screen: Screen, config: Config, asked: Asked) -> int:
         if asked.dry_run:
             screen.hint("Nothing was started.")
             return ExitCode.OK
-        if asked.detach or loaded is None:
+        if asked.detach or asked.pinned or loaded is None:
             if asked.output is Format.TABLE:
                 screen.raw(made.id)
             screen.hint(f"A worker executes it. Look:  reprise show {made.id}{flag(asked.here.store)}")
@@ -141,7 +152,7 @@ async def _fork(screen: Screen, config: Config, asked: Asked) -> int:
 
 def _load(row: RunRow, config: Config, asked: Asked) -> Loaded | None:
     """Load the code that the fork is to be executed with; of one that is left to workers, only if it was named."""
-    if (asked.detach or asked.dry_run) and asked.here.file is None and not asked.inputs:
+    if (asked.detach or asked.pinned or asked.dry_run) and asked.here.file is None and not asked.inputs:
         return None
     with prints_to_stderr():
         return code_of(row, config, asked.here.file, asked.here.agents)

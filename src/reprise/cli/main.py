@@ -44,6 +44,18 @@ TABLE: dict[str, Row | Section] = {
     "resume": Row("reprise.cli.going_on:resume", "Let unfinished runs go on.", RUN),
     "retry": Row("reprise.cli.going_on:retry", "Try runs again that failed or were cancelled.", RUN),
     "fork": Row("reprise.cli.fork:fork", "Let a new run go on from the past of another one.", RUN),
+    "checkpoint": Section(
+        "Name moments of runs, and go back to them by going on.",
+        RUN,
+        {
+            "list": Row("reprise.cli.checkpoint:list_", "List the checkpoints of a run.", COMMANDS),
+            "add": Row("reprise.cli.checkpoint:add", "Name a record of its history.", COMMANDS),
+            "rollback": Row(
+                "reprise.cli.checkpoint:rollback", "Let a new run go on from a checkpoint.", COMMANDS
+            ),
+        },
+        help="Names for moments of a run. Going back to one is a fork: the first run stays as it is.",
+    ),
     "worker": Row("reprise.cli.worker:worker", "Serve workflows: take whatever run is due.", RUN),
     "schedule": Section(
         "Start runs by the calendar; look at that, pause it, make up for the past.",

@@ -9,7 +9,14 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.codec import encode_as_it_is
-from reprise.kernel.errors import ConfigurationError, RunNotFound, StaleVersion, unknown_option
+from reprise.kernel.errors import (
+    ConfigurationError,
+    NoSuchRecord,
+    RunNotFound,
+    StaleVersion,
+    nearest,
+    unknown_option,
+)
 from reprise.kernel.events import Checkpoint, Event, Kind, Record, mark_stream, run_stream
 from reprise.runtime.comparing import Comparison, compare
 from reprise.runtime.dialogue import Dialogue
@@ -145,6 +152,22 @@ class Travel(Dialogue):
         await self.row(run)
         marks = await self._store.log.read(mark_stream(run))
         return {mark.key: msgspec.json.decode(mark.data, type=Checkpoint).at for mark in marks}
+
+    async def checkpoint_at(self, run: str, name: str) -> int:
+        """Return the number of the record that a checkpoint names.
+
+        Raises:
+            RunNotFound: there is no such run.
+            NoSuchRecord: it has no such checkpoint.
+        """
+        marks = await self.checkpoints(run)
+        if name not in marks:
+            near = nearest(name, marks)
+            known = f"It has {', '.join(marks)}." if marks else f"Name one: reprise checkpoint add {run} NAME"
+            raise NoSuchRecord(
+                f"Run {run} has no checkpoint {name!r}.", hint=f"Did you mean {near!r}?" if near else known
+            )
+        return marks[name]
 
     def _input(self, name: str, workflow: Workflow[..., Any] | None, given: Input, before: bytes) -> bytes:
         """Return the encoded input of a fork whose first run had another one."""

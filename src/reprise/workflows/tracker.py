@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from reprise.kernel.errors import ConfigurationError, NoSuchRecord, nearest
+from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.events import Record
 from reprise.runtime.client import Client
 from reprise.runtime.handle import RunHandle
@@ -65,7 +65,8 @@ class WorkflowTracker:
             RunNotFound, NoSuchRecord: there is no such run, record or checkpoint.
         """
         run = self._named(run)
-        return await self._app.client.state(run, await self._at(run, at) if isinstance(at, str) else at)
+        client = self._app.client
+        return await client.state(run, await client.checkpoint_at(run, at) if isinstance(at, str) else at)
 
     async def checkpoint(self, name: str, run: str = "", at: int | None = None) -> int:
         """Name record ``at`` of a run's history, None = its last one now; errors as of :meth:`Client.checkpoint`."""
@@ -84,17 +85,8 @@ class WorkflowTracker:
             NoSuchRecord: there is no such checkpoint, or its record is no longer kept.
         """
         run = self._named(run)
-        return await self._app.fork(run, workflow, at=await self._at(run, name), **options)
-
-    async def _at(self, run: str, name: str) -> int:
-        marks = await self._app.client.checkpoints(run)
-        if name not in marks:
-            near = nearest(name, marks)
-            known = f"It has {', '.join(marks)}." if marks else "It has none."
-            raise NoSuchRecord(
-                f"Run {run} has no checkpoint {name!r}.", hint=f"Did you mean {near!r}?" if near else known
-            )
-        return marks[name]
+        at = await self._app.client.checkpoint_at(run, name)
+        return await self._app.fork(run, workflow, at=at, **options)
 
     def _named(self, run: str) -> str:
         if not (run or self._run):
