@@ -1,5 +1,6 @@
-"""What faces left behind, by the real command: chains and parallel executors that failed are tried again."""
+"""What faces left behind, by the real command: chains and parallel executors that failed are tried again, sagas are shown."""
 
+import json
 import subprocess
 import sys
 
@@ -83,3 +84,52 @@ def test_a_parallel_executor_asks_only_those_again_that_failed(faces):
     done = faces("retry", "vote")
     assert done.returncode == 0, done.stderr
     assert faces.marks() == ["bank-1: tea"]
+
+
+SAGA = """
+import asyncio, sys
+from reprise import Reprise, SagaOrchestrator, StepRefused
+
+def serve(action, payload):
+    wish = payload["input"]["wish"]
+    if action == "pay" and wish != "good":
+        raise StepRefused("card declined")
+    if action == "cancel_room" and wish == "help":
+        raise ValueError("the hotel does not answer")
+    return action
+
+async def main():
+    saga = SagaOrchestrator(services={"all": serve})
+    steps = [{"step": n, "service": "all", "compensation": f"cancel_{n}"} for n in ("flight", "room")]
+    await saga.define_saga("trip", [*steps, {"step": "pay", "service": "all", "backoff": 0}])
+    async with Reprise() as app:
+        for wish in ("good", "declined", "help"):
+            await saga.execute("trip", {"wish": wish}, app=app, id=wish)
+
+asyncio.run(main())
+"""
+
+
+def test_a_saga_is_shown_with_what_was_done_and_undone(faces):
+    (faces.folder / "trip.py").write_text(SAGA)
+    subprocess.run([sys.executable, "trip.py"], cwd=faces.folder, env=faces.environment, check=True)
+
+    def steps(id):
+        shown = faces.inside("show", id)
+        rows = shown.stdout[shown.stdout.index("STEP") :].splitlines()[1:]
+        return [" ".join(row.split()) for row in rows], shown
+
+    rows, shown = steps("declined")
+    for row, says in zip(rows, ("flight done, undone", "room done, undone", "pay failed"), strict=True):
+        assert row.startswith(f"{says} ")
+    assert "undone at +" in rows[0]
+    assert "reprise retry declined --fresh" in shown.stderr
+    rows, shown = steps("help")
+    assert ("NOT undone" in rows[1], "the hotel does not answer" in rows[1]) == (True, True)
+    assert "reprise effects help" in shown.stderr
+    rows, _ = steps("good")
+    assert [row.split()[:2] for row in rows] == [["flight", "done"], ["room", "done"], ["pay", "done"]]
+    facts = json.loads(faces.inside("show", "help", "-o", "json").stdout)["steps"]
+    assert [(fact["name"], fact["undo"]) for fact in facts] == [
+        ("flight", "undone"), ("room", "not undone"), ("pay", None),
+    ]  # fmt: skip

@@ -12,7 +12,7 @@ from reprise.cli.moments import ago, duration, local
 from reprise.cli.output import clean, line, table
 from reprise.cli.paint import error_lines, status
 from reprise.cli.session import AGENTS_TAG, FILE_TAG, flag, is_ours
-from reprise.cli.tree import Row, State, Step, Tree
+from reprise.cli.tree import Row, State, Step, Tree, Undo
 from reprise.kernel.events import Finished
 from reprise.kernel.machine import RUN, RunStatus
 from reprise.runtime.forking import FORK_OF, RETRY_OF
@@ -23,6 +23,9 @@ MANY = 8
 """Steps of one name that are listed one by one; more become one line."""
 LONG = 2_000
 """Characters of an input or a result that are shown; ``-o json`` shows all."""
+
+TALL = 24
+"""Lines of one that is written with a line for each value."""
 
 _STATES = {
     State.DONE: "green",
@@ -47,7 +50,7 @@ def card(
     yield from _outcome(row, tree)
     if tree.rows:
         yield [Text()]
-        yield _steps(tree, steps, now)
+        yield _steps(tree, steps, now, idle=row.owner is None)
     if children:
         yield [Text()]
         yield _children(children, now)
@@ -104,8 +107,8 @@ def call_lines(name: str, input: bytes) -> list[Text]:
 
 def _value(name: str, data: bytes) -> list[Text]:
     text = msgspec.json.format(data, indent=-1).decode()
-    if len(text) > 60:
-        text = msgspec.json.format(data, indent=2).decode()
+    if len(text) > 60 and (pretty := msgspec.json.format(data, indent=2).decode()).count("\n") < TALL:
+        text = pretty
     more = f" … {len(text) - LONG} characters more: -o json" if len(text) > LONG else ""
     first, *rest = clean(text[:LONG] + more).splitlines() or [""]
     return [Text.assemble((f"  {name:<9}", "dim"), first), *(Text(f"  {'':<9}{each}") for each in rest)]
@@ -131,7 +134,8 @@ def outcome_lines(finished: Finished) -> list[Text]:
     return [Text(), *error_lines(error.type, error.message, error.traceback)] if error is not None else []
 
 
-def _steps(tree: Tree, each: bool, now: int) -> Table:
+def _steps(tree: Tree, each: bool, now: int, *, idle: bool) -> Table:
+    """Return the table of steps; ``idle`` = nobody executes any."""
     made = table(
         "step", "state", "took", "at", "attempts", "note", right=("took", "at", "attempts"), fold="note"
     )
@@ -140,13 +144,13 @@ def _steps(tree: Tree, each: bool, now: int) -> Table:
             continue
         listed = each or len(row.steps) <= MANY
         for step in row.steps.values() if listed else ():
-            made.add_row(*_step(step, tree, now))
+            made.add_row(*_step(step, tree, now, idle=idle))
         if not listed:
             made.add_row(*_folded(row, tree, now))
     return made
 
 
-def _step(step: Step, tree: Tree, now: int) -> list[Text]:
+def _step(step: Step, tree: Tree, now: int, *, idle: bool) -> list[Text]:
     took = step.took if step.ended_at else now - step.started_at
     progress = tree.progress.get(step.key) if not step.ended_at else None
     note = step.error or (f"from the cache, saved {duration(step.saved)}" if step.saved else "")
@@ -154,12 +158,15 @@ def _step(step: Step, tree: Tree, now: int) -> list[Text]:
         note = f"edited, as a fork of {tree.started.fork.run}" + (f": {note}" if note else "")
     if progress is not None and not note:
         note = f"{progress.done:g}/{progress.total or 0:g} {progress.note}"
+    if step.undo is Undo.DONE:
+        undone = f"undone at +{duration(step.undo_at - tree.started_at)}"
+        note = f"{undone}; {note}" if note else undone
     name = line(step.name) + (
         "" if step.key.startswith((":", "/")) or step.key == step.name else f" [{line(step.key)}]"
     )
     return [
         Text(name),
-        Text(step.state, _STATES[step.state]),
+        _state(step, idle=idle),
         Text(duration(took), "dim"),
         Text(f"+{duration(step.started_at - tree.started_at)}", "dim"),
         Text(str(step.attempt) if step.attempt > 1 else "", "yellow"),
@@ -167,8 +174,20 @@ def _step(step: Step, tree: Tree, now: int) -> list[Text]:
     ]
 
 
+def _state(step: Step, *, idle: bool) -> Text:
+    """Return what became of a step, and whether it was undone."""
+    if idle and step.intended and step.state is State.RUNNING:
+        return Text("in doubt", "red")
+    state = Text(step.state, _STATES[step.state])
+    if step.undo:
+        state.append(f", {step.undo}", "yellow" if step.undo is Undo.DONE else "red")
+    return state
+
+
 def _folded(row: Row, tree: Tree, now: int) -> list[Text]:
     failed = f", {row.failed} failed" if row.failed else ""
+    failed += f", {row.undone} {Undo.DONE}" if row.undone else ""
+    failed += f", {row.not_undone} {Undo.FAILED}" if row.not_undone else ""
     cached = f"{row.cached} from the cache" if row.cached else ""
     end = row.ended_at if row.quiet else now
     tried = max(step.attempt for step in row.steps.values())
@@ -201,9 +220,12 @@ def next_commands(row: RunRow, tree: Tree, store: str | None) -> list[str]:
     history = [f"reprise events {run}{where}", f"reprise logs {run}{where}"]
     if row.status in RUN.final:
         many = any(len(each.steps) > MANY for each in tree.rows.values())
-        again = [f"reprise retry {run}{where}"] if row.status in RETRIED and row.parent is None else []
+        fresh = " --fresh" if tree.undoes else ""  # what was undone cannot be gone on from
+        again = [f"reprise retry {run}{fresh}{where}"] if row.status in RETRIED and row.parent is None else []
         return again + ([f"reprise show {run} --steps{where}"] if many else []) + history
     if row.status in (RunStatus.PAUSED, RunStatus.STRANDED, RunStatus.NEEDS_ATTENTION):
+        if any(step.intended for step in tree.steps):
+            history.insert(0, f"reprise effects {run}{where}")
         return [f"reprise resume {run}{where}", f"reprise cancel {run}{where}", *history]
     commands = [
         f"reprise cancel {run}{where}",

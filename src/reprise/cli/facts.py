@@ -85,6 +85,8 @@ def step_fact(step: Step) -> dict[str, Any]:
         "seconds": step.took / 1_000_000 if step.ended_at else None,
         "saved": step.saved / 1_000_000 or None,
         "error": step.error,
+        "undo": step.undo.value.lower() or None,
+        "undo_at": iso(step.undo_at) if step.undo_at else None,
         "child": step.child or None,
     }
 

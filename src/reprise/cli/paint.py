@@ -9,7 +9,7 @@ from rich.text import Text
 
 from reprise.cli.moments import clock_time, duration
 from reprise.cli.output import clean, line
-from reprise.cli.tree import Row, State, Step, Tree
+from reprise.cli.tree import Row, State, Step, Tree, Undo
 from reprise.kernel.events import Progress
 from reprise.kernel.machine import RunStatus
 
@@ -29,6 +29,7 @@ _MARKS = {
     State.FAILED: ("✗", "red"),
     State.CANCELLED: ("–", "dim"),
 }
+UNDONE = f"↶ {Undo.DONE}"
 _STATUS = {
     RunStatus.PENDING: ("·", "dim"),
     RunStatus.RUNNING: ("▸", "cyan"),
@@ -133,8 +134,12 @@ def _row(row: Row, progress: Progress | None, now: int, indent: str, pad: int) -
         _one(text, step, progress, now)
     else:
         _many(text, row, now)
-    if row.error and (row.failed or row.retrying):
-        text.append(f"  {line(row.error)}", "red" if row.failed else "yellow")
+    if row.undone:
+        text.append(f"  {UNDONE}" if step is not None else f"  {UNDONE} {row.undone}", "yellow")
+    if row.not_undone:
+        text.append(f"  {Undo.FAILED}", "red")
+    if row.error and (row.failed or row.retrying or row.not_undone):
+        text.append(f"  {line(row.error)}", "yellow" if row.retrying else "red")
     return text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reprise.cli.moments import clock_time, duration
 from reprise.cli.output import line
-from reprise.cli.tree import Row, State, Tree
+from reprise.cli.tree import Row, State, Tree, Undo
 from reprise.kernel.clock import MICROSECONDS
 
 FIRST_PAUSE = MICROSECONDS
@@ -43,7 +43,8 @@ class Lines:
         """Tell whether a row changed so that it is said, and note that it is."""
         place = (tree.id, row.name)
         step = row.single
-        state = (row.ended, row.failed, step.attempt if step is not None else row.retrying, row.quiet)
+        tried = step.attempt if step is not None else row.retrying
+        state = (row.ended, row.failed, tried, row.quiet, row.undone, row.not_undone)
         before = self._said.get(place)
         silent = step is not None and row.state is State.RUNNING
         if silent or state == before or not (row.ended or row.retrying):
@@ -60,14 +61,19 @@ class Lines:
 def describe(row: Row) -> str:
     """Return what there is to say of a row."""
     step = row.single
-    error = f"  {line(row.error)}" if row.error and (row.failed or row.retrying) else ""
+    told = row.failed or row.retrying or row.not_undone
+    error = f"  {line(row.error)}" if row.error and told else ""
     if step is None:
         counts = f"{row.ended} ended" if row.open else f"{row.ended}/{row.total}"
         counts += f"  {row.failed} failed" if row.failed else ""
         counts += f"  {row.retrying} retrying" if row.retrying else ""
         counts += f"  {row.cached} from the cache" if row.cached else ""
+        counts += f"  {row.undone} {Undo.DONE}" if row.undone else ""
+        counts += f"  {row.not_undone} {Undo.FAILED}" if row.not_undone else ""
         took = f"  {duration(row.ended_at - row.started_at)}" if row.quiet else ""
         return f"{line(row.name)}  {counts}{took}{error}"
+    if step.undo:
+        return f"{line(row.name)}  {step.undo}{error if step.undo is Undo.FAILED else ''}"
     attempt = f"  attempt {step.attempt}" if step.attempt > 1 else ""
     if step.state is State.RETRYING:
         return (

@@ -16,6 +16,7 @@ from reprise.kernel.events import (
     Continued,
     ErrorValue,
     Finished,
+    Intended,
     Kind,
     Owned,
     Progress,
@@ -50,6 +51,15 @@ _ENDS = {
 }
 
 
+class Undo(StrEnum):
+    """Whether a step was undone."""
+
+    NONE = ""
+    """Nobody has tried to."""
+    DONE = "undone"
+    FAILED = "NOT undone"
+
+
 class Step(msgspec.Struct):
     """One call of a step or a child run. Times in microseconds, 0 = not known."""
 
@@ -64,6 +74,11 @@ class Step(msgspec.Struct):
     error: str = ""
     child: str = ""
     """Id of the child run that it is."""
+    intended: bool = False
+    """It was called with effect= or undo=: should nobody execute it, nobody knows whether it happened."""
+    undo: Undo = Undo.NONE
+    undo_at: int = 0
+    """When it was undone, or that failed."""
     saved: int = 0
     """How long the work would have taken that was left out: its result came from the cache. 0 = it was executed."""
 
@@ -109,6 +124,16 @@ class Row(msgspec.Struct):
     def cached(self) -> int:
         """How many have their result from the cache."""
         return sum(step.saved > 0 for step in self.steps.values())
+
+    @property
+    def undone(self) -> int:
+        """How many were undone."""
+        return sum(step.undo is Undo.DONE for step in self.steps.values())
+
+    @property
+    def not_undone(self) -> int:
+        """How many could not be undone."""
+        return sum(step.undo is Undo.FAILED for step in self.steps.values())
 
     @property
     def total(self) -> int:
@@ -182,7 +207,12 @@ class Tree(msgspec.Struct):
         self.version = record.version
         if record.kind in _ENDS:
             self._ended(record)
-        elif record.kind in (Kind.STEP_STARTED, Kind.STEP_RETRYING, Kind.CHILD_STARTED):
+        elif record.kind in (
+            Kind.STEP_STARTED,
+            Kind.STEP_RETRYING,
+            Kind.CHILD_STARTED,
+            Kind.STEP_INTENDED,
+        ):
             self._under_way(record)
         else:
             self._about_run(record)
@@ -211,7 +241,7 @@ class Tree(msgspec.Struct):
             self.reason = msgspec.json.decode(data, type=Stranded).reason
             self._move("strand")
         elif kind in (Kind.UNDO_DONE, Kind.UNDO_FAILED):
-            self._move("compensate")
+            self._undone(record)
         elif kind == Kind.CANCEL_REQUESTED:
             self.reason = msgspec.json.decode(data, type=CancelRequest).reason
             self._move("cancel")
@@ -247,6 +277,10 @@ class Tree(msgspec.Struct):
         if kind == Kind.STEP_STARTED:
             step = self._step(record.key, msgspec.json.decode(data, type=str), at)
             self._set(step, State.RUNNING)
+        elif kind == Kind.STEP_INTENDED:
+            step = self._step(record.key, msgspec.json.decode(data, type=Intended).name, at)
+            step.intended = True
+            self._set(step, State.RUNNING)
         elif kind == Kind.CHILD_STARTED:
             child = msgspec.json.decode(data, type=ChildStarted)
             step = self._step(record.key, child.workflow, at)
@@ -260,6 +294,17 @@ class Tree(msgspec.Struct):
             row.error = step.error = brief(retrying.error)
             row.next_at = retrying.next_at
             self._set(step, State.RETRYING)
+
+    def _undone(self, record: Record) -> None:
+        self._move("compensate")
+        row = self.rows.get(self.homes.get(record.key, ""))
+        if row is None:
+            return  # a step of an earlier generation
+        step = row.steps[record.key]
+        step.undo, step.undo_at = Undo.DONE, record.at
+        if record.kind == Kind.UNDO_FAILED:
+            step.undo = Undo.FAILED
+            row.error = step.error = brief(msgspec.json.decode(record.data, type=ErrorValue))
 
     def _ended(self, record: Record) -> None:
         step = self._step(record.key, "", record.at - max(0, record.took))
@@ -317,6 +362,11 @@ class Tree(msgspec.Struct):
         """All steps in the order of their start."""
         found = [step for row in self.rows.values() for step in row.steps.values()]
         return sorted(found, key=lambda step: (step.started_at, step.ended_at))
+
+    @property
+    def undoes(self) -> bool:
+        """Tell whether something of it was undone, or was to be."""
+        return any(row.undone or row.not_undone for row in self.rows.values())
 
     def progress_of(self, row: Row) -> Progress | None:
         """Return the latest progress of what is under way in a row."""

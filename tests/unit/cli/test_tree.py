@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from reprise.cli.paint import View, frame
-from reprise.cli.plain import Lines
+from reprise.cli.plain import Lines, describe
 from reprise.cli.tree import State, Tree
 from reprise.kernel.events import (
     CancelRequest,
@@ -12,6 +12,7 @@ from reprise.kernel.events import (
     Continued,
     ErrorValue,
     Finished,
+    Intended,
     Kind,
     Owned,
     Progress,
@@ -49,6 +50,20 @@ class Log:
         for record in self.records:
             tree.apply(record)
         return tree
+
+
+def undoing(*, failed=False):
+    """Return two steps that were done, and undone or not, and one that nobody knows of."""
+    log = Log().opened()
+    for n, name in enumerate(("flight", "room"), 1):
+        log.add(Kind.STEP_INTENDED, n, name, Intended(name, "k", undo="x"))
+        log.add(Kind.STEP_COMPLETED, n + 0.5, name, b"1", 0.5)
+    log.add(Kind.STEP_INTENDED, 3, "pay", Intended("pay", "k", effect="charge"))
+    if failed:
+        log.add(Kind.UNDO_FAILED, 5, "room", ErrorValue("ValueError", "nobody answers"))
+    else:
+        log.add(Kind.UNDO_DONE, 5, "room")
+    return log.add(Kind.UNDO_DONE, 6, "flight").add(Kind.UNDO_DONE, 7, "~0:1.before")
 
 
 def fan_out(done, failed=0):
@@ -284,3 +299,47 @@ def test_a_later_generation_is_shown_alone():
     for record in log.records:
         trimmed.apply(record)
     assert (trimmed.generation, trimmed.events, trimmed.started) == (1, 2, started)
+
+
+# ---------------------------------------------------------------- what was undone
+
+
+def test_a_step_that_was_undone_says_so_and_one_of_an_earlier_generation_is_not_shown():
+    tree = undoing().tree()
+    assert tree.status == "compensating"
+    assert [(step.name, step.state, step.undo, step.undo_at) for step in tree.steps] == [
+        ("flight", State.DONE, "undone", 6 * S),
+        ("room", State.DONE, "undone", 5 * S),
+        ("pay", State.RUNNING, "", 0),
+    ]
+    assert tree.undoes
+    assert not fan_out(3).tree().undoes
+    drawn = [text.plain for text in frame(View(tree), 8 * S, 100)]
+    assert [line for line in drawn if "↶ undone" in line] == drawn[1:3]
+    assert [line.partition("  r  ")[2] for line in Lines().changes(tree, 8 * S)] == [
+        "survey compensating", "flight  undone", "room  undone",
+    ]  # fmt: skip
+
+
+def test_what_could_not_be_undone_says_why_until_somebody_does_it_later():
+    log = undoing(failed=True)
+    tree, lines = log.tree(), Lines()
+    assert (tree.rows["room"].not_undone, tree.rows["room"].undone) == (1, 0)
+    assert "room  NOT undone  ValueError: nobody answers" in " ".join(lines.changes(tree, 8 * S))
+    assert any(
+        "NOT undone  ValueError: nobody answers" in text.plain for text in frame(View(tree), 8 * S, 100)
+    )
+    tree.apply(log.add(Kind.UNDO_DONE, 9, "room").records[-1])
+    assert (tree.rows["room"].not_undone, tree.rows["room"].undone) == (0, 1)
+    assert [line.partition("  r  ")[2] for line in lines.changes(tree, 9 * S)] == ["room  undone"]
+
+
+def test_many_of_one_name_are_counted():
+    log = Log().opened()
+    for n in range(1, 5):
+        log.add(Kind.STEP_COMPLETED, n, f"/book.{n}:1", b"1", 0.5)
+    for n in range(1, 4):
+        log.add(Kind.UNDO_DONE, 5 + n, f"/book.{n}:1")
+    tree = log.tree()
+    assert describe(tree.rows["book"]).startswith("book  4/4  3 undone")
+    assert any("↶ undone 3" in text.plain for text in frame(View(tree), 9 * S, 100))
