@@ -20,13 +20,16 @@ JOBS ?= auto
 ARGS ?=
 # Kill cycles of `make crash` (make test does 200).
 CYCLES ?= 5000
+# Seeds of `make simulate` for each scenario, and the first of them (make test does 2,000 in all).
+SEEDS ?= 100000
+FROM ?= 0
 
 # pyright is pinned; it need not ask the network for a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all check format coverage crash bench bench-peers ci lock install-run install-test \
+.PHONY: help run test test-all check format coverage crash simulate bench bench-peers ci lock install-run install-test \
         install-dev install-peers clean
 
 help: ## Show this list
@@ -66,6 +69,10 @@ coverage: install-test ## Run all tests with coverage; lines and branches by roo
 
 crash: install-test ## Kill real processes CYCLES times (5,000) and look for what was lost
 	REPRISE_CRASH_CYCLES=$(CYCLES) $(BIN)/python -m pytest tests/crash $(ARGS)
+
+simulate: install-test ## Run each simulation of the engine under SEEDS seeds (100,000), from seed FROM (0) on
+	$(BIN)/python -m pytest tests/simulation/test_engine.py -n $(JOBS) --simulate-seeds=$(SEEDS) --simulate-from=$(FROM) \
+		$(ARGS)
 
 bench: install-test ## Measure
 	$(BIN)/python -m bench $(ARGS)

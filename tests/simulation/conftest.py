@@ -13,7 +13,7 @@ from reprise.testing.plugin import met_by
 def counts(request, caplog):
     """Add what a test met to the counts of its module; workers may complain of their store as they like."""
     caplog.set_level(logging.CRITICAL)
-    began = time.perf_counter()
+    began = time.process_time()
     counted = counting.counts_of(request.config, request.module, "--simulate-from")
     yield counted
     met = met_by(request.config).pop(request.node.nodeid, None)
@@ -23,4 +23,4 @@ def counts(request, caplog):
         counted["commits"] += met.commits
         counted["callbacks"] += met.callbacks
         counted["simulated seconds"] += round(met.seconds)
-        counted["milliseconds"] += round(1000 * (time.perf_counter() - began))
+        counted["milliseconds of a processor"] += round(1000 * (time.process_time() - began))

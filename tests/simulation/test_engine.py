@@ -1,7 +1,12 @@
 """The engine under simulation; ``make simulate SEEDS=…`` runs as many seeds as one has time for."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from tests.simulation import ports, restores, suite, town
+from tests.simulation.traces import traces
 
 FAULTS = {scenario.name: scenario.faults for scenario in suite.SCENARIOS}
 MUST_OCCUR = dict.fromkeys(
@@ -51,3 +56,16 @@ async def test_processes_that_use_the_ports(world):
 @pytest.mark.simulate(seeds=350, faults=FAULTS["restores"])
 async def test_a_store_that_is_restored(world):
     await restores.restores(world)
+
+
+def test_the_same_seed_is_the_same_simulation_in_every_process():
+    here = traces(3)
+    assert len(set(here)) == len(suite.SCENARIOS)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation.traces", "3"],
+        env={**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": os.pathsep.join(["src", "."])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == here
