@@ -361,12 +361,13 @@ async def _writes(handle: Any, n: int) -> None:
 
 async def wants_shop(app: Reprise, id: str, n: int) -> None:
     handle = await app.start(shop, n, id=id)
+    basket = asyncio.create_task(result_of(handle))
     said = await asyncio.gather(
         *(handle.update("put", f"item {i}", type=int, id=f"put-{i}", timeout=None) for i in range(n))
     )
     assert sorted(said) == list(range(1, n + 1))
-    basket = await result_of(handle)
-    assert [basket[count - 1] for count in said] == [f"item {i}" for i in range(n)]
+    bought = await basket
+    assert [bought[count - 1] for count in said] == [f"item {i}" for i in range(n)]
 
 
 async def wants_family(app: Reprise, id: str, n: int) -> None:
@@ -386,7 +387,8 @@ async def wants_lends(app: Reprise, id: str, n: int) -> None:
     if town().dice.random() < 0.4:
         await town().moment(0.6)
         await handle.cancel("changed its mind")
-        assert (await end_of(handle)).status in ("cancelled", "completed" if keeps else "failed")
+        # It may have ended before; and a step that fails while it is asked to stop lets the run fail.
+        assert (await end_of(handle)).status in ("cancelled", "failed", "completed" if keeps else "failed")
         return
     assert (await end_of(handle)).status == ("completed" if keeps else "failed")
 

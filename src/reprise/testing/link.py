@@ -105,6 +105,7 @@ class LinkedLog:
         self._answers: deque[Sequence[Append]] = deque()
         self._arrives_at = self._answers_at = 0.0
         self._copies = 0
+        self._cut_off = False
 
     def submit(self, appends: Sequence[Append]) -> None:
         """Send appends."""
@@ -118,7 +119,9 @@ class LinkedLog:
 
     def _arrive(self) -> None:
         appends, wire = self._sent.popleft(), self._wire
-        if wire.life.dead and wire.weather.strikes(0.5, "appends lost in a crash"):
+        # What a dead process had sent arrives up to somewhere: a connection loses nothing from its middle.
+        self._cut_off |= wire.life.dead and wire.weather.strikes(0.5, "appends lost in a crash")
+        if self._cut_off:
             return
         if wire.is_cut():
             self._refuse(appends)
