@@ -15,6 +15,8 @@ from reprise.kernel.errors import (
     AnswerRefused,
     ChunksGone,
     QuestionClosed,
+    ReplyGone,
+    RepriseError,
     ResultTimeout,
     RunEnded,
     RunNotFound,
@@ -324,8 +326,16 @@ class Dialogue:
                     hint=f"It is kept; ask again with the same id: {id}",
                 ) from None
         if reply is None:
-            raise RunEnded(f"{what} came too late: the run ended first.", hint="Nothing happened.")
+            raise await self._unheard(run, key, what)
         return reply
+
+    async def _unheard(self, run: str, key: str, what: str) -> RepriseError:
+        """Return why a run that has ended said nothing: it never took the mail, or its reply was lost with its worker."""
+        records = await self._store.log.read(run_stream(run))
+        if any(record.key == key for record in records):
+            gone = f"{what} was taken, and the run ended before it was written what came of it."
+            return ReplyGone(gone, hint="Look at its result: it is not done again.")
+        return RunEnded(f"{what} came too late: the run ended first.", hint="Nothing happened.")
 
     @asynccontextmanager
     async def _replies(self, run: str) -> AsyncGenerator[Replies]:

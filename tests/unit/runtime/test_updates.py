@@ -12,6 +12,7 @@ from reprise import (
     BodyError,
     CodecError,
     NonDeterminismError,
+    ReplyGone,
     ResultTimeout,
     RunEnded,
     RunNotFound,
@@ -497,3 +498,20 @@ async def test_a_body_that_ends_while_an_update_is_admitted_ends(monkeypatch):
         assert await run.result(5) == 7
         with pytest.raises(RunEnded):
             await updating
+
+
+async def test_a_reply_that_was_lost_with_its_worker_is_not_taken_for_nothing_happened(monkeypatch):
+    """What is said goes by itself to the log; it may be refused, and the end of the run be taken."""
+    async with opened() as app:
+        handle = await app.start(order, id="o")
+        submit = app.store.log.submit
+
+        def without_words(appends):
+            for one in appends:
+                one.groups = tuple(group for group in one.groups if group.stream != talk_stream("o"))
+            submit(appends)
+
+        monkeypatch.setattr(app.store.log, "submit", without_words)
+        with pytest.raises(ReplyGone, match="'close' of run o was taken"):
+            await handle.update("close", id="late")
+        assert await handle.result() == []
