@@ -43,9 +43,7 @@ def _arm(execution: Execution) -> None:
     handles, execution.loop.to_arm = execution.loop.to_arm, {}
     host = execution.host
     now = host.now() / MICROSECONDS
-    for handle in (
-        sorted(handles.values(), key=lambda handle: handle.due) if len(handles) > 1 else handles.values()
-    ):
+    for handle in sorted(handles.values(), key=TimerHandle.when):
         execution.armed[handle.key] = host.outer.call_later(
             handle.due - now, _fire, execution, handle, context=host.context
         )
