@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from heapq import heappop, heappush, nsmallest
 from itertools import takewhile
 
 from msgspec.structs import replace
@@ -42,6 +43,8 @@ STRANGER = 5.0
 """Seconds that a run of a workflow not known here waits for another worker before it is shown as stranded."""
 BATCH = 200
 """Runs taken in one look."""
+DUES = 100_000
+"""Moments at which timers of parked runs are due that are kept in memory."""
 LIVE = (
     RunStatus.PENDING,
     RunStatus.RUNNING,
@@ -85,6 +88,8 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._undo: list[Callable[[], None]] = []
         self._next: asyncio.TimerHandle | None = None
+        self._dues: list[int] = []
+        """When timers of parked runs are due, a heap; some may have been given up."""
         self._stopping = False
         self._first = True
         self._strangers_at = 0.0
@@ -158,16 +163,30 @@ class Worker:
         """Look again when a timer of a parked run is due."""
         if due_at is None:
             return
-        delay = max(0.0, (due_at - self._clock.now()) / 1_000_000)
+        heappush(self._dues, due_at)
+        if len(self._dues) > DUES:  # the periodic look finds the rest
+            self._dues = nsmallest(DUES // 2, self._dues)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Wake up at the first of those moments, however many were given up before it."""
+        if not self._dues:
+            return
         loop = asyncio.get_running_loop()
-        if self._next is None or self._next.cancelled() or self._next.when() > loop.time() + delay:
+        # At least a millisecond: a clock that stands still must not make us go round.
+        at = loop.time() + max(0.001, (self._dues[0] - self._clock.now()) / MICROSECONDS)
+        if self._next is None or self._next.cancelled() or self._next.when() > at:
             if self._next is not None:
                 self._next.cancel()
-            self._next = loop.call_later(delay, self._timer_due)
+            self._next = loop.call_at(at, self._timer_due)
 
     def _timer_due(self) -> None:
         self._next = None
+        now = self._clock.now()
+        while self._dues and self._dues[0] <= now:
+            heappop(self._dues)
         self._tapped.set()
+        self._arm()
 
     async def _look(self) -> None:
         while True:
