@@ -12,9 +12,8 @@ Nothing of Reprise is loaded until a test is marked so.
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -54,18 +53,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_MET] = {}
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pycollect_makeitem(collector: Any, name: str, obj: Any) -> Any:
-    """Put in the place of a marked coroutine function one that runs it under seeds, before others take it for theirs."""
-    marks = [mark for mark in getattr(obj, "pytestmark", ()) if mark.name == "simulate"]
-    if not marks or not inspect.iscoroutinefunction(obj):
-        return None
-    owner = getattr(collector, "cls", None) or collector.obj
-    made = _under_seeds(getattr(obj, "__func__", obj), **marks[0].kwargs)
-    setattr(owner, name, made)
-    return list(collector._genfunctions(name, made))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse async tests of crash points."""
     check_plain(items)
@@ -73,43 +60,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Call tests of crash points."""
-    return call_at_points(pyfuncitem)
+    """Call simulated tests, and tests of crash points, before anybody runs them on a real loop."""
+    mark = pyfuncitem.get_closest_marker("simulate")
+    if mark is None:
+        return call_at_points(pyfuncitem)
+    _under_seeds(pyfuncitem, **mark.kwargs)
+    return True
 
 
 @pytest.fixture
-def world(request: pytest.FixtureRequest) -> pytest.FixtureRequest:
+def world() -> None:
     """Stand for the world of a simulated test, which is made anew for each seed."""
-    return request
 
 
 def _under_seeds(
-    test: Callable[..., Coroutine[Any, Any, Any]],
-    seeds: int = SEEDS,
-    faults: Sequence[Any] | None = None,
-    **options: Any,
-) -> Callable[..., None]:
-    @functools.wraps(test)
-    def simulated(*args: Any, world: pytest.FixtureRequest, **kwargs: Any) -> None:
-        simulate = import_module("reprise.testing.simulation")
-        chosen = simulate.EVERYTHING if faults is None else faults
-        config = world.config
-        met: Simulated = config.stash[_MET].setdefault(world.node.nodeid, simulate.Simulated())
+    item: pytest.Function, seeds: int = SEEDS, faults: Sequence[Any] | None = None, **options: Any
+) -> None:
+    test = inspect.unwrap(item.obj)  # a plugin for async tests may have put its own around it
+    arguments = {name: item.funcargs[name] for name in inspect.signature(test).parameters}
+    simulation = import_module("reprise.testing.simulation")
+    chosen = simulation.EVERYTHING if faults is None else faults
+    met: Simulated = item.config.stash[_MET].setdefault(item.nodeid, simulation.Simulated())
 
-        async def scenario(world: World) -> None:
-            await test(*args, world=world, **kwargs)
+    async def scenario(world: World) -> None:
+        await test(**{**arguments, "world": world})
 
-        for seed in _seeds(config, seeds):
-            try:
-                simulate.simulate_once(scenario, seed, chosen, met, **options)
-            except Exception as error:
-                error.add_note(f"The same again: pytest '{world.node.nodeid}' --simulate-seed={seed}")
-                raise
-
-    # Whoever looks through the wrapper sees a coroutine function, and would run that on a loop of its own.
-    del simulated.__wrapped__
-    simulated.__dict__["__signature__"] = inspect.signature(test)
-    return simulated
+    for seed in _seeds(item.config, seeds):
+        try:
+            simulation.simulate_once(scenario, seed, chosen, met, **options)
+        except Exception as error:
+            error.add_note(f"The same again: pytest '{item.nodeid}' --simulate-seed={seed}")
+            raise
 
 
 def _seeds(config: pytest.Config, seeds: int) -> Sequence[int]:

@@ -1,0 +1,46 @@
+"""``@pytest.mark.simulate`` and ``--simulate-seed``, beside pytest-asyncio and without it, in functions and classes."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+TEST = """
+import asyncio
+import pytest
+from reprise.testing import Delay
+
+@pytest.mark.simulate(seeds=3, faults=[Delay()])
+async def test_function(world, tmp_path):
+    await asyncio.sleep(3600)
+    print(f"seed {world.seed} at {world.loop.time():g} in {tmp_path.name[:4]}")
+
+class Test:
+    @pytest.mark.simulate(seeds=3)
+    @pytest.mark.parametrize("word", ["a"])
+    async def test_method(self, word, world):
+        print(f"seed {world.seed}")
+        assert world.seed < 2 or word == "b"
+"""
+
+
+@pytest.mark.parametrize(
+    "beside", [[], ["-p", "pytest_asyncio.plugin", "--asyncio-mode=auto"]], ids=["alone", "asyncio"]
+)
+def test_marked_tests_run_under_seeds(tmp_path, beside):
+    (tmp_path / "test_it.py").write_text(TEST)
+    command = [sys.executable, "-m", "pytest", "-rA", "-p", "reprise.testing.plugin", *beside]
+    path = os.pathsep.join(sys.path)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    more = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(command, check=False, **more)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout
+    assert re.findall(r"^seed (\d) at 3600 in test$", done.stdout, re.MULTILINE) == ["0", "1", "2"]
+    again = re.search(
+        r"The same again: pytest '(test_it.py::Test::test_method\[a\])' (--simulate-seed=2)", done.stdout
+    )
+    assert again is not None, done.stdout
+    said = subprocess.run([*command, again[1], again[2]], check=False, **more).stdout
+    assert re.findall(r"^seed (\d)$", said, re.MULTILINE) == ["2"]
