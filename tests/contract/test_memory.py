@@ -1,5 +1,6 @@
 """The memory keeper keeps every promise; it has one process only."""
 
+import pytest
 from tests.contract.moving import MovingScenes
 
 from reprise.kernel.clock import VirtualClock
@@ -48,7 +49,9 @@ class MemoryKeeper(Keeper):
 class InMemory(KeeperSuite):
     """What the suites need to know."""
 
+    pytestmark = pytest.mark.timeout(300)  # a model is tried in a thousand histories
     exceptions = frozenset({"one_process", "virtual_time"})
+    examples = 1000  # about 12 s for each model on an idle machine
 
     def make_keeper(self) -> Keeper:
         """Return fresh memory."""

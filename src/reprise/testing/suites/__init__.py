@@ -16,7 +16,7 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{suite}{model}"
-        for suite in ("log", "lease", "limits", "queue")
+        for suite in ("log", "lease", "limits", "queue", "runs")
         for model in ("", "_model")
     ),
     *(

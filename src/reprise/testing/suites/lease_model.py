@@ -106,6 +106,12 @@ class LeaseMachine(RuleBasedStateMachine):
         """Close and open."""
         self.store = self.runner.run(self.keeper.reopen(self.store))
 
+    @rule()
+    def begin_epoch(self) -> None:
+        """Begin an epoch: all leases end, and tokens go on above all that were given."""
+        self.runner.run(self.store.begin_epoch())
+        self.held.clear()
+
     @rule(name=_names)
     def look(self, name: str) -> None:
         """Ask who holds it."""

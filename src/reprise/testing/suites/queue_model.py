@@ -140,6 +140,11 @@ class QueueMachine(RuleBasedStateMachine):
         """Close and open."""
         self.store = self.runner.run(self.keeper.reopen(self.store))
 
+    @rule()
+    def begin_epoch(self) -> None:
+        """Begin an epoch: tokens go on above all that were given, claims stay."""
+        self.runner.run(self.store.begin_epoch())
+
     @rule(state=st.sampled_from(("ready", "claimed", "dead")))
     def look(self, state: str) -> None:
         """Ask for the tasks of one state."""

@@ -12,6 +12,7 @@ from reprise.stores.log import Group, RunChange
 from reprise.stores.runs import RunFilter, RunRow
 from reprise.stores.store import Store
 from reprise.testing.suites.keeper import Keeper, KeeperSuite, fact, put
+from reprise.testing.suites.runs_model import RunsMachine
 
 
 async def start(store: Store, id: str, at: int = 1, token: int = 1, **fields: Any) -> None:
@@ -252,6 +253,10 @@ class RunsSuite(KeeperSuite):
         """So that whoever takes over can check that its own is higher."""
         await start(store, "a", token=41, due_at=1)
         assert [row.token for row in await store.runs.due(1, owner="me")] == [41]
+
+    def test_random_histories_agree_with_the_model(self) -> None:
+        """Hypothesis looks for a history in which a dictionary answers otherwise."""
+        self.compare(RunsMachine)
 
 
 async def change_index_only(store: Store, id: str, token: int, **fields: Any) -> None:
