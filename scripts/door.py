@@ -1,6 +1,7 @@
-"""Write what follows from the door's table: the block for type checkers and the recorded surface.
+"""Write what follows from the tables of the doors: the blocks for type checkers and the recorded surface.
 
-Run it after a line of ``_EXPORTS`` in ``src/reprise/__init__.py`` changed; the tests compare all three.
+Run it after a line of ``_EXPORTS`` in ``src/reprise/__init__.py`` or ``src/reprise/testing/__init__.py`` changed; the tests
+compare them.
 """
 
 import ast
@@ -10,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 DOOR = Path("src/reprise/__init__.py")
+TESTING = Path("src/reprise/testing/__init__.py")
 SURFACE = Path("tests/unit/surface.txt")
 
 
@@ -18,24 +20,35 @@ def table(source: str) -> dict[str, str]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "_EXPORTS" and node.value:
             return ast.literal_eval(node.value)
-    raise SystemExit(f"{DOOR} has no _EXPORTS")
+    raise SystemExit("there is no _EXPORTS")
 
 
-def main() -> None:
-    """Rewrite both files in place."""
-    source = DOOR.read_text()
+def block(pairs: list[tuple[str, str]]) -> str:
+    """Return the imports that a type checker sees, from sorted pairs of module and name."""
+    lines = ["if TYPE_CHECKING:\n"]
+    for module, names in groupby(pairs, key=lambda pair: pair[0]):
+        lines.append(f"    from {module} import {', '.join(f'{name} as {name}' for _, name in names)}\n")
+    return "".join(lines)
+
+
+def rewrite(door: Path) -> list[str]:
+    """Rewrite a door in place: its table in order, and the block that follows from it; return the names."""
+    source = door.read_text()
     exports = table(source)
     pairs = sorted((module, name) for name, module in exports.items())
     rows = "".join(f'    "{name}": "{module}",\n' for module, name in pairs)
     head, _, rest = source.partition("_EXPORTS: dict[str, str] = {\n")
     source = f"{head}_EXPORTS: dict[str, str] = {{\n{rows}{rest[rest.index('}') :]}"
-    lines = ["if TYPE_CHECKING:\n"]
-    for module, names in groupby(pairs, key=lambda pair: pair[0]):
-        lines.append(f"    from {module} import {', '.join(f'{name} as {name}' for _, name in names)}\n")
     start, end = source.index("if TYPE_CHECKING:\n"), source.index("else:  # out of a type checker's sight")
-    DOOR.write_text(source[:start] + "".join(lines) + "\n" + source[end:])
-    SURFACE.write_text("".join(f"{name}\n" for name in sorted(exports)))
-    subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(DOOR)], check=True)
+    door.write_text(f"{source[:start]}{block(pairs)}\n{source[end:]}")
+    subprocess.run([sys.executable, "-m", "ruff", "format", "-q", str(door)], check=True)
+    return sorted(exports)
+
+
+def main() -> None:
+    """Rewrite both doors and the surface."""
+    rewrite(TESTING)
+    SURFACE.write_text("".join(f"{name}\n" for name in rewrite(DOOR)))
 
 
 if __name__ == "__main__":

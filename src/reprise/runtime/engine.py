@@ -109,10 +109,9 @@ class Engine:
         self.variables = dict(variables or {})
         known = all_executors(concurrency, processes, payloads, self.variables)
         known |= {**(executors or {}), TRANSACTION: InTransaction(self)}
-        made = partial(Pool, self.outer, clock, self.flush, self._schedule, uniform, payloads, known)
-        self.pool = Pools(
-            known, concurrency, partial(made, middleware=middleware, settle=settle_of(store.log))
-        )
+        log = self.flush, settle_of(store.log), self._schedule
+        made = partial(Pool, self.outer, clock, *log, uniform, payloads, known)
+        self.pool = Pools(known, concurrency, partial(made, middleware=middleware))
         self.post, self.desk = Post(self), Desk(self)
         self.side = Side(store, clock, self.outer, self.numbers.new, payloads)
         self.loaded = Loaded(self, max_loaded, max_loaded_bytes)

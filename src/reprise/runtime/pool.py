@@ -72,13 +72,13 @@ class Pool:
         outer: asyncio.AbstractEventLoop,
         clock: Clock,
         flush: Callable[[], None],
+        settle: Callable[[], None] | None,
         later: Callable[[], None],
         uniform: Callable[[], float],
         payloads: Payloads,
         executors: Mapping[str, Executor],
         concurrency: int = 100,
         middleware: Sequence[Middleware] = (),
-        settle: Callable[[], None] | None = None,
     ) -> None:
         self.concurrency = concurrency
         self.executed = 0

@@ -14,7 +14,7 @@ from reprise.testing import Delay
 
 @pytest.mark.simulate(seeds=3, faults=[Delay()])
 async def test_function(world, tmp_path):
-    await asyncio.sleep(3600)
+    await asyncio.sleep(60)
     print(f"seed {world.seed} at {world.loop.time():g} in {tmp_path.name[:4]}")
 
 class Test:
@@ -37,7 +37,7 @@ def test_marked_tests_run_under_seeds(tmp_path, beside):
     more = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
     done = subprocess.run(command, check=False, **more)
     assert "1 failed, 1 passed" in done.stdout, done.stdout
-    assert re.findall(r"^seed (\d) at 3600 in test$", done.stdout, re.MULTILINE) == ["0", "1", "2"]
+    assert re.findall(r"^seed (\d) at 60 in test$", done.stdout, re.MULTILINE) == ["0", "1", "2"]
     again = re.search(
         r"The same again: pytest '(test_it.py::Test::test_method\[a\])' (--simulate-seed=2)", done.stdout
     )
