@@ -399,8 +399,8 @@ async def wants_pipes(app: Reprise, id: str, n: int) -> None:
 
 
 async def wants_limited(app: Reprise, id: str, n: int) -> None:
-    handles = [await app.start(limited, i, id=f"{id}-{i}") for i in range(n + 1)]
-    assert [await result_of(handle) for handle in handles] == [2 * i for i in range(n + 1)]
+    handles = [await app.start(limited, i, id=f"{id}-{i}") for i in range(n + 3)]
+    assert [await result_of(handle) for handle in handles] == [2 * i for i in range(n + 3)]
 
 
 async def wants_cancelled(app: Reprise, id: str, n: int) -> None:
