@@ -7,7 +7,7 @@ import pytest
 from tests import counting
 from tests.servers import Install, Missing, Server, postgres_installs, start_postgres
 
-BUDGETS = {"unit": 60, "contract": 150, "story": 150, "crash": 360, "simulation": 90}
+BUDGETS = {"unit": 60, "contract": 150, "story": 150, "crash": 360, "simulation": 100}
 """Seconds per folder of tests on two cores that share the work. A figure to watch, not a check: machines differ."""
 
 # One seed for all processes that share the tests; those that kill say it at the end.

@@ -29,7 +29,6 @@ _EXPORTS: dict[str, str] = {
     "Pause": "reprise.testing.faults",
     "Refused": "reprise.testing.faults",
     "SlowStep": "reprise.testing.faults",
-    "TornWrite": "reprise.testing.faults",
     "Unreachable": "reprise.testing.faults",
     "HistoriesDiffer": "reprise.testing.histories",
     "assert_replays": "reprise.testing.histories",

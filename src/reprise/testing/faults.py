@@ -102,13 +102,6 @@ class FailingStep:
     error: type[Exception] = ConnectionError
 
 
-@dataclass(frozen=True)
-class TornWrite:
-    """A crash leaves of what was written and not yet synchronised only a part, in any order (SQLite)."""
-
-    p: float = 0.5
-
-
 Fault = (
     Delay
     | Refused
@@ -122,7 +115,6 @@ Fault = (
     | ClockSkew
     | SlowStep
     | FailingStep
-    | TornWrite
 )
 AnyFault = TypeVar("AnyFault", bound=Fault)
 
