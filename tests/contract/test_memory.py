@@ -51,7 +51,8 @@ class InMemory(KeeperSuite):
 
     pytestmark = pytest.mark.timeout(300)  # a model is tried in a thousand histories
     exceptions = frozenset({"one_process", "virtual_time"})
-    examples = 1000  # about 12 s for each model on an idle machine
+    examples = 1000
+    steps = 12
 
     def make_keeper(self) -> Keeper:
         """Return fresh memory."""

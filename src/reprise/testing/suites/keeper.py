@@ -77,6 +77,9 @@ class KeeperSuite:
     examples: ClassVar[int] = 100
     """How many random histories the model tests try; fewer for a keeper on a real disk."""
 
+    steps: ClassVar[int] = 25
+    """How long each of them is."""
+
     def make_keeper(self) -> Keeper:
         """Return a keeper over fresh data."""
         raise NotImplementedError(f"{type(self).__name__}.make_keeper")
@@ -100,7 +103,7 @@ class KeeperSuite:
             make,
             settings=settings(
                 max_examples=self.examples,
-                stateful_step_count=25,
+                stateful_step_count=self.steps,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],
             ),
