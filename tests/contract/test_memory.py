@@ -1,5 +1,7 @@
 """The memory keeper keeps every promise; it has one process only."""
 
+import asyncio
+
 import pytest
 from tests.contract.moving import MovingScenes
 
@@ -20,6 +22,7 @@ from reprise.testing.suites import (
     SearchSuite,
     SignalSuite,
     TailSuite,
+    until,
 )
 
 
@@ -71,7 +74,15 @@ class TestRuns(InMemory, RunsSuite): ...
 class TestSearch(InMemory, SearchSuite): ...
 
 
-class TestLease(InMemory, LeaseSuite): ...
+class TestLease(InMemory, LeaseSuite):
+    async def test_a_new_epoch_serves_who_waits(self, keeper, store):
+        """It ends all leases, and says so at once."""
+        old = await store.lease.take("x", "a", 3600)
+        waits = asyncio.create_task(store.lease.take("x", "b", 3600, wait=None))
+        await until(lambda: asyncio.sleep(0, store.lease.waiting("x") == 1), "b waits")
+        await store.begin_epoch()
+        new = await asyncio.wait_for(waits, 10)
+        assert (new.holder, new.token > old.token) == ("b", True)
 
 
 class TestLimits(InMemory, LimitsSuite): ...
