@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.unit.testing import week
+from tests.simulation import week
 
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.testing import Deadlock, NoOutside, RealWait, SimulatedLoop, SkewedClock, Standstill, run
@@ -35,7 +35,7 @@ def test_the_same_seed_is_the_same_week_in_every_process():
     assert here[0] != here[1]
     for hash_seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-m", "tests.unit.testing.week", "1", "2"],
+            [sys.executable, "-m", "tests.simulation.week", "1", "2"],
             env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(["src", "."])},
             capture_output=True,
             text=True,
