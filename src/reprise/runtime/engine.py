@@ -110,8 +110,8 @@ class Engine:
         known = all_executors(concurrency, processes, payloads, self.variables)
         known |= {**(executors or {}), TRANSACTION: InTransaction(self)}
         log = self.flush, settle_of(store.log), self._schedule
-        made = partial(Pool, self.outer, clock, *log, uniform, payloads, known)
-        self.pool = Pools(known, concurrency, partial(made, middleware=middleware))
+        made = partial(Pool, self.outer, clock, *log, uniform, payloads, known, middleware=middleware)
+        self.pool = Pools(known, concurrency, made)
         self.post, self.desk = Post(self), Desk(self)
         self.side = Side(store, clock, self.outer, self.numbers.new, payloads)
         self.loaded = Loaded(self, max_loaded, max_loaded_bytes)
@@ -121,13 +121,12 @@ class Engine:
         self.on_parked: Callable[[int | None], None] = lambda due_at: None
         self._dirty: list[Execution] = []
         self._sending: list[Append] = []
-        self._scheduled = False
+        self._scheduled = self.stopping = False
         self._waiters: dict[str, list[asyncio.Future[Finished | None]]] = {}
         self.starting: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._unlisten: list[Callable[[], None]] = []
-        self.stopping = False
         self.unreadable: set[str] = set()
         """Runs whose history is sealed with a key that is not here."""
         self.places = Places(self)

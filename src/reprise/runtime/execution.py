@@ -366,7 +366,11 @@ class Execution:
         """Let the body be driven in the next turn of the outer loop."""
         if not self.scheduled and not self.done:
             self.scheduled = True
-            self.host.outer.call_soon(self.pump)
+            self.host.outer.call_soon(self._woken)
+
+    def _woken(self) -> None:
+        if self.scheduled:  # else it was pumped meanwhile; by now it may compensate
+            self.pump()
 
     def pump(self) -> None:
         """Deliver records one at a time, each followed by a drain, until nothing is left or the slice is used up."""
@@ -591,6 +595,5 @@ class Execution:
         self.loop.forget()
         self.context.run(RUN.set, None)
         self.wish = None
-        self.main = cast(
-            "RunTask", None
-        )  # its children's contexts hold us, as does its exception's traceback
+        # Its children's contexts hold us, as does its exception's traceback.
+        self.main = cast("RunTask", None)

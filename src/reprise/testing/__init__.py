@@ -109,7 +109,6 @@ if TYPE_CHECKING:
         Pause as Pause,
         Refused as Refused,
         SlowStep as SlowStep,
-        TornWrite as TornWrite,
         Unreachable as Unreachable,
     )
     from reprise.testing.histories import (

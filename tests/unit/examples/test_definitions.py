@@ -137,8 +137,8 @@ async def test_people_are_waited_for(answer, sent):
         await until(lambda: world.asked)
         question = await asked(app, "r")
         assert question.text == "May this go out? writer: Draft the letter"
+        await app.client.signal("r", "payment", 7)  # kept until it is asked for
         await app.handle("r").answer({"ok": answer, "why": "typos"})
-        await app.client.signal("r", "payment", 7)
 
     result = await done("people", world, meanwhile=somebody)
     assert result.status == "completed"
