@@ -259,6 +259,8 @@ def _mapping(key: Shape, item: Shape) -> Shape:
     def check(value: Any) -> None:
         if not isinstance(value, dict):
             raise _wrong(cast("object", value), "dict")
+        if not value:
+            return
         entries = cast("dict[Any, Any]", value)
         if not key.exact.issuperset(map(type, entries)):
             _check_each(((k, k) for k in entries), key.check)
@@ -281,9 +283,25 @@ def _sequence(kind: type, shapes: Sequence[Shape]) -> Shape:
     return Shape(_NOTHING, check)
 
 
-def _record(kind: type, names: Sequence[str], shapes: Sequence[Shape]) -> Shape:
+class _Never:
+    """Stands for the default of a field that has none, or one that does not fit."""
+
+
+def _fits(default: Any, shape: Shape) -> bool:
+    if default is msgspec.NODEFAULT:
+        return False
+    try:
+        return type(default) in shape.exact or shape.check(default) is None
+    except Misfit:
+        return False
+
+
+def _record(kind: type, names: Sequence[str], shapes: Sequence[Shape], defaults: Sequence[Any]) -> Shape:
     fetch = attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, n) for n in names)  # type: ignore[misc]
     checks = [shape.check for shape in shapes]
+    fitting = [
+        default if _fits(default, shape) else _Never for default, shape in zip(defaults, shapes, strict=True)
+    ]
     asked: dict[tuple[type, ...], list[int]] = {}
     """Which fields have to be asked, by the classes of all: most values of a class have the same."""
 
@@ -304,8 +322,11 @@ def _record(kind: type, names: Sequence[str], shapes: Sequence[Shape]) -> Shape:
         classes = tuple(map(type, items))
         odd = asked.get(classes)
         for n in look(classes) if odd is None else odd:
+            item = items[n]
+            if item is fitting[n]:
+                continue
             try:
-                checks[n](items[n])
+                checks[n](item)
             except Misfit as misfit:
                 misfit.path.append(_item(names[n]))
                 raise
@@ -401,7 +422,8 @@ class Compiler:
         elif isinstance(declared, node.NamedTupleType):
             made = _sequence(kind, list(shapes.values()))
         else:
-            made = _record(kind, list(shapes), list(shapes.values()))
+            defaults = [getattr(field, "default", msgspec.NODEFAULT) for field in declared.fields]
+            made = _record(kind, list(shapes), list(shapes.values()), defaults)
         self._classes[id(declared)] = made
         return made
 

@@ -151,6 +151,9 @@ def read_outcome(run: str, records: Sequence[Record], finished: Finished | None 
     )
 
 
+_ENDS = frozenset({Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED})
+
+
 class _Fold:
     def __init__(self, plan: Planned, context: dict[str, Any], known: dict[str, Any]) -> None:
         self.plan = plan
@@ -164,17 +167,18 @@ class _Fold:
 
     def take(self, record: Record) -> None:
         """Take the next record into account."""
-        kind, key = record.kind, record.key
+        kind, name, rest = record.kind, record.key, ""
         if kind == Kind.RUN_FINISHED:
             self.finished = msgspec.json.decode(record.data, type=Finished)
             return
-        name, _, rest = (key, "", "") if key in self.steps else key.rpartition("[")
         step = self.steps.get(name)
         if step is None:
-            return
+            name, _, rest = name.rpartition("[")
+            if (step := self.steps.get(name)) is None:
+                return
         if kind == Kind.STEP_RETRYING:
             step.retries += 1
-        elif kind in (Kind.STEP_COMPLETED, Kind.STEP_FAILED, Kind.STEP_CANCELLED):
+        elif kind in _ENDS:
             step.seconds += abs(record.took) / MICROSECONDS
             if rest:
                 self._item(name, rest[:-1], record)
