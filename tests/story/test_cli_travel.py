@@ -193,7 +193,7 @@ def test_moments_are_named_listed_and_gone_back_to(ordered):
 def test_a_checkpoint_that_there_is_not_names_the_nearest(ordered):
     ordered.inside("checkpoint", "add", "open", "waiting")
     for name, says in (("waitin", "Did you mean 'waiting'?"), ("other", "It has waiting.")):
-        gone = ordered("checkpoint", "rollback", "open", name)
+        gone = ordered.inside("checkpoint", "rollback", "open", name)
         assert (gone.returncode, says in gone.stderr) == (3, True), gone.stderr
     assert ordered.inside("checkpoint", "add", "open", "late", "--at", "99").returncode == 3
     assert ordered.inside("checkpoint", "add", "nobody", "x").returncode == 3

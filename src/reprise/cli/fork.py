@@ -122,13 +122,15 @@ def begin(context: typer.Context, here: Here, concurrency: int | None, **wanted:
 async def _fork(screen: Screen, config: Config, asked: Asked) -> int:
     async with door(config) as (opened, client):
         row = await client.resolve(asked.here.id)
+        at = int(asked.at) if asked.at.isdigit() else asked.at or None
+        if asked.checkpoint:
+            at = await client.checkpoint_at(row.id, asked.checkpoint)
         loaded = _load(row, config, asked)
         workflow = loaded.pick(loaded.target.name or row.workflow) if loaded is not None else None
-        at = int(asked.at) if asked.at.isdigit() else asked.at or None
         made = await client.fork(
             row.id,
             workflow,
-            at=await client.checkpoint_at(row.id, asked.checkpoint) if asked.checkpoint else at,
+            at=at,
             edit=_edits(asked.edits, workflow),
             input=_input(asked.inputs, workflow),
             code="pinned" if asked.pinned else "current",

@@ -29,8 +29,8 @@ Agents = AgentExecutor | Mapping[str, Any]
 PLANS = (".yaml", ".yml", ".json")
 """How the names of files end that are plans."""
 
-_files: dict[str, Path] = {}
-"""File by the name of the module that was made of it."""
+_files: dict[str, tuple[Path, ModuleType]] = {}
+"""Files that were imported, by their names without the ending, and the modules that were made of them."""
 
 
 class Target(msgspec.Struct, frozen=True, repr_omit_defaults=True):
@@ -312,11 +312,12 @@ def _load_file(path: Path) -> ModuleType:
             hint="Give the path of a Python file, or a module: package.module",
         )
     name = path.stem
-    if _files.get(name) == path:
-        return sys.modules[name]
     if name in _files:
+        known, module = _files[name]
+        if known == path:
+            return module
         raise ConfigurationError(
-            f"Two files are called {path.name}: {_files[name]} and {path}.",
+            f"Two files are called {path.name}: {known} and {path}.",
             hint="Rename one, give them as modules, or serve them from two processes.",
         )
     if not name.isidentifier() or name in sys.modules or name in sys.stdlib_module_names:
@@ -338,7 +339,7 @@ def _load_file(path: Path) -> ModuleType:
                 hint="Give it as a module: package.module:workflow",
             ) from error
         raise
-    _files[path.stem] = path
+    _files[path.stem] = path, module
     return module
 
 

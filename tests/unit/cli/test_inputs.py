@@ -115,6 +115,8 @@ def test_a_name_that_is_taken_does_not_change_what_others_import(folder):
     import json
 
     assert "workflow" not in vars(json)
+    for name, own in (("json.py", "mine"), ("my-flow.py", "dashed")):
+        assert load(parse_target(name)).pick().name == own, "the same file once more is the same module"
 
 
 def test_a_module_of_a_package_is_imported_by_its_name(folder):
