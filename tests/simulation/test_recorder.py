@@ -1,9 +1,11 @@
 """A run becomes a fixture, and the fixture a run in which nothing is executed."""
 
+import asyncio
+
 import msgspec
 import pytest
 
-from reprise import Reprise, RunNotFound, step, workflow
+from reprise import ConfigurationError, Reprise, RunNotFound, step, workflow
 from reprise.stores.moving import export_runs
 from reprise.testing import Unscripted, record_exported, record_fixture, scripted_from
 
@@ -49,6 +51,22 @@ async def shop_that_changed(number: int) -> list[str]:
 @workflow(name="shop")
 async def shop_that_wants_more(number: int) -> list[str]:
     return [(await fetch(number)).item for _ in range(2)]
+
+
+@step
+async def ask(who: str) -> str:
+    executed.append(who)
+    if who == "slow":
+        await asyncio.get_running_loop().create_future()
+    return who
+
+
+@workflow
+async def race() -> list[str]:
+    asked = [asyncio.create_task(ask(who)) for who in ("slow", "quick")]
+    done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    asked[0].cancel()
+    return [task.result() for task in done]
 
 
 async def record(path, **options):
@@ -106,3 +124,22 @@ async def test_a_run_that_is_not_there(tmp_path):
     async with Reprise("memory://") as app:
         with pytest.raises(RunNotFound, match="'none'"):
             await record_fixture(app.client._store, "none", tmp_path / "x")
+
+
+async def test_a_step_that_was_cancelled_does_not_win_the_race(tmp_path):
+    async with Reprise("memory://") as app:
+        assert await app.run(race, id="real") == ["quick"]
+        assert await record_fixture(app.client._store, "real", tmp_path / "race.jsonl") == 2
+    assert (await play(race, tmp_path / "race.jsonl"))[1] == ["quick"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "does not begin as a fixture does"), ('{"line": "step", "step": "a", "key": "a"}', "does not begin"),
+     ('{"line": "run", "run": "r", "workflow": "w", "input": [[], {}]}\n[1]', "Line 2 of"), ("hello", "Line 1 of")],
+    ids=["empty", "steps only", "a line of something else", "something else"],
+)  # fmt: skip
+def test_what_is_no_fixture_is_said(tmp_path, text, says):
+    (tmp_path / "x.jsonl").write_text(text)
+    with pytest.raises(ConfigurationError, match=says):
+        scripted_from(tmp_path / "x.jsonl")

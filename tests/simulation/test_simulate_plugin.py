@@ -44,3 +44,30 @@ def test_marked_tests_run_under_seeds(tmp_path, beside):
     assert again is not None, done.stdout
     said = subprocess.run([*command, again[1], again[2]], check=False, **more).stdout
     assert re.findall(r"^seed (\d)$", said, re.MULTILINE) == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("@pytest.mark.simulate()\ndef test_it(world): ...", "a simulated test is a coroutine function"),
+        ("@pytest.mark.simulate()\nasync def test_it(): ...", "write async def test_it(world)"),
+        ("@pytest.mark.simulate(7)\nasync def test_it(world): ...", "write @pytest.mark.simulate(seeds=7)"),
+        (
+            "@pytest.mark.simulate(seed=7)\nasync def test_it(world): ...",
+            "has no 'seed'. Did you mean 'seeds'?",
+        ),
+        ("@pytest.mark.simulate(seeds=0)\nasync def test_it(world): ...", "seeds is 0; it is how many"),
+    ],
+    ids=["plain", "no world", "positional", "unknown", "none"],
+)
+def test_what_cannot_be_simulated_is_said(tmp_path, written, says):
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{written}\n")
+    command = [sys.executable, "-m", "pytest", "-p", "reprise.testing.plugin"]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout
+    assert "test_it.py::test_it: " in done.stderr and says in done.stderr, done.stderr

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from reprise import step, workflow
-from reprise.kernel.errors import OutcomeUnknown, StoreUnreachable
+from reprise.kernel.errors import ConfigurationError, OutcomeUnknown, StoreUnreachable
 from reprise.kernel.events import Event, Kind
 from reprise.kernel.surroundings import SURROUNDINGS, Surroundings
 from reprise.stores.log import ANY, Append, Group, append, enlist
@@ -304,6 +304,16 @@ def test_a_scenario_survives_what_goes_wrong():
     assert met.seeds == 20
     assert met.counts["crashes"]
     assert met.counts["pauses"]
+
+
+@pytest.mark.parametrize("fault", [Crash(1.5), Crash(-0.1), Crash(float("nan")), Pause(0.1, seconds=-1)])
+def test_a_chance_that_is_none_is_refused(fault):
+    with pytest.raises(ConfigurationError, match=r"has (p|seconds)="):
+        simulate(doubles, range(20), [fault])
+
+
+def test_of_several_faults_of_a_kind_the_last_counts():
+    assert not simulate(doubles, range(5), [Crash(0.3), Crash(0.0)]).counts["crashes"]
 
 
 def test_a_failure_names_its_seed():

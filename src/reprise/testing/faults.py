@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
+
+from reprise.kernel.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -135,10 +138,14 @@ EVERYTHING: tuple[Fault, ...] = (
 
 
 class Profile:
-    """The faults of one simulation, at most one of a kind; empty once they stopped."""
+    """The faults of one simulation; of several of a kind the last counts, so ``[*EVERYTHING, Crash(0.1)]`` changes one.
+
+    Raises:
+        ConfigurationError: a chance is none, or a time is less than none.
+    """
 
     def __init__(self, faults: Iterable[Fault] = ()) -> None:
-        self._faults: dict[type, Fault] = {type(fault): fault for fault in faults}
+        self._faults: dict[type, Fault] = {type(fault): _checked(fault) for fault in faults}
 
     def get(self, kind: type[AnyFault]) -> AnyFault | None:
         """Return the fault of a kind, None if there is none."""
@@ -147,3 +154,12 @@ class Profile:
     def stop(self) -> None:
         """Let nothing go wrong any more."""
         self._faults.clear()
+
+
+def _checked(fault: Fault) -> Fault:
+    for name, least, most in (("p", 0.0, 1.0), ("seconds", 0.0, inf)):
+        value = getattr(fault, name, least)
+        if not least <= value <= most:
+            known = "a chance from 0 to 1" if name == "p" else "a time of 0 or more seconds"
+            raise ConfigurationError(f"{fault} has {name}={value!r}.", hint=f"It is {known}.")
+    return fault

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["point", "world"]
 
+MARK = "simulate"
+OPTIONS = ("seeds", "faults", "within")
+"""What the marker takes."""
 SEEDS = 100
 """Seeds of a test that names no number."""
 _MET = pytest.StashKey[dict[str, Any]]()
@@ -47,21 +50,30 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
         "markers",
-        f"simulate(seeds={SEEDS}, faults=EVERYTHING): run an async test, whose argument is `world`, under so many seeds",
+        f"simulate(seeds={SEEDS}, faults=EVERYTHING, within=3600): run an async test, whose argument is `world`, under so many "
+        "seeds; it must return within so many seconds of its own time",
     )
     add_marker(config)
     config.stash[_MET] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse async tests of crash points."""
+    """Refuse marked tests that could not be called as their marker says.
+
+    Raises:
+        pytest.UsageError: says which test, and what to write.
+    """
     check_plain(items)
+    for item in items:
+        mark = item.get_closest_marker(MARK)
+        if mark is not None and (why := _why_not(item, mark)):
+            raise pytest.UsageError(f"{item.nodeid}: {why}")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Call simulated tests, and tests of crash points, before anybody runs them on a real loop."""
-    mark = pyfuncitem.get_closest_marker("simulate")
+    mark = pyfuncitem.get_closest_marker(MARK)
     if mark is None:
         return call_at_points(pyfuncitem)
     _under_seeds(pyfuncitem, **mark.kwargs)
@@ -71,6 +83,25 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 @pytest.fixture
 def world() -> None:
     """Stand for the world of a simulated test, which is made anew for each seed."""
+
+
+def _why_not(item: pytest.Item, mark: pytest.Mark) -> str:
+    """Return why a test cannot be simulated, '' if it can."""
+    test = inspect.unwrap(getattr(item, "function", None) or _under_seeds)
+    if not inspect.iscoroutinefunction(test):
+        return "a simulated test is a coroutine function; write async def."
+    if "world" not in inspect.signature(test).parameters:
+        return f"a simulated test is given its world; write async def {test.__name__}(world)."
+    if mark.args:
+        return f"the marker takes its options by name; write @pytest.mark.simulate(seeds={mark.args[0]!r})."
+    unknown = sorted(mark.kwargs.keys() - set(OPTIONS))
+    if unknown:
+        errors = import_module("reprise.kernel.errors")
+        return str(errors.unknown_option(unknown[0], OPTIONS, "@pytest.mark.simulate"))
+    seeds = mark.kwargs.get("seeds", SEEDS)
+    if not isinstance(seeds, int) or seeds < 1:
+        return f"seeds is {seeds!r}; it is how many, a number from 1 on. --simulate-seed=N runs one of them."
+    return ""
 
 
 def _under_seeds(

@@ -6,6 +6,7 @@ what a step came to. :func:`scripted_from` makes a middleware of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from reprise.kernel.errors import RunNotFound
+from reprise.kernel.errors import ConfigurationError, RunNotFound
 from reprise.kernel.events import ErrorValue, Kind, Record, Started, run_stream
 from reprise.kernel.failures import decode_error, with_texts
 from reprise.runtime.branch import name_in
@@ -48,6 +49,7 @@ class Came(msgspec.Struct, frozen=True, omit_defaults=True, tag="step", tag_fiel
 
 
 _decode = msgspec.json.Decoder(Opened | Came).decode
+_MAKE = "record_fixture makes one of a run, record_exported of a run in an archive of reprise events export."
 
 
 async def record_fixture(store: Store, run: str, path: Path | str, *, redact: Redact | None = None) -> int:
@@ -133,6 +135,10 @@ class Fixture:
         self.played.append(call.key)
         if came.error is not None:
             raise decode_error(came.error)
+        if (
+            came.cancelled
+        ):  # it came to nothing because it was cancelled: it has not returned before it is again
+            await asyncio.get_running_loop().create_future()
         return call.job.step.decode(msgspec.json.encode(came.value))
 
     def _next_of(self, name: str) -> Came:
@@ -147,7 +153,28 @@ class Fixture:
 
 
 def scripted_from(path: Path | str) -> Fixture:
-    """Return a middleware that plays a fixture back: ``Reprise(…, middleware=[scripted_from(path)])``."""
-    opened, *came = map(_decode, Path(path).read_bytes().splitlines())
-    assert isinstance(opened, Opened), f"{path} does not begin as a fixture does."
+    """Return a middleware that plays a fixture back: ``Reprise(…, middleware=[scripted_from(path)])``.
+
+    Raises:
+        ConfigurationError: the file is no fixture; says which line is none.
+    """
+    opened, *came = [_line(path, number, line) for number, line in enumerate(_lines(path), 1)] or [None]
+    if not isinstance(opened, Opened):
+        raise ConfigurationError(
+            f"{path} does not begin as a fixture does, with the line that says which run it is of.",
+            hint=_MAKE,
+        )
     return Fixture(opened, [each for each in came if isinstance(each, Came)])
+
+
+def _lines(path: Path | str) -> list[bytes]:
+    return [line for line in Path(path).read_bytes().splitlines() if line.strip()]
+
+
+def _line(path: Path | str, number: int, line: bytes) -> Opened | Came:
+    try:
+        return _decode(line)
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(
+            f"Line {number} of {path} is none of a fixture: {error}.", hint=_MAKE
+        ) from error

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.errors import RepriseError
-from reprise.testing.faults import EVERYTHING, Fault
+from reprise.testing.faults import EVERYTHING, Fault, Profile
 from reprise.testing.loop import SimulatedLoop, run_on
 from reprise.testing.world import PATIENCE, RunForgotten, World
 
@@ -56,9 +56,11 @@ def simulate(
     invariants of the log are looked at after every commit and in the end.
 
     Raises:
+        ConfigurationError: a fault has a chance that is none.
         SimulationFailed: under one seed something failed; says which, and how to see it again.
     """
     met, profile = Simulated(), tuple(faults)
+    Profile(profile)
     for seed in seeds:
         try:
             simulate_once(scenario, seed, profile, met, within)
