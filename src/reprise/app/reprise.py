@@ -331,6 +331,8 @@ class Reprise:
                 slots=self.registry.slots(workflow, args, kwargs or {}, known),
                 budget=budget or workflow.budget,
             )
+        if not self._executes:
+            self.registry.release(id)
         if not new and owned:
             await self._adopt(id)
         return self.handle(id, workflow)

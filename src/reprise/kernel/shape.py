@@ -35,6 +35,8 @@ _NONE = type(None)
 _PLAIN = frozenset({str, int, bool, _NONE})
 _STR = frozenset({str})
 _NOTHING: frozenset[type] = frozenset()
+_CONSTANT = (str, int, float, bytes, _NONE, date, time, timedelta, Decimal, UUID, Enum)
+_EMPTY: tuple[object, ...] = ((), frozenset[Any]())
 _MOST_SIGNATURES = 256
 """Combinations of the classes of a record's fields that are remembered."""
 _DECLARE = "Declare the return type (or the type of the parameter), so that it is read back as what it is."
@@ -288,7 +290,8 @@ class _Never:
 
 
 def _fits(default: Any, shape: Shape) -> bool:
-    if default is msgspec.NODEFAULT:
+    """Return whether a default fits, now and for ever: an object that can change has to be asked each time."""
+    if not (isinstance(default, _CONSTANT) or any(default is empty for empty in _EMPTY)):
         return False
     try:
         return type(default) in shape.exact or shape.check(default) is None

@@ -20,9 +20,8 @@ def start_child(engine: Engine, job: Job) -> None:
     """Start a child run in the same commit as the note of it; or, after a take-over, wait for the one there is."""
     parent, workflow = job.execution, job.step
     if job.key in parent.children:
-        engine.registry.lend(
-            parent.children[job.key], workflow
-        )  # its owner may have died, too, and it needs a new one
+        # Its owner may have died, too, and then it needs a new one.
+        engine.registry.lend(parent.children[job.key], workflow)
         return
     tags = parent.tags
     id = child_id(parent.scope, job.key)

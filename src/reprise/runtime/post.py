@@ -127,7 +127,11 @@ class Post:
         """Consume mail in its order; False = some is left, and not for this life of the run in memory."""
         for is_talk, some in groupby(records, _is_talk):
             if not is_talk:
-                receive(execution, list(some))
+                letters = list(some)
+                receive(execution, letters)
+                for letter in letters:
+                    if letter.kind == Kind.CHILD_FINISHED:  # here, or by another worker
+                        self._engine.registry.release(letter.key)
                 continue
             for record in some:
                 if record.key in execution.seen:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
-from reprise.kernel.errors import ConfigurationError, UnknownWorkflow
+from reprise.kernel.errors import ConfigurationError, UnknownWorkflow, nearest
 from reprise.kernel.limit import EVERYWHERE, Limit, Slot
 from reprise.kernel.settings import WorkflowSettings
 from reprise.runtime.agents import Agent, AgentRegistry
@@ -172,11 +171,11 @@ class Registry:
     def __getitem__(self, name: str) -> Workflow[..., Any]:
         found = self.get(name)
         if found is None:
-            near = get_close_matches(name, self.names(), n=1)
+            near = nearest(name, self.names())
             raise UnknownWorkflow(
                 f"No workflow {name!r} is known here.",
-                hint=f"Did you mean {near[0]!r}?"
-                if near and near[0] != name
+                hint=f"Did you mean {near!r}?"
+                if near and near != name
                 else "Register which of those that were executed does it: app.register(…)."
                 if name in self._several
                 else "Start a worker with the module that defines it.",

@@ -330,3 +330,22 @@ def test_every_value_of_a_type_comes_back_or_is_refused(declared: Any) -> None:
         assert back == value or (declared is Decimal and value.is_nan() and back.is_nan())
 
     check()
+
+
+class Inner(msgspec.Struct, frozen=True):
+    items: list[Any]
+
+
+INNER = Inner([])
+
+
+class Outer(msgspec.Struct):
+    inner: Inner = INNER
+
+
+def test_a_default_that_can_change_is_asked_each_time():
+    assert codec.encode(Outer(), Outer) == b'{"inner":{"items":[]}}'
+    INNER.items.append((1, 2))
+    with pytest.raises(CodecError, match="a tuple needs a declared type"):
+        codec.encode(Outer(), Outer)
+    INNER.items.clear()

@@ -6,17 +6,19 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.unit.runtime.scenes import Shared, kill, opened, recorded, status_is, until
+from tests.unit.runtime.scenes import Shared, kill, opened, recorded, status_is, until, worker_of
 
 import reprise.runtime.worker
 from reprise import (
     AgentChain,
     ConfigurationError,
+    Limit,
     ParallelExecutor,
     Retry,
     RunConflict,
     WorkflowOrchestrator,
     WorkflowStep,
+    workflow,
 )
 from reprise.kernel.events import Kind
 
@@ -174,4 +176,40 @@ async def test_what_was_lent_to_runs_that_ended_is_forgotten():
     async with opened() as app:
         for n in range(3):
             await AgentChain("c").then("a").execute(By("x"), app=app, id=f"{n % 2}")
+        assert app.registry._lent == {}
+
+
+async def test_an_app_that_executes_nothing_keeps_nothing_of_the_runs_that_it_starts():
+    store, by = Shared(), By("x")
+    async with opened(store, worker=False) as client, opened(store) as app:
+        app.register(asks(), by)
+        executing = asyncio.create_task(asks().execute(by, app=client, id="r"))
+        await recorded(app, "r", Kind.STEP_COMPLETED)
+        assert client.registry._lent == {}
+        await app.client.signal("r", "go", None)
+        assert (await executing).results["second"] == "x"
+
+
+async def test_what_was_lent_to_a_child_is_forgotten_when_it_ended_elsewhere(monkeypatch):
+    store, by, limit = Shared(), By("x"), Limit(1, per="workflow")
+
+    @workflow
+    async def parent() -> str:
+        return str((await asks().execute(by)).status)
+
+    async with opened(store, limits=[limit]) as app, opened(store, limits=[limit]) as other:
+        take = worker_of(app)._take
+        monkeypatch.setattr(
+            worker_of(app), "_take", lambda rows: take([row for row in rows if row.id == "p"])
+        )
+        first = asyncio.create_task(asks().execute(by, app=other, id="first"))
+        await recorded(other, "first", Kind.STEP_COMPLETED)
+        handle = await app.start(parent, id="p")
+        await recorded(app, "p", Kind.CHILD_STARTED)
+        (child,) = app.registry._lent
+        await other.client.signal("first", "go", None)
+        await first
+        await recorded(other, child, Kind.STEP_COMPLETED)
+        await other.client.signal(child, "go", None)
+        assert await handle.result(5) == "completed"
         assert app.registry._lent == {}
