@@ -17,11 +17,11 @@ class Bank:
 
     def do(self, name: str, *args: object, key: str = "", answer: object = None) -> object:
         """Do something under a key, and return the answer to its first call."""
-        raise NotImplementedError
+        raise NotImplementedError("Put your bank's client into rental.bank; the tests put an EffectsLedger there.")
 
     def knows(self, key: str) -> bool:
         """Tell whether something was done under a key."""
-        raise NotImplementedError
+        raise NotImplementedError("As for do(): ask your bank whether it has done what you sent under this key.")
 
 
 class Writer:
@@ -29,7 +29,7 @@ class Writer:
 
     async def __call__(self, agent_type: str, task: str, context: object = None) -> str:
         """Do a task."""
-        raise NotImplementedError
+        raise NotImplementedError("Put your agent into rental.writer; the tests put a ScriptedAgent there.")
 
 
 bank = Bank()

@@ -37,6 +37,11 @@ from reprise.kernel.tags import Tag
 class Kind(IntEnum):
     """What happened."""
 
+    @property
+    def words(self) -> str:
+        """The kind as people read it: step completed."""
+        return self.name.lower().replace("_", " ")
+
     # -- run/<id>, notes: read by people and by take-over, not delivered to the body
     RUN_STARTED = 1
     """``Started``: workflow, input and the conditions of the start."""

@@ -282,11 +282,9 @@ class Client(Travel, Carriage):
                     before, row = row, await self.row(run)
                     if settled and is_at_rest(row, before):
                         return Finished(row.status, error=encode_error(RunCancelled(row.error)))
-                left = (
-                    rhythm.next(pause)
-                    if until is None
-                    else min(rhythm.next(pause), until - self._clock.monotonic())
-                )
+                left = rhythm.next(pause)
+                if until is not None:
+                    left = min(left, until - self._clock.monotonic())
                 if left <= 0:
                     raise ResultTimeout(
                         f"Run {run} is still {row.status} after {timeout} s.", hint="It goes on; wait again."

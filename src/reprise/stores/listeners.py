@@ -45,16 +45,23 @@ class Listeners:
 
     async def wait(self, name: str, timeout: float) -> bool:
         """Wait for one tap; False when ``timeout`` seconds passed without one."""
-        tapped = asyncio.Event()
-        end = self.add(name, lambda _: tapped.set())
-        try:
-            async with asyncio.timeout(timeout):
-                await tapped.wait()
-        except TimeoutError:
-            return False
-        finally:
-            end()
-        return True
+        return await next_tap(self.add, name, timeout)
+
+
+async def next_tap(
+    listen: Callable[[str, Callable[[str], None]], Callable[[], None]], name: str, timeout: float
+) -> bool:
+    """Wait for one tap of those whom ``listen`` calls back; False when ``timeout`` seconds passed without one."""
+    tapped = asyncio.Event()
+    end = listen(name, lambda _: tapped.set())
+    try:
+        async with asyncio.timeout(timeout):
+            await tapped.wait()
+    except TimeoutError:
+        return False
+    finally:
+        end()
+    return True
 
 
 def _call(callbacks: Sequence[Callable[[str], None]], name: str) -> None:

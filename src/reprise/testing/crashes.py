@@ -35,10 +35,10 @@ from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Append
 from reprise.testing.faults import Fault, Profile
 from reprise.testing.link import Link, LinkedLog
-from reprise.testing.loop import SimulatedLoop, run_on
+from reprise.testing.loop import PATIENCE, SimulatedLoop, run_on
 from reprise.testing.node import Crashed, Node
 from reprise.testing.wire import Weather, Wire
-from reprise.testing.world import PATIENCE, World
+from reprise.testing.world import World
 
 RUN = "crash-point"
 """Id of the run."""
@@ -132,7 +132,7 @@ class _End(msgspec.Struct):
     def outcomes(self) -> dict[str, str]:
         """Return by run and key what outcome each step has."""
         return {
-            f"{name_in(record.key)} ({record.key} of {_run(stream)})": _kind(record.kind)
+            f"{name_in(record.key)} ({record.key} of {_run(stream)})": Kind(record.kind).words
             for stream, records in self.streams.items()
             for record in records
             if record.kind in STEP_KINDS
@@ -286,7 +286,7 @@ class CrashPoints:
     def describe(self, number: int) -> str:
         """Say what an append of the undisturbed run writes, and where the code is that asked for it."""
         return ", ".join(
-            f"{_kind(kind)} {name_in(key)}".rstrip() + self._where(key)
+            f"{Kind(kind).words} {name_in(key)}".rstrip() + self._where(key)
             for _, kind, key in self.undisturbed.appends[number - 1]
         )
 
@@ -524,10 +524,6 @@ def _told(error: BaseException | None) -> str:
 
 def _run(stream: str) -> str:
     return stream.removeprefix(run_stream(""))
-
-
-def _kind(kind: int) -> str:
-    return Kind(kind).name.lower().replace("_", " ")
 
 
 def _call(effect: Effect) -> str:

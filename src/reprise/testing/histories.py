@@ -166,5 +166,5 @@ def _told(file: Path, told: Replay) -> Misfit:
 
 
 def _shown(record: Record) -> str:
-    kind = Kind(record.kind).name.lower().replace("_", " ")
+    kind = Kind(record.kind).words
     return f"{kind}: {name_in(record.key)} ({record.key})" if record.key else kind

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ from reprise.kernel.errors import OutcomeUnknown, StoreUnreachable
 from reprise.kernel.events import Record
 from reprise.stores.blobs import Blobs
 from reprise.stores.lease import Lease
+from reprise.stores.listeners import next_tap
 from reprise.stores.log import ANY, Append, Head, answer
 from reprise.stores.queue import Queue
 from reprise.stores.runs import Runs
@@ -262,16 +262,7 @@ class LinkedSignal:
 
     async def wait(self, name: str, timeout: float) -> bool:
         """Wait for one tap."""
-        tapped = asyncio.Event()
-        end = self.listen(name, lambda _: tapped.set())
-        try:
-            async with asyncio.timeout(timeout):
-                await tapped.wait()
-        except TimeoutError:
-            return False
-        finally:
-            end()
-        return True
+        return await next_tap(self.listen, name, timeout)
 
     def close(self) -> None:
         """Listen no more."""

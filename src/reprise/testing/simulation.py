@@ -11,8 +11,8 @@ import msgspec
 
 from reprise.kernel.errors import RepriseError
 from reprise.testing.faults import EVERYTHING, Fault, Profile
-from reprise.testing.loop import SimulatedLoop, run_on
-from reprise.testing.world import PATIENCE, RunForgotten, World
+from reprise.testing.loop import PATIENCE, SimulatedLoop, run_on
+from reprise.testing.world import RunForgotten, World
 
 Scenario = Callable[[World], Coroutine[Any, Any, Any]]
 

@@ -44,14 +44,12 @@ from reprise.testing.faults import (
 )
 from reprise.testing.invariants import Books
 from reprise.testing.link import Link
-from reprise.testing.loop import SimulatedLoop, SkewedClock
+from reprise.testing.loop import PATIENCE, SimulatedLoop, SkewedClock
 from reprise.testing.node import Crashed, Node
 from reprise.testing.wire import Weather, Wire
 
 LEASE = 2.0
 """Seconds after which the workers of a world take each other for dead."""
-PATIENCE = 0.1
-"""See :class:`~reprise.kernel.surroundings.Surroundings`."""
 SETTLES = 900.0
 """Seconds within which all runs must have ended once nothing goes wrong any more."""
 

@@ -23,9 +23,9 @@ HELD = "reprise.held"
 class Flow(Workflow[..., Any]):
     """A workflow whose steps are done by performers.
 
-    ``function`` is the body, the same for all flows of a kind; ``definition`` what it was made of; ``functions`` are those of its definition that data cannot
-    hold (conditions, transforms), by the place where they stand. ``in_memory``: values that the codec does not know are
-    held by reference, because nobody else will ever read this history.
+    ``function`` is the body, the same for all flows of a kind; ``definition`` what it was made of; ``functions`` are those
+    of its definition that data cannot hold (conditions, transforms), by the place where they stand. ``in_memory``: values
+    that the codec does not know are held by reference, because nobody else will ever read this history.
     """
 
     inputs: Mapping[str, Any] | None = None

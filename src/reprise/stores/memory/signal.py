@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from reprise.stores.listeners import next_tap
+
 Listener = tuple[asyncio.AbstractEventLoop, Callable[[str], None]]
 
 
@@ -43,16 +45,7 @@ class MemorySignal:
 
     async def wait(self, name: str, timeout: float) -> bool:
         """Wait for one tap; False when ``timeout`` seconds passed without one."""
-        tapped = asyncio.Event()
-        end = self.listen(name, lambda _: tapped.set())
-        try:
-            async with asyncio.timeout(timeout):
-                await tapped.wait()
-        except TimeoutError:
-            return False
-        finally:
-            end()
-        return True
+        return await next_tap(self.listen, name, timeout)
 
 
 def _tap(listener: Listener, name: str) -> None:
