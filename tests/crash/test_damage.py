@@ -4,13 +4,16 @@ import asyncio
 import random
 import shutil
 import sqlite3
+import tempfile
 from collections import Counter as Tally
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from tests.crash.conftest import CYCLES, SEED, again
 
+from reprise import Reprise
 from reprise.kernel.errors import StoreError
 from reprise.kernel.events import Event, Kind
 from reprise.kernel.ids import Counter
@@ -19,13 +22,15 @@ from reprise.stores.runs import RunFilter
 from reprise.stores.sqlite import SQLiteStore
 
 STREAMS = 8
-BITS = {"x.db": 16, "x.db-wal": 4}
+DEEP = CYCLES >= 5000
+"""Whether to take the time that everything takes, as ``make crash`` does."""
+BITS = {"x.db": 16, "x.db-wal": 4} if not DEEP else {"x.db": 64, "x.db-wal": 32}
 """Flipped in each page of the file, one at a time, and in each frame of the write-ahead log."""
 FRAME, FRAME_HEADER, WAL_HEADER = 4120, 24, 32
 SLICES = 16
 """Tests that share the cuts of a file."""
-CUTS = 1 if CYCLES >= 5000 else 1024
-"""Bytes between two sizes to which a file is cut: ``make crash`` tries every one."""
+CUTS = 1 if DEEP else 1024
+"""Bytes between two sizes to which a file is cut."""
 
 
 class Whole:
@@ -40,19 +45,16 @@ class Whole:
 
 
 async def read_all(folder: Path, names):
-    """Return everything that a store gives: the log, its streams, the index of runs."""
+    """Return everything that a store gives: the log, the runs' histories as a user asks for them, the index of runs."""
     store = SQLiteStore(folder / "x.db", synchronous="OFF", readers=1)
-    try:
-        await store.start()
+    async with Reprise(store, worker=False, capture_logs=False) as app:
         records = await store.log.scan(0, 100_000)
-        streams = {name: await store.log.read(name) for name in names}
+        streams = {name: await app.handle(name.removeprefix("run/")).events() for name in names}
         for name in names:
             head = await store.log.head(name)
             assert head.version == len(streams[name])
         rows = {row.id: row for row in await store.runs.find(RunFilter(), limit=1000)}
         return records, streams, rows
-    finally:
-        await store.stop()
 
 
 def keep(folder: Path) -> dict[str, bytes]:
@@ -64,7 +66,8 @@ async def write_some(store: SQLiteStore, numbers: Counter, dice: random.Random, 
     for _ in range(count):
         run = f"{dice.randrange(STREAMS)}"
         events = [
-            Event(Kind.PROGRESS, n, f"k{n}", dice.randbytes(dice.choice((5, 60, 900)))) for n in range(3)
+            Event(Kind.PROGRESS, n, f"k{n}", dice.randbytes(dice.choice((3, 30, 450))).hex().encode())
+            for n in range(3)
         ]
         change = RunChange(
             run, status="running", workflow="w", tags={"of": run}, due_at=dice.randrange(99), at=7
@@ -120,35 +123,58 @@ def of_200(tmp_path_factory):
     return asyncio.run(make())
 
 
-def judge(whole: Whole, folder: Path, files: dict[str, bytes]) -> str:
-    """Open damaged files; return what became of them, or raise ``AssertionError`` where it must not come to that."""
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+class Judge:
+    """Opens damaged files, hundreds in a second: one loop, and one folder in memory where there is one."""
+
+    def __init__(self, whole: Whole, folder: Path) -> None:
+        self._whole, self._folder, self._runner = whole, folder, asyncio.Runner()
+
+    def close(self) -> None:
+        self._runner.close()
+        shutil.rmtree(self._folder)
+
+    def open(self, files: dict[str, bytes]) -> str:
+        """Return what became of the files, or raise ``AssertionError`` where it must not come to that."""
+        self._place(files)
+        try:
+            return self._opened(*self._runner.run(read_all(self._folder, self._whole.streams)))
+        except (StoreError, sqlite3.DatabaseError) as error:
+            return type(error).__name__
+
+    def _place(self, files: dict[str, bytes]) -> None:
+        (self._folder / "x.db-shm").unlink(missing_ok=True)
+        for name, content in files.items():
+            (self._folder / name).write_bytes(content)
+
+    def _opened(self, records, streams, rows) -> str:
+        whole, length = self._whole, len(records)
+        assert records == whole.records[:length], "the log is no prefix"
+        assert length == len(whole.records) or whole.records[length].append, (
+            "the log ends in the middle of an append"
+        )
+        told = {name: [record for record in records if record.stream == name] for name in streams}
+        for name, found in streams.items():
+            assert found == told[name][: len(found)], f"{name} is not what the log says"
+        if length < len(whole.records):
+            assert streams == told, "a stream is shorter than the log says"
+            return f"prefix of {length}"
+        assert all(whole.rows[id] == row for id, row in rows.items()), "a run's row is another"
+        if streams == told and rows == whole.rows:
+            return "whole"
+        # SQLite's indexes carry no checksums of ours: a name may not be found. That is no wrong event, and it shows.
+        assert not is_sound(self._folder / "x.db"), "something is not found, and integrity_check says nothing"
+        return "not found by its index"
+
+
+@contextmanager
+def judging(whole: Whole) -> Iterator[Judge]:
+    """Open and close a judge."""
+    memory = Path("/dev/shm")
+    judge = Judge(whole, Path(tempfile.mkdtemp(prefix="reprise-", dir=memory if memory.is_dir() else None)))
     try:
-        records, streams, rows = asyncio.run(read_all(folder, whole.streams))
-        sound = is_sound(folder / "x.db")
-    except (StoreError, sqlite3.DatabaseError) as error:
-        return type(error).__name__
+        yield judge
     finally:
-        shutil.rmtree(folder)
-    length = len(records)
-    assert records == whole.records[:length], "the log is no prefix"
-    assert length == len(whole.records) or whole.records[length].append, (
-        "the log ends in the middle of an append"
-    )
-    told = {name: [record for record in records if record.stream == name] for name in streams}
-    for name, found in streams.items():
-        assert found == told[name][: len(found)], f"{name} is not what the log says"
-    if length < len(whole.records):
-        assert streams == told, "a stream is shorter than the log says"
-        return f"prefix of {length}"
-    assert all(whole.rows[id] == row for id, row in rows.items()), "a run's row is another"
-    if streams == told and rows == whole.rows:
-        return "whole"
-    # SQLite's indexes carry no checksums of ours: a name may not be found. That is no wrong event, and it shows.
-    assert not sound, "something is not found, and integrity_check says nothing"
-    return "not found by its index"
+        judge.close()
 
 
 def is_sound(path: Path) -> bool:
@@ -157,7 +183,7 @@ def is_sound(path: Path) -> bool:
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_write_ahead_log_cut_anywhere_gives_a_prefix(whole, tmp_path, counts, request):
+def test_a_write_ahead_log_cut_anywhere_gives_a_prefix(whole, counts, request):
     wal = whole.files["x.db-wal"]
     dice = random.Random(SEED)
     frames = range(WAL_HEADER, len(wal), FRAME)
@@ -169,45 +195,48 @@ def test_a_write_ahead_log_cut_anywhere_gives_a_prefix(whole, tmp_path, counts, 
     }
     sizes = set(dice.sample(sorted(sizes), 200)) | {dice.randrange(len(wal)) for _ in range(50)}
     lengths = Tally()
-    for size in sorted(size for size in sizes if size <= len(wal)):
-        what = judge(whole, tmp_path / "cut", {**whole.files, "x.db-wal": wal[:size]})
-        assert what == "whole" or what.startswith("prefix"), (
-            f"{what} when cut to {size} bytes; {again(request, SEED)}"
-        )
-        lengths[what] += 1
-        counts["cuts of the write-ahead log"] += 1
+    with judging(whole) as judge:
+        for size in sorted(size for size in sizes if size <= len(wal)):
+            what = judge.open({**whole.files, "x.db-wal": wal[:size]})
+            assert what == "whole" or what.startswith("prefix"), (
+                f"{what} when cut to {size} bytes; {again(request, SEED)}"
+            )
+            lengths[what] += 1
+            counts["cuts of the write-ahead log"] += 1
     counts["different prefixes"] += len(lengths)
     assert len(lengths) > 10
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "start", "page"), [("x.db", 0, 4096), ("x.db-wal", WAL_HEADER, FRAME)])
-def test_no_flipped_bit_gives_a_wrong_event(name, start, page, whole, tmp_path, counts, request):
+@pytest.mark.parametrize("store", ["whole", "of_200"])
+def test_no_flipped_bit_gives_a_wrong_event(store, name, start, page, counts, request):
+    whole: Whole = request.getfixturevalue(store)
     content = whole.files[name]
     dice = random.Random(SEED)
     wrong = []
-    for first in [*range(0, start, page), *range(start, len(content), page)]:
-        for _ in range(BITS[name]):
-            bit = dice.randrange(8 * first, 8 * min(first + page, len(content)))
-            flipped = bytearray(content)
-            flipped[bit // 8] ^= 1 << bit % 8
-            try:
-                what = judge(whole, tmp_path / "flipped", {**whole.files, name: bytes(flipped)})
-            except AssertionError as error:
-                wrong.append(f"bit {bit} (page {bit // 8 // page + 1}): {str(error).splitlines()[0]}")
-                what = "WRONG"
-            counts[f"{name}: bits flipped, {what.partition(' of ')[0]}"] += 1
+    with judging(whole) as judge:
+        for first in [*range(0, start, page), *range(start, len(content), page)]:
+            for _ in range(BITS[name]):
+                bit = dice.randrange(8 * first, 8 * min(first + page, len(content)))
+                flipped = bytearray(content)
+                flipped[bit // 8] ^= 1 << bit % 8
+                try:
+                    what = judge.open({**whole.files, name: bytes(flipped)})
+                except AssertionError as error:
+                    wrong.append(f"bit {bit} (page {bit // 8 // page + 1}): {str(error).splitlines()[0]}")
+                    what = "WRONG"
+                counts[f"{store}, {name}: bits flipped, {what.partition(' of ')[0]}"] += 1
     assert not wrong, "\n".join([*wrong, again(request, SEED)])
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("part", range(SLICES))
 @pytest.mark.parametrize("name", ["x.db", "x.db-wal"])
-def test_a_run_of_200_events_cut_at_every_byte_gives_the_truth_or_an_error(
-    name, part, of_200, tmp_path, counts
-):
+def test_a_run_of_200_events_cut_at_every_byte_gives_the_truth_or_an_error(name, part, of_200, counts):
     """What remains of the log is a prefix. A file that lacks its end is refused, unless the write-ahead log has it."""
     content = of_200.files[name]
-    for size in list(range(0, len(content), CUTS))[part::SLICES]:
-        what = judge(of_200, tmp_path / "cut", {**of_200.files, name: content[:size]})
-        counts[f"200 events, {name} cut, {what.partition(' of ')[0]}"] += 1
+    with judging(of_200) as judge:
+        for size in list(range(0, len(content), CUTS))[part::SLICES]:
+            what = judge.open({**of_200.files, name: content[:size]})
+            counts[f"of_200, {name} cut, {what.partition(' of ')[0]}"] += 1
