@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 import msgspec
+from tests.crash.helping import loosen
 
 from reprise import KeyRing, Reprise, open_store, step, workflow
 from reprise.kernel.events import Event, Kind
@@ -36,8 +37,10 @@ def payload(version: int) -> bytes:
     return msgspec.json.encode([text(n, 3000) for n in range(version % 90)])
 
 
-async def write(url: str, *, sealed: bool) -> None:
-    """Own the stream and go on where it ends."""
+async def write(url: str, *, sealed: bool, loose: bool = False) -> None:
+    """Own the stream and go on where it ends; with ``loose`` as a control, see there."""
+    if loose:
+        loosen()
     store = open_store(url, keys=RING if sealed else None)
     await store.start()
     numbers = Counter()

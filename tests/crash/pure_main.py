@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.crash.helping import loosen
 
 from reprise import Reprise, ResultTimeout, RunEnded, current_step, step, workflow
 from reprise.runtime.execution import Execution
@@ -33,6 +34,8 @@ class Options(msgspec.Struct):
     runs: int
     gated: bool = True
     """False = the control: plain steps start before their past is durable."""
+    loose: bool = False
+    """True = another control: the server acknowledges before it has written to its disk."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -90,6 +93,8 @@ async def work(options: Options) -> None:
     """Start the runs that are not there, and see all of them to their end."""
     if not options.gated:
         Pipelined.go_out = Execution.go_out
+    if options.loose:
+        loosen()
     keep_told(Path(options.folder))
     async with Reprise(options.store, workflows=[draws_and_tells], capture_logs=False) as app:
         numbers = iter(range(options.runs))

@@ -19,12 +19,12 @@ from reprise.stores.packing.envelope import place_of
 KILLS = max(8, CYCLES // 20)
 
 
-def start(job, url, sealed):
+def start(job, url, sealed, **options):
     command = [
         sys.executable,
         "-m",
         "tests.crash.payload_main",
-        json.dumps({"job": job, "url": url, "sealed": sealed}),
+        json.dumps({"job": job, "url": url, "sealed": sealed, **options}),
     ]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 

@@ -5,6 +5,7 @@ import random
 import shutil
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from tests.crash.pure_main import BRANCHES, DRAWS, ROUNDS, TOLD, Told, draws_and
 from tests.crash.test_power_loss import place
 
 from reprise import Reprise, open_store
+from reprise.kernel.errors import StoreError
 from reprise.kernel.events import Finished, Kind, run_stream
 from reprise.runtime.execution import Execution
 from reprise.runtime.pipelining import Pipelined
@@ -74,25 +76,33 @@ def by_many_minds(told: list[Told]) -> list[str]:
 class Killing:
     """One process after the other works on a store and is killed, the last one ends."""
 
-    def __init__(self, nursery, folder, seed, *, gated=True):
-        self.folder, self.url = folder, f"sqlite:///{folder}/runs.db"
+    def __init__(self, nursery, folder, seed, *, url="", gated=True, loose=False):
+        self.folder, self.url = folder, url or f"sqlite:///{folder}/runs.db"
         self.counts = Counter()
-        self._nursery, self._dice, self._gated = nursery, random.Random(seed), gated
+        self._nursery, self._dice, self._options = (
+            nursery,
+            random.Random(seed),
+            {"gated": gated, "loose": loose},
+        )
         self._runs = 0
 
     def _spawn(self) -> int:
         self._runs += 2
-        options = {"store": self.url, "runs": self._runs, "gated": self._gated}
-        return self._nursery.spawn("pure", self.folder, **options)
+        return self._nursery.spawn("pure", self.folder, store=self.url, runs=self._runs, **self._options)
 
-    def kill(self) -> None:
-        """Let a process work for a moment that it tells something in, and kill it."""
-        before, more = len(told_in(self.folder / TOLD)), self._dice.randint(1, 20)
+    def kill(self, *, before: Callable[[], None] = lambda: None) -> None:
+        """Let a process work for a moment that it tells something in, do something else, and kill it."""
+        told, more = len(told_in(self.folder / TOLD)), self._dice.randint(1, 20)
         process = self._spawn()
-        until = asyncio.run(_seconds(lambda: self._told_or_ended(process, before + more)))
+        until = asyncio.run(_seconds(lambda: self._told_or_ended(process, told + more)))
         assert until, f"nothing was told in {PATIENCE} s"
+        before()
         self._nursery.kill(process)
         self.counts["kills"] += 1
+
+    def lost(self) -> list[Told]:
+        """Return what was told so far and is not in the log."""
+        return lost(told_in(self.folder / TOLD), asyncio.run(self._drawn()))
 
     def _told_or_ended(self, process: int, count: int) -> bool:
         return len(told_in(self.folder / TOLD)) >= count or self._nursery.ended(process) is not None
@@ -233,6 +243,40 @@ async def go_on(folder: Path, promised: list[Told], where: str) -> int:
     assert not lost(told, drawn), where
     assert not by_many_minds(told), where
     return len(rows)
+
+
+async def cut_often(folder, counts, synchronous, count) -> int:
+    """Cut the power of a disk that is not synced at each commit; return how much of what was told is lost."""
+    dice = random.Random(SEED)
+    trace, told, whole = await trace_of(folder / "recorded", synchronous)
+    missing = 0
+    for number, (cut, style, files) in enumerate(crashes(trace.ops, count, dice)):
+        promised = told[: sum(isinstance(op, Promise) for op in trace.ops[:cut])]
+        counts[f"{synchronous}: power cuts"] += 1
+        try:
+            drawn = await left(folder / str(number), files)
+        except (StoreError, AssertionError):
+            assert synchronous == "OFF", f"cut after {cut} of {len(trace.ops)}, {style}"
+            counts[f"{synchronous}: power cuts that broke the store"] += 1
+            continue
+        if synchronous != "OFF":
+            assert all(values.items() <= whole[run].items() for run, values in drawn.items())
+        missing += len(lost(promised, drawn))
+        shutil.rmtree(folder / str(number))
+    counts[f"{synchronous}: told and lost"] += missing
+    return missing
+
+
+@pytest.mark.timeout(300)
+async def test_without_a_sync_at_each_commit_histories_stay_whole(tmp_path, counts, small_wal):
+    """What was told may be lost then, as the guide says; what is left is a beginning, by the checks of ``drawn_in``."""
+    await cut_often(tmp_path, counts, "NORMAL", max(20, CYCLES // 4))
+
+
+@pytest.mark.timeout(300)
+async def test_control_without_syncs_a_power_cut_takes_what_was_told(tmp_path, counts, small_wal):
+    missing = await cut_often(tmp_path, counts, "OFF", 60)
+    assert missing, "a disk that is never synced loses nothing: the zero of the others means nothing"
 
 
 @pytest.mark.timeout(300)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 from tests.crash import flows, outside, sagas
+from tests.crash.helping import loosen
 from tests.crash.ledger import Counted, Durable, Ledger, Refused
 from tests.crash.places import name_of
 
@@ -20,7 +21,7 @@ from reprise.kernel.errors import AppendRefused
 from reprise.kernel.events import Event, Kind
 from reprise.stores import conditions, open_store
 from reprise.stores.log import ANY, Append, Head
-from reprise.stores.postgres import batch, driver
+from reprise.stores.postgres import batch
 from reprise.stores.sqlite import ledger as keeper
 from reprise.stores.store import Store
 
@@ -81,7 +82,7 @@ def open_named(url: str, *, loose: bool = False) -> Store:
     if url.startswith("sqlite:"):
         return open_store(url)
     if loose:
-        driver.DURABLE = "SELECT set_config('synchronous_commit', 'off', false)"
+        loosen()
     return open_store(f"{url}&application_name={name_of(os.getpid())}")
 
 
