@@ -23,14 +23,17 @@ CYCLES ?= 5000
 # Seeds of `make simulate` for each scenario, and the first of them (make test does 2,000 in all).
 SEEDS ?= 100000
 FROM ?= 0
+# Mutants of each file of `make mutate`, and the seed that chooses them.
+MOST ?= 10
+SEED ?= 1
 
 # pyright is pinned; it need not ask the network for a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all check format coverage crash simulate bench bench-peers ci lock install-run install-test \
-        install-dev install-peers clean
+.PHONY: help run test test-all check format coverage crash simulate mutate bench bench-peers ci lock install-run \
+        install-test install-dev install-peers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +76,9 @@ crash: install-test ## Kill real processes CYCLES times (5,000) and look for wha
 simulate: install-test ## Run each simulation of the engine under SEEDS seeds (100,000), from seed FROM (0) on
 	$(BIN)/python -m pytest tests/simulation/test_engine.py -n $(JOBS) --simulate-seeds=$(SEEDS) --simulate-from=$(FROM) \
 		$(ARGS)
+
+mutate: install-test ## Change MOST (10) things in each file of runtime/ and stores/; list what no test notices
+	$(BIN)/python scripts/mutate.py --all --most $(MOST) --seed $(SEED) $(ARGS)
 
 bench: install-test ## Measure
 	$(BIN)/python -m bench $(ARGS)

@@ -1,6 +1,8 @@
 """Change one thing of a module at a time and see whether a test notices; what nobody notices is printed.
 
-`scripts/mutate.py src/reprise/runtime/worker.py -t tests/unit/runtime/test_workers.py [--most 40] [--seed 1]`
+`scripts/mutate.py --all [--most 10] [--seed 1] [FILE …]` takes all files of runtime/ and stores/, or those named, each with
+the tests that execute the changed line; what `docs/mutation.md` explains is no survivor (`make mutate`).
+`scripts/mutate.py FILE … -t tests/unit/runtime/test_workers.py [--most 40] [--seed 1]` takes other files, with those tests.
 
 Changes: a comparison the other way or off by one, `and`/`or`, a removed `not`, a condition that always or never holds, a
 number one higher, True/False, a removed call, assignment, `await` or `raise`, `break`/`continue`, `+`/`-`. A test that hangs is cut off
@@ -12,9 +14,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import compileall
 import copy
+import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +30,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
+ROOMS = ("src/reprise/runtime", "src/reprise/stores")
+TESTS = (
+    *("tests/unit/runtime", "tests/unit/stores", "tests/unit/workflows", "tests/replay", "tests/simulation"),
+    *("tests/contract", "--ignore=tests/contract/postgres"),
+)
+EXPLAINED = ROOT / "docs" / "mutation.md"
 COMPARED: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
     ast.LtE: (ast.Lt, ast.Gt),
@@ -52,6 +63,12 @@ class Mutant(NamedTuple):
     node: int
     """Which of the nodes of the module, as ``ast.walk`` counts them."""
     kind: int
+    function: str = ""
+    """The qualified name of the function or class it is in; '' = the module."""
+    statement: int = 0
+    """The line where the statement begins that it is in."""
+    is_called: bool = False
+    """It is in the body of a function; else the import of the module executes it."""
 
 
 class Survivor(NamedTuple):
@@ -61,28 +78,67 @@ class Survivor(NamedTuple):
     mutant: Mutant
 
 
+class Place(NamedTuple):
+    """Where in a module a node stands: see ``Mutant``."""
+
+    function: str = ""
+    statement: int = 0
+    is_called: bool = False
+
+
 def mutants(text: str) -> Iterator[Mutant]:
     """Yield every mutant of a module."""
-    for number, node in enumerate(ast.walk(_read(text))):
-        for kind in range(2):
+    tree = _read(text)
+    places = dict(_places(tree, Place()))
+    for number, node in enumerate(ast.walk(tree)):
+        for kind in range(2 if id(node) in places else 0):
             changed = copy.copy(node)
             what = _change(changed, kind)
             if what:
-                yield Mutant(changed.lineno, f"{_shown(node)}  =>  {what}", number, kind)  # type: ignore[attr-defined]
+                yield Mutant(changed.lineno, f"{_shown(node)}  =>  {what}", number, kind, *places[id(node)])  # type: ignore[attr-defined]
 
 
 def applied(text: str, mutant: Mutant) -> str:
     """Return a module with a change."""
+    return ast.unparse(changed_tree(text, mutant))
+
+
+def changed_tree(text: str, mutant: Mutant) -> ast.Module:
+    """Return the tree of a module with a change; what is not changed keeps its lines."""
     tree = _read(text)
     node = next(each for place, each in enumerate(ast.walk(tree)) if place == mutant.node)
     _change(node, mutant.kind)
-    return ast.unparse(ast.fix_missing_locations(tree))
+    return ast.fix_missing_locations(tree)
+
+
+def _places(node: ast.AST, place: Place) -> Iterator[tuple[int, Place]]:
+    """Yield the place of each node, by its identity; annotations have none."""
+    yield id(node), place
+    within = place
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+            within = Place(f"{place.function}.{name}".lstrip("."), place.statement, is_called=True)
+        case ast.ClassDef(name=name):
+            within = place._replace(function=f"{place.function}.{name}".lstrip("."))
+        case ast.Lambda():
+            within = place._replace(is_called=True)
+        case _:
+            pass
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                inner = within if field == "body" else place
+                if isinstance(child, ast.stmt):
+                    inner = inner._replace(statement=child.lineno)
+                yield from _places(child, inner)
 
 
 def _read(text: str) -> ast.Module:
     tree = ast.parse(text)
     _drop_texts(tree)
-    return tree
+    return ast.fix_missing_locations(tree)
 
 
 def _change(node: ast.AST, kind: int) -> str:
@@ -211,19 +267,131 @@ def _passes(source: Path, tests: list[str], timeout: float) -> bool:
             return False
 
 
+# ---------------------------------------------------------------- all files, each with the tests that execute the line
+
+
+def hunt_all(files: list[str], tests: list[str], given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Try mutants of files, named from ``src/``, in one process (``scripts/mutating.py``); yield what it answers."""
+    with tempfile.TemporaryDirectory(prefix="reprise-mutants-") as folder:
+        copied, scratch = Path(folder, "src"), Path(folder, "scratch")
+        shutil.copytree(ROOT / "src", copied, ignore=shutil.ignore_patterns("__pycache__"))
+        compileall.compile_dir(copied, quiet=2)
+        scratch.mkdir()
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "timeout=300"]
+        command.append(f"--basetemp={scratch / 'tests'}")
+        answers, told = os.pipe()
+        job: dict[str, Any] = {
+            "source": str(copied),
+            "files": files,
+            "most": given.most,
+            "seed": given.seed,
+            "seconds": given.seconds,
+            "map": str(ROOT / ".mutation" / "map.json"),
+            "scratch": str(scratch),
+            "command": command,
+            "answers": told,
+        }
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(copied), str(ROOT)]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(Path(folder, "examples")),
+        }
+        log = Path(folder, "log")
+        with (
+            log.open("wb") as output,
+            subprocess.Popen(
+                [*command, "-p", "scripts.mutating", *tests],
+                env={**environment, "REPRISE_MUTATION_JOB": json.dumps(job)},
+                cwd=ROOT,
+                pass_fds=[told],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            ) as process,
+        ):
+            os.close(told)
+            with os.fdopen(answers, encoding="utf-8") as lines:
+                yield from (json.loads(line) for line in lines)
+        if process.returncode:
+            raise SystemExit(log.read_text("utf-8", "replace")[-4000:])
+
+
+def explained() -> dict[tuple[str, str, str], str]:
+    """Return why survivors that are known mean nothing, by file, function and change, as ``docs/mutation.md`` says it."""
+    found: dict[tuple[str, str, str], str] = {}
+    file = ""
+    for line in EXPLAINED.read_text("utf-8").splitlines() if EXPLAINED.exists() else ():
+        if line.startswith("## "):
+            file = line.removeprefix("## ").strip("` ")
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)]
+        if len(cells) == 5 and file:
+            found[file, cells[1].strip("`"), cells[2].strip("`")] = cells[3]
+    return found
+
+
+def report_all(given: argparse.Namespace) -> int:
+    """Try mutants of all files, or of those named; print each file's count and what survived unexplained."""
+    named: list[Path] = given.modules or [
+        path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))
+    ]
+    files = [str(path.resolve().relative_to(ROOT / "src")) for path in named]
+    known = explained()
+    kept: list[dict[str, Any]] = []
+    tried = meaningless = 0
+    for answer in hunt_all(files, given.tests or list(TESTS), given):
+        if "said" in answer:
+            print(answer["said"], flush=True)
+            continue
+        left = [
+            each | {"why": known.get((answer["file"], each["function"], each["what"]))}
+            for each in answer["left"]
+        ]
+        kept.append(answer | {"left": left})
+        tried += answer["tried"]
+        meaningless += sum(bool(each["why"]) for each in left)
+        noticed, open_ones = answer["tried"] - len(left), [each for each in left if not each["why"]]
+        print(
+            f"{answer['file']}: {noticed} of {answer['tried']} noticed, {len(left) - len(open_ones)} explained,"
+            f" {len(open_ones)} left ({answer['of']} mutants in all, {answer['took']} s)",
+            flush=True,
+        )
+        for each in open_ones:
+            ran = f"{each['ran']} of {each['of']} tests" if each["ran"] else "no test executes it"
+            print(f"  {each['line']} {each['function']}: {each['what']}  ({ran})", flush=True)
+    unexplained = sum(not each["why"] for answer in kept for each in answer["left"])
+    print(
+        f"{tried} mutants: {tried - meaningless - unexplained} noticed, {meaningless} explained, {unexplained} left"
+    )
+    if given.json:
+        given.json.write_text(json.dumps(kept, indent=1), "utf-8")
+    return bool(unexplained)
+
+
 def main() -> int:
     """Read the command line; return 1 when something survives."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("modules", nargs="+", type=Path)
-    parser.add_argument("-t", "--tests", nargs="+", required=True, help="what pytest is given")
+    parser.add_argument("modules", nargs="*", type=Path)
+    parser.add_argument(
+        "--all", action="store_true", help="all files of runtime/ and stores/, or those named"
+    )
+    parser.add_argument("-t", "--tests", nargs="+", default=[], help="what pytest is given")
     parser.add_argument("-k", "--only", default="", help="of these, what pytest -k means")
     parser.add_argument(
-        "--most", type=int, default=100_000, help="so many mutants of each module, chosen by the seed"
+        "--most", type=int, default=100_000, help="so many mutants of each file, chosen by the seed"
     )
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="with --all: tests for so long, the cheapest"
+    )
+    parser.add_argument("--json", type=Path, help="with --all: where the result is written")
     given = parser.parse_args()
+    if given.all:
+        return report_all(given)
+    if not (given.modules and given.tests):
+        parser.error("name modules and their tests (-t), or say --all")
     tests = [*given.tests, *(["-k", given.only] if given.only else [])]
     left: list[Survivor] = []
     for path in given.modules:

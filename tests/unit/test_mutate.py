@@ -3,8 +3,10 @@
 import importlib.util
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
+from scripts import mutating
 
 ROOT = Path(__file__).parents[2]
 MODULE = '''"""A docstring."""
@@ -73,3 +75,64 @@ def test_what_nobody_notices(mutate, tmp_path, monkeypatch):
     assert tried == 2
     assert [each.mutant.what for each in survivors] == ["3  =>  4"]
     assert (tmp_path / "src" / "limits.py").read_text() == MODULE
+
+
+NESTED = """
+LIMIT = 3
+
+class Gate:
+    most: int = 4
+
+    def opens(self, n: int = 5):
+        def near(m):
+            return m < n + 1
+        return near, (lambda m: m + 6)
+"""
+
+
+def test_where_a_change_is(mutate):
+    places = {
+        each.what: (each.function, each.line, each.statement, each.is_called)
+        for each in mutate.mutants(NESTED)
+    }
+    assert places["3  =>  4"] == ("", 2, 2, False)
+    assert places["4  =>  5"] == ("Gate", 5, 5, False)
+    assert places["5  =>  6"] == ("Gate", 7, 7, False), "a default is made when the module is imported"
+    assert places["1  =>  2"] == ("Gate.opens.near", 9, 9, True)
+    assert places["6  =>  7"] == ("Gate.opens", 10, 10, True)
+
+
+def functions_of(module: dict, *names: str) -> list[FunctionType]:
+    return [module["Gate"].__dict__[name] for name in names]
+
+
+def test_code_is_exchanged_in_the_functions_that_there_are(mutate):
+    module = {}
+    exec(compile(NESTED, "gate.py", "exec"), module)
+    near, _ = module["Gate"]().opens(5)
+    assert near(5)
+    change = next(each for each in mutate.mutants(NESTED) if each.what == "m < n + 1  =>  m >= n + 1")
+    code = compile(mutate.changed_tree(NESTED, change), "gate.py", "exec")
+    changes = mutating._changes([*functions_of(module, "opens"), near], code)
+    for function, changed in changes:
+        function.__code__ = changed
+    assert not near(5), "also in a closure that was made before"
+    assert not module["Gate"]().opens(5)[0](5)
+
+
+def test_what_closes_over_other_variables_is_not_exchanged(mutate):
+    module = {}
+    exec(compile(NESTED, "gate.py", "exec"), module)
+    near, _ = module["Gate"]().opens(5)
+    code = compile(NESTED.replace("m < n + 1", "True"), "gate.py", "exec")
+    assert mutating._changes([near], code) is None
+
+
+def test_what_is_explained(mutate, tmp_path, monkeypatch):
+    page = tmp_path / "mutation.md"
+    page.write_text(
+        "| function | change | why |\n|---|---|---|\n## `reprise/a.py`\n| function | change | why |\n|---|---|---|\n"
+        "| `f` | `a \\| b  =>  a \\& b` | the same |\n"
+    )
+    monkeypatch.setattr(mutate, "EXPLAINED", page)
+    assert mutate.explained()["reprise/a.py", "f", r"a | b  =>  a \& b"] == "the same"
