@@ -337,35 +337,39 @@ def report_all(given: argparse.Namespace) -> int:
     ]
     files = [str(path.resolve().relative_to(ROOT / "src")) for path in named]
     known = explained()
-    kept: list[dict[str, Any]] = []
-    tried = meaningless = 0
+    left: list[dict[str, Any]] = []
+    tried: dict[str, int] = {}
     for answer in hunt_all(files, given.tests or list(TESTS), given):
-        if "said" in answer:
-            print(answer["said"], flush=True)
-            continue
-        left = [
-            each | {"why": known.get((answer["file"], each["function"], each["what"]))}
-            for each in answer["left"]
-        ]
-        kept.append(answer | {"left": left})
-        tried += answer["tried"]
-        meaningless += sum(bool(each["why"]) for each in left)
-        noticed, open_ones = answer["tried"] - len(left), [each for each in left if not each["why"]]
-        print(
-            f"{answer['file']}: {noticed} of {answer['tried']} noticed, {len(left) - len(open_ones)} explained,"
-            f" {len(open_ones)} left ({answer['of']} mutants in all, {answer['took']} s)",
-            flush=True,
-        )
-        for each in open_ones:
-            ran = f"{each['ran']} of {each['of']} tests" if each["ran"] else "no test executes it"
-            print(f"  {each['line']} {each['function']}: {each['what']}  ({ran})", flush=True)
-    unexplained = sum(not each["why"] for answer in kept for each in answer["left"])
+        match answer:
+            case {"mapping": count}:
+                print(f"looking which lines {count} tests execute", flush=True)
+            case {"file": file, "tried": count, "of": of, "took": took}:
+                alive = [each for each in left if each["file"] == file]
+                known_ones = sum(bool(each["why"]) for each in alive)
+                tried[file] = count
+                print(
+                    f"{file}: {count - len(alive)} of {count} noticed, {known_ones} explained,"
+                    f" {len(alive) - known_ones} left ({of} mutants in all, {took} s)",
+                    flush=True,
+                )
+            case {"file": file, "function": function, "what": what}:
+                left.append({**answer, "why": known.get((file, function, what))})
+                if left[-1]["why"] is None:
+                    ran = (
+                        f"{answer['ran']} of {answer['tests']} tests"
+                        if answer["ran"]
+                        else "no test executes it"
+                    )
+                    print(f"  {file}:{answer['line']} {function}: {what}  ({ran})", flush=True)
+            case _:
+                raise AssertionError(answer)
+        if given.json:
+            given.json.write_text(json.dumps({"tried": tried, "left": left}, indent=1), "utf-8")
+    meaningless, whole = sum(bool(each["why"]) for each in left), sum(tried.values())
     print(
-        f"{tried} mutants: {tried - meaningless - unexplained} noticed, {meaningless} explained, {unexplained} left"
+        f"{whole} mutants: {whole - len(left)} noticed, {meaningless} explained, {len(left) - meaningless} left"
     )
-    if given.json:
-        given.json.write_text(json.dumps(kept, indent=1), "utf-8")
-    return bool(unexplained)
+    return len(left) > meaningless
 
 
 def main() -> int:

@@ -108,7 +108,7 @@ class Trials:
         }
         fresh = [name for name in self._items if name not in tests]
         if fresh:
-            self._say(f"mapping {len(fresh)} tests")
+            self._say(mapping=len(fresh))
             tests |= self._mapped(fresh)
             kept.parent.mkdir(exist_ok=True)
             kept.write_text(json.dumps({"files": known | files, "tests": tests}), "utf-8")
@@ -156,7 +156,6 @@ class Trials:
         chance = random.Random(f"{self._job['seed']} {file}")  # noqa: S311
         picked = chance.sample(found, min(self._job["most"], len(found)))
         began = time.perf_counter()
-        left: list[dict[str, Any]] = []
         for place, mutant in enumerate(sorted(picked)):
             target.write_text(applied(text, mutant), "utf-8")
             os.utime(
@@ -164,14 +163,11 @@ class Trials:
             )  # no two are taken for one by their times
             names, of = self._tests_of(file, mutant)
             if not names or self._is_alive(file, text, mutant, names):
-                left.append({**mutant._asdict(), "ran": len(names), "of": of})
+                self._say(file=file, **mutant._asdict(), ran=len(names), tests=of)
         target.write_text(text, "utf-8")
         os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
         took = round(time.perf_counter() - began, 1)
-        print(
-            json.dumps({"file": file, "tried": len(picked), "of": len(found), "left": left, "took": took}),
-            file=self._answers,
-        )
+        self._say(file=file, tried=len(picked), of=len(found), took=took)
 
     def _tests_of(self, file: str, mutant: Mutant) -> tuple[list[str], int]:
         """Return the tests to run, the cheapest first, as many as there is time for; and of how many."""
@@ -257,8 +253,8 @@ class Trials:
                 except ProcessLookupError:
                     pass
 
-    def _say(self, text: str) -> None:
-        print(json.dumps({"said": text}), file=self._answers)
+    def _say(self, **what: Any) -> None:
+        print(json.dumps(what), file=self._answers)
 
 
 def _be_alone() -> None:

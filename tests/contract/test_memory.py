@@ -84,6 +84,17 @@ class TestLease(InMemory, LeaseSuite):
         new = await asyncio.wait_for(waits, 10)
         assert (new.holder, new.token > old.token) == ("b", True)
 
+    async def test_an_answer_that_comes_with_the_end_of_the_wait_counts(self, store, monkeypatch):
+        """Both are due in one turn of the loop, the answer first: nobody else could give the lease back."""
+        loop = asyncio.get_running_loop()
+        grant = await store.lease.take("x", "a", 3600)
+        waits = asyncio.create_task(store.lease.take("x", "b", 3600, wait=5))
+        await until(lambda: asyncio.sleep(0, store.lease.waiting("x") == 1), "b waits")
+        loop.call_later(4, next, store.lease.drop([grant]).__await__(), None)
+        real = loop.time
+        monkeypatch.setattr(loop, "time", lambda: real() + 10)
+        assert (await waits).holder == "b"
+
 
 class TestLimits(InMemory, LimitsSuite): ...
 
