@@ -35,6 +35,12 @@ class SQLitePresence:
             self._path(worker).unlink(missing_ok=True)
             os.close(file)
 
+    def abandon(self) -> None:
+        """Close the files only, as a forked child must: its copies would keep a dead parent alive."""
+        for file in self._held.values():
+            os.close(file)
+        self._held.clear()
+
     async def died(self, workers: Collection[str]) -> set[str]:
         """Return those of ``workers`` whose file nobody holds. Those of other machines have none."""
         return {worker for worker in workers if self._is_free(worker)}

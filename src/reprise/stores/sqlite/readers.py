@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from reprise.kernel.errors import RepriseError, StoreClosed
 from reprise.stores.sqlite import faults
+from reprise.stores.sqlite.crew import Crew, Queue, Thread
 from reprise.stores.sqlite.database import Connection
 
 Result = TypeVar("Result")
@@ -26,19 +25,22 @@ class Readers:
     the loop for each would cost more than the reads.
     """
 
-    def __init__(self, path: Path, open_connection: Callable[[], Connection], threads: int) -> None:
+    def __init__(
+        self, path: Path, open_connection: Callable[[], Connection], threads: int, crew: Crew
+    ) -> None:
         self._path = path
         self._open = open_connection
         self._most = threads
-        self._threads: list[threading.Thread] = []
-        self._queue: SimpleQueue[tuple[Work, asyncio.Future[Any]] | None] | None = None
+        self._crew = crew
+        self._threads: list[Thread] = []
+        self._queue: Queue[tuple[Work, asyncio.Future[Any]] | None] | None = None
         self._answers: deque[Answer] = deque()
         self._told = False
 
     def start(self) -> None:
         """Accept reads, on the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._queue = SimpleQueue()
+        self._queue = self._crew.queue()
         self._threads = []
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
@@ -54,9 +56,7 @@ class Readers:
         waiter: asyncio.Future[Result] = self._loop.create_future()
         queue.put((work, waiter))
         if len(self._threads) < self._most and (not self._threads or queue.qsize()):
-            thread = threading.Thread(target=self._serve, args=(queue,), name="reprise-reader", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._threads.append(self._crew.begin(self._serve, queue, name="reprise-reader"))
         return await waiter
 
     def close(self) -> Callable[[], None]:
@@ -77,7 +77,7 @@ class Readers:
         """Refuse further reads and leave everything as it is, as a forked child must."""
         self._queue = None
 
-    def _serve(self, queue: SimpleQueue[tuple[Work, asyncio.Future[Any]] | None]) -> None:
+    def _serve(self, queue: Queue[tuple[Work, asyncio.Future[Any]] | None]) -> None:
         connection: Connection | None = None
         while (item := queue.get()) is not None:
             work, waiter = item

@@ -34,15 +34,15 @@ _JUST_CHANGED = 100_000_000
 class SQLiteSignal:
     """Wake others who wait, here and in other processes. Use it on the loop on which the store was started."""
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
-        self._folder, self._clock = folder, clock
+    def __init__(self, folder: Path, clock: Clock, open_post: Callable[..., Post]) -> None:
+        self._folder, self._clock, self._open_post = folder, clock, open_post
         self._listeners = Listeners()
         self._pending: dict[str, None] = {}
         self._post: Post | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open this process's socket."""
-        self._post = Post(self._folder, self._clock, loop, self._listeners.tap)
+        self._post = self._open_post(self._folder, self._clock, loop, self._listeners.tap)
 
     @property
     def address(self) -> str:

@@ -15,6 +15,7 @@ from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.progress import Report, nobody
 from reprise.stores.sqlite import backup, database, faults
 from reprise.stores.sqlite.blobs import SQLiteBlobs
+from reprise.stores.sqlite.crew import MACHINE, Crew
 from reprise.stores.sqlite.database import Connect, Connection
 from reprise.stores.sqlite.leases import SQLiteLease
 from reprise.stores.sqlite.log import SQLiteLog
@@ -50,6 +51,9 @@ class SQLiteStore:
     of the processes) and ``<file>.workers`` (presence). All are made for their owner alone.
     """
 
+    writer_type = Writer
+    """Commits; a simulation watches over its own."""
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -60,6 +64,7 @@ class SQLiteStore:
         clock: Clock | None = None,
         connect: Connect = database.connect,
         readers: int = 2,
+        crew: Crew = MACHINE,
     ) -> None:
         if synchronous not in SYNCHRONOUS:
             raise ConfigurationError(
@@ -70,13 +75,14 @@ class SQLiteStore:
         # Companions lie beside the file itself, whatever link it was named by; SQLite does the same.
         self.path = Path(path).resolve()
         self._synchronous, self._busy, self._unsafe_fs, self._connect = synchronous, busy, unsafe_fs, connect
+        self._crew = crew
         self._turnstile: Turnstile | None = None
         self._changing = asyncio.Lock()
         clock = clock or SURROUNDINGS.get().clock
         keeper_clock = KeeperClock(clock)
-        self._writer = Writer(self.path, busy, keeper_clock, self._open_writer)
-        self._readers = Readers(self.path, self._open_reader, readers)
-        self.signal = SQLiteSignal(_beside(self.path, ".wake"), clock)
+        self._writer = self.writer_type(self.path, busy, keeper_clock, self._open_writer, crew)
+        self._readers = Readers(self.path, self._open_reader, readers, crew)
+        self.signal = SQLiteSignal(_beside(self.path, ".wake"), clock, crew.open_post)
         self._watch = Watch(self._open_reader, self.signal.tap_all)
         self.log = SQLiteLog(self._writer, self._readers)
         self.blobs = SQLiteBlobs(self._writer, self._readers)
@@ -118,7 +124,7 @@ class SQLiteStore:
         async with self._changing:
             if self._turnstile is not None:
                 return
-            turnstile, connection = await asyncio.to_thread(self._prepare)
+            turnstile, connection = await self._crew.call(self._prepare)
             loop = asyncio.get_running_loop()
             self._turnstile = turnstile
             self._writer.start(connection, turnstile, loop)
@@ -142,9 +148,9 @@ class SQLiteStore:
             await self._watch.stop()
             self.signal.stop()
             # The writer last: only it can move what is left of the write-ahead log into the file.
-            await asyncio.to_thread(self._readers.close())
+            await self._crew.call(self._readers.close())
             self._writer.close()
-            await asyncio.to_thread(self._writer.join)
+            await self._crew.call(self._writer.join)
             turnstile.close()
 
     async def schema(self) -> Schema:
@@ -218,7 +224,7 @@ class SQLiteStore:
         wake = _beside(self.path, ".wake")
         for folder in (wake, _beside(self.path, ".workers")):
             folder.mkdir(mode=0o700, exist_ok=True)
-        turnstile = Turnstile(wake)
+        turnstile = Turnstile(wake, self._crew)
         try:
             turnstile.enter(self._busy)
             try:
@@ -254,6 +260,7 @@ class SQLiteStore:
             self._writer.abandon()
             self._readers.abandon()
             self.signal.abandon()
+            self.presence.abandon()
             turnstile.abandon()
 
 

@@ -8,23 +8,20 @@ again before. The kernel frees both when a process dies, even by kill -9.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 from pathlib import Path
-from queue import SimpleQueue
 
 from reprise.kernel.errors import StoreLocked
+from reprise.stores.sqlite.crew import MACHINE, Crew, FileLock, Queue
 
 
 class Turnstile:
     """Two lock files in ``folder``; used by one thread at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._gate = os.open(folder / "gate", flags, 0o600)
-        self._turn = os.open(folder / "turn", flags, 0o600)
+    def __init__(self, folder: Path, crew: Crew = MACHINE) -> None:
+        self._folder, self._crew = folder, crew
+        self._gate = crew.lock(folder / "gate")
+        self._turn = crew.lock(folder / "turn")
         self._waiter: _Waiter | None = None
         self.waits = 0
         """How often the turn was not free at once."""
@@ -33,12 +30,12 @@ class Turnstile:
         """Take the turn and return whether others wanted it too; ``StoreLocked`` when they keep it for ``seconds``."""
         waiter = self._waiter
         if waiter is None or not waiter.waiting:
-            if _try(self._gate):
-                if _try(self._turn):
-                    fcntl.flock(self._gate, fcntl.LOCK_UN)
+            if self._gate.try_take():
+                if self._turn.try_take():
+                    self._gate.free()
                     return False
-                fcntl.flock(self._gate, fcntl.LOCK_UN)
-            waiter = self._waiter = waiter or _Waiter(self._gate, self._turn)
+                self._gate.free()
+            waiter = self._waiter = waiter or _Waiter(self._gate, self._turn, self._crew)
         self.waits += 1
         if not waiter.wait(seconds):
             raise StoreLocked(
@@ -49,7 +46,7 @@ class Turnstile:
 
     def leave(self) -> None:
         """Give the turn to whoever is next."""
-        fcntl.flock(self._turn, fcntl.LOCK_UN)
+        self._turn.free()
 
     def close(self) -> None:
         """Close the lock files; not while somebody is in ``enter``."""
@@ -59,8 +56,8 @@ class Turnstile:
 
     def abandon(self) -> None:
         """Close the lock files only, as a forked child must: its copies would keep a dead parent's turn."""
-        for fd in (self._gate, self._turn):
-            os.close(fd)
+        for lock in (self._gate, self._turn):
+            lock.close()
 
 
 class _Waiter:
@@ -69,16 +66,15 @@ class _Waiter:
     A wait whose caller gave up goes on; the next caller joins it.
     """
 
-    def __init__(self, gate: int, turn: int) -> None:
+    def __init__(self, gate: FileLock, turn: FileLock, crew: Crew) -> None:
         self.waiting = False
         """Whether a wait was begun and its turn not yet handed to a caller."""
         self._gate, self._turn = gate, turn
-        self._calls: SimpleQueue[bool] = SimpleQueue()
-        self._got = threading.Semaphore(0)
+        self._calls: Queue[bool] = crew.queue()
+        self._got = crew.semaphore()
         self._mutex = threading.Lock()
         self._wanted = False
-        self._thread = threading.Thread(target=self._run, name="reprise-turnstile", daemon=True)
-        self._thread.start()
+        self._thread = crew.begin(self._run, name="reprise-turnstile")
 
     def wait(self, seconds: float) -> bool:
         with self._mutex:
@@ -102,21 +98,13 @@ class _Waiter:
 
     def _run(self) -> None:
         while self._calls.get():
-            fcntl.flock(self._gate, fcntl.LOCK_EX)
-            fcntl.flock(self._turn, fcntl.LOCK_EX)
-            fcntl.flock(self._gate, fcntl.LOCK_UN)
+            self._gate.take()
+            self._turn.take()
+            self._gate.free()
             with self._mutex:
                 self.waiting = False
                 if self._wanted:
                     self._wanted = False
                     self._got.release()
                 else:
-                    fcntl.flock(self._turn, fcntl.LOCK_UN)
-
-
-def _try(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+                    self._turn.free()

@@ -7,13 +7,10 @@ everything in it. The loop is called once per commit.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
-from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -21,6 +18,7 @@ import msgspec
 from reprise.kernel.errors import OutcomeUnknown, RepriseError, StoreClosed, StoreError
 from reprise.stores.log import Append
 from reprise.stores.sqlite import faults
+from reprise.stores.sqlite.crew import Crew, Queue
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.ledger import SQL, Ledger, clear
 from reprise.stores.sqlite.lending import SAVEPOINT
@@ -63,8 +61,10 @@ Item = Append | Job
 class Writer:
     """Owns the writing connection and its thread between ``start`` and ``join``."""
 
-    def __init__(self, path: Path, busy: float, clock: KeeperClock, reopen: Callable[[], Connection]) -> None:
-        self._path, self._busy, self._clock, self._reopen = path, busy, clock, reopen
+    def __init__(
+        self, path: Path, busy: float, clock: KeeperClock, reopen: Callable[[], Connection], crew: Crew
+    ) -> None:
+        self._path, self._busy, self._clock, self._reopen, self._crew = path, busy, clock, reopen, crew
         self.counters = {"appends": 0, "commits": 0, "records": 0, "refused": 0, "bytes": 0, "jobs": 0}
         self.epoch = 0
         """Of the file, at the last commit."""
@@ -75,12 +75,11 @@ class Writer:
         """Begin to write with a connection that is up to date."""
         self._transaction = Transaction(connection, self._clock)
         self._turnstile, self._loop = turnstile, loop
-        self._queue: SimpleQueue[Sequence[Item] | None] = SimpleQueue()
+        self._queue: Queue[Sequence[Item] | None] = self._crew.queue()
         self._backlog: deque[Item] = deque()
         self._stopping = self._is_broken = False
         self._share = 1.0
-        self._thread = threading.Thread(target=self._run, name="reprise-writer", daemon=True)
-        self._thread.start()
+        self._thread = self._crew.begin(self._run, name="reprise-writer")
         self.put = self._queue.put
 
     def submit(self, work: Callable[[Transaction], Any]) -> asyncio.Future[Any]:
@@ -171,12 +170,12 @@ class Writer:
     def _turn(self, batch: list[Item]) -> list[Item]:
         """Commit a batch in one turn; return the items that did not fit any more."""
         is_wanted = self._turnstile.enter(self._busy)
-        began = perf_counter()
+        began = self._crew.perf_counter()
         try:
             rest = self._transact(batch)
         finally:
             self._turnstile.leave()
-        self._set_share(perf_counter() - began, is_wanted=is_wanted)
+        self._set_share(self._crew.perf_counter() - began, is_wanted=is_wanted)
         return rest
 
     def _set_share(self, seconds: float, *, is_wanted: bool) -> None:
@@ -214,7 +213,7 @@ class Writer:
         ledger, counters = self._transaction.ledger, self._transaction.counters
         counters.begin()
         ledger.begin(_appends(batch))
-        turn_ends = perf_counter() + TURN_SECONDS
+        turn_ends = self._crew.perf_counter() + TURN_SECONDS
         most_rows, most_bytes = MOST_ROWS * self._share, MOST_BYTES * self._share
         taken = 0
         for item in batch:
@@ -226,7 +225,7 @@ class Writer:
             else:
                 ledger.flush()
                 self._work(item, batch[taken:])
-                if perf_counter() > turn_ends:
+                if self._crew.perf_counter() > turn_ends:
                     break
         ledger.flush()
         counters.flush()
