@@ -17,11 +17,15 @@ class Bank:
 
     def do(self, name: str, *args: object, key: str = "", answer: object = None) -> object:
         """Do something under a key, and return the answer to its first call."""
-        raise NotImplementedError("Put your bank's client into rental.bank; the tests put an EffectsLedger there.")
+        raise NotImplementedError(
+            "Put your bank's client into rental.bank; the tests put an EffectsLedger there."
+        )
 
     def knows(self, key: str) -> bool:
         """Tell whether something was done under a key."""
-        raise NotImplementedError("As for do(): ask your bank whether it has done what you sent under this key.")
+        raise NotImplementedError(
+            "As for do(): ask your bank whether it has done what you sent under this key."
+        )
 
 
 class Writer:
