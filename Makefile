@@ -27,6 +27,9 @@ FROM ?= 0
 MOST ?= 10
 SEED ?= 1
 
+# Where benches write what they measured.
+RESULTS ?= .bench
+
 # pyright is pinned; it need not ask the network for a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
@@ -82,9 +85,13 @@ mutate: install-test ## Change MOST (10) things in each file of runtime/ and sto
 
 bench: install-test ## Measure
 	$(BIN)/python -m bench $(ARGS)
+bench: install-test ## Measure; writes RESULTS/bench.json (.bench)
+	$(BIN)/python -m bench --json $(RESULTS)/bench.json $(ARGS)
 
-bench-peers: install-test install-peers ## Measure beside other systems
-	REPRISE_PEERS_PYTHON=$(VENV)-peers/bin/python $(BIN)/python -m bench peers correctness $(ARGS)
+bench-peers: install-test install-peers ## Measure beside other systems; writes RESULTS/peers.json and a plot of it
+	@export REPRISE_PEERS_PYTHON=$(VENV)-peers/bin/python; \
+	$(BIN)/python -m bench peers correctness --json $(RESULTS)/peers.json $(ARGS); status=$$?; \
+	$(BIN)/python -m bench plot $(RESULTS)/peers.json; exit $$status
 
 ci: ## What CI does, in a clean clone of the last commit
 	@clone=$$(mktemp -d) && git clone --quiet . "$$clone" && (cd "$$clone" && bash .ci/run); \

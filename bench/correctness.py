@@ -37,7 +37,7 @@ def main(*, once: bool) -> bool:
             (engine, str(times), *(str(outcomes[name]) for name in ("right", "WRONG", "error", "again")))
         )
         if engine == "reprise":
-            floors.least(f"reprise: right of {times}", outcomes["right"], times, 0)
+            floors.least(f"reprise: right of {times}", outcomes["right"], times, 0, unit="kills")
     table((f"{PAIRS} pairs", "kills", "right", "silently wrong", "error", "right, steps again"), rows)
     floors.print()
     return floors.kept

@@ -66,7 +66,7 @@ async def _main(*, once: bool) -> bool:
         ours = [
             a / b for a, b in zip(costs["process", size], costs["ProcessPoolExecutor", size], strict=True)
         ]
-        floors.most(f"process / ProcessPoolExecutor, {size}", median(ours), MOST_RATIO)
+        floors.most(f"process / ProcessPoolExecutor, {size}", median(ours), MOST_RATIO, unit="times")
     floors.print()
     return once or floors.kept
 

@@ -37,11 +37,11 @@ def main(*, once: bool) -> bool:
         table(HEAD, rows)
         renewals = _beside_busy(folder, 0.3 if once else 8.0)
         print(f"\nrenewal beside two busy processes, ms: {_described(renewals)}")
-        floors.most("renewal, 99th percentile, ms", _percentile(renewals, 99), 50)
+        floors.most("renewal, 99th percentile", _percentile(renewals, 99), 50, unit="ms")
         taps, idle = asyncio.run(_taps(folder, 50 if once else 3_000, 0.2 if once else 5.0))
         print(f"tap to another process and back, ms: {_described(taps)}")
         print(f"CPU of an idle store, ms per second: {idle * 1000:.2f}")
-        floors.most("idle store, ms of CPU per second", idle * 1000, 1)
+        floors.most("idle store, CPU per second", idle * 1000, 1, unit="ms")
     floors.print()
     return once or floors.kept
 

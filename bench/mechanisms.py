@@ -145,12 +145,10 @@ async def _store(folder: Path, store: str, floors: Floors, times: int) -> None:
                 for name, cost in costs.items()
             ]
             if (store, flow) == ("full", in_a_row):
-                floors.least(
-                    "full, in a row: pure over plain", costs["pure"].rate / costs["plain"].rate, FASTER
-                )
-                floors.most(
-                    "full, in a row: commits of a pure step", median(costs["pure"].commits), PURE_COMMITS
-                )
+                pure = costs["pure"]
+                faster, commits = pure.rate / costs["plain"].rate, median(pure.commits)
+                floors.least("full, in a row: pure over plain", faster, FASTER, unit="times")
+                floors.most("full, in a row: commits of a pure step", commits, PURE_COMMITS, unit="commits")
     rows.append((f"{store}: tasks of asyncio in a row, nothing kept", figure(await _limit(), 0)))
     print()
     table(("", "steps/s", "× plain", "CPU us", "+ us", "commits/step"), rows)

@@ -36,7 +36,7 @@ def main(*, once: bool) -> bool:
         rows, took = asyncio.run(_measure(Path(name), 500 if once else RUNS))
     table(HEAD, rows)
     print(f"\nrenewals beside a prune: {len(took)}, the slowest {took[-1]:.1f} ms")
-    floors.most("renewal beside a prune, 99th percentile, ms", took[len(took) * 99 // 100], RENEWAL)
+    floors.most("renewal beside a prune, 99th percentile", took[len(took) * 99 // 100], RENEWAL, unit="ms")
     floors.print()
     return once or floors.kept
 

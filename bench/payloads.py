@@ -65,15 +65,16 @@ def main(*, once: bool) -> bool:
                 url = url_of(f"talk{len(what)}")
                 row, held = asyncio.run(_grow(f"{name}{what}", url, keys, TURNS, TEXT, size_of))
                 rows.append(row)
-                floors.most(f"{name}{what}: bytes of {TURNS} turns", held, MOST, 0)
+                floors.most(f"{name}{what}: {TURNS} turns", held, MOST, 0, unit="B")
             sizes: list[int] = []
             for number in (short, long):
                 url = url_of(f"list{number}")
                 row, held = asyncio.run(_grow(f"{name}, list state", url, None, number, ITEM, size_of))
                 rows.append(row)
                 sizes.append(held - empty)
+            grown = sizes[1] / sizes[0]
             floors.most(
-                f"{name}: bytes of {long} items over those of {short}, net", sizes[1] / sizes[0], LINEAR
+                f"{name}: bytes of {long} items over those of {short}, net", grown, LINEAR, unit="times"
             )
     table(HEAD, rows)
     floors.print()

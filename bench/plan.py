@@ -20,7 +20,7 @@ def main(*, once: bool) -> bool:
     floors = Floors()
     took = validate(200 if once else STEPS, 1 if once else 7)
     table(("a plan of 10,000 steps", "ms"), [(name, figure(each * 1000)) for name, each in took.items()])
-    floors.most("seconds to validate", took["validated"], LIMIT)
+    floors.most("to validate", took["validated"], LIMIT, unit="s")
     floors.print()
     return once or floors.kept
 

@@ -68,9 +68,9 @@ def main(*, once: bool) -> bool:
         rows.append(
             (str(smaller), figure(seconds, 3), figure(slowest, 3), f"{finished:,}", str(again), str(broken))
         )
-        floors.most(f"{smaller}: seconds to the first resumed step", seconds, 0.5, 3)
-        floors.most(f"{smaller}: seconds of the slowest", slowest, SLOWEST, 3)
-        floors.most(f"{smaller}: acknowledged steps again", broken, 0, 0)
+        floors.most(f"{smaller}: to the first resumed step", seconds, 0.5, 3, unit="s")
+        floors.most(f"{smaller}: the slowest", slowest, SLOWEST, 3, unit="s")
+        floors.most(f"{smaller}: acknowledged steps again", broken, 0, 0, unit="steps")
     table(("run, end", "s to step", "slowest", "finished", "again", "acknowledged again"), rows)
     floors.print()
     return once or floors.kept

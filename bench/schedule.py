@@ -105,7 +105,12 @@ def _graphs(folder: Path, floors: Floors, steps: int, times: int) -> None:
                 figure(plans / bare, 2),
             )
         )
-        floors.most(f"{store}: CPU of a step of a plan by that of the graph by hand", plans / hand, DEARER)
+        floors.most(
+            f"{store}: CPU of a step of a plan by that of the graph by hand",
+            plans / hand,
+            DEARER,
+            unit="times",
+        )
     print(f"CPU us of a step in a graph of {steps:,}")
     table(("store", "gathered", "by hand", "plan", "plan/hand", "plan/gathered"), rows)
 
@@ -148,6 +153,6 @@ def _maps(folder: Path, floors: Floors, items: int) -> None:
                 str(done["at_once"]),
             )
         )
-        floors.most(f"{collect}: MB that {items:,} items add", growth, GROWTH, 0)
-        floors.most(f"{collect}: items at once", done["at_once"], 50, 0)
+        floors.most(f"{collect}: memory that {items:,} items add", growth, GROWTH, 0, unit="MB")
+        floors.most(f"{collect}: items at once", done["at_once"], 50, 0, unit="items")
     table(("results", "s", "MB before", "MB at most", "at once"), rows)

@@ -101,7 +101,7 @@ async def _keeper(name: str, url: str, floors: Floors, *, once: bool) -> None:
             rows.append((text or "(all)", kind, str(found), f"{first:.1f}", f"{often:.1f}"))
     print(f"\n{name}: pages of 50")
     table(("query", "by", "found", "first ms", "ms"), rows)
-    floors.most(f"{name}: slowest page, ms", slowest, LIMIT_MS, 0)
+    floors.most(f"{name}: slowest page", slowest, LIMIT_MS, 0, unit="ms")
     rows = []
     for text, by in COUNTS:
         query = parse(text, NOW)

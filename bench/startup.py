@@ -7,6 +7,7 @@ import sys
 from statistics import median
 from time import perf_counter
 
+from bench.measure.report import Floors, figure, table
 from reprise.cli.main import TABLE
 
 LIMIT_MS = 30
@@ -50,11 +51,14 @@ def main(*, once: bool) -> bool:
         for name, code in PROGRAMS.items():
             taken[name].append(start(code))
     bare = median(taken["bare interpreter"])
-    for name, times in taken.items():
-        print(f"{name:20} {median(times):7.1f} ms  (+{median(times) - bare:.1f})")
+    rows = [(name, figure(median(times)), f"{median(times) - bare:+.1f}") for name, times in taken.items()]
+    table(("", "ms", "over bare"), rows)
     ratios = [
         ours / theirs
         for ours, theirs in zip(taken["reprise --help"], taken["bare typer --help"], strict=True)
     ]
-    print(f"reprise --help takes {median(ratios):.2f} times a bare typer program's (limit {HELP_RATIO})")
-    return once or (median(taken["import reprise"]) - bare <= LIMIT_MS and median(ratios) <= HELP_RATIO)
+    floors = Floors()
+    floors.most("import reprise", median(taken["import reprise"]) - bare, LIMIT_MS, 1, unit="ms")
+    floors.most("reprise --help over a bare typer program", median(ratios), HELP_RATIO, unit="times")
+    floors.print()
+    return once or floors.kept

@@ -101,8 +101,8 @@ async def _store(folder: Path, store: str, floors: Floors, less: int) -> list[tu
         await run.result()
     if store == "full":
         relation = took["update, in a row"] / took["signal, sent"]
-        floors.most("full: an update over a signal", relation, MOST_OF_A_SIGNAL)
-        floors.least("full: chunks a second", 1 / took["chunk, written"], LEAST_CHUNKS, 0)
+        floors.most("full: an update over a signal", relation, MOST_OF_A_SIGNAL, unit="times")
+        floors.least("full: chunks", 1 / took["chunk, written"], LEAST_CHUNKS, 0, unit="per s")
     return [(f"{store}, {name}", figure(each * 1e6, 1), figure(1 / each, 0)) for name, each in took.items()]
 
 

@@ -90,7 +90,7 @@ def main(*, once: bool) -> bool:
 
     def measure(store: str, url: str, make: Callable[[], Any]) -> None:
         found = asyncio.run(_measure(store, url, make, scale, rows))
-        floors.most(f"{store}: transaction over own connection, in a row", found, OVER_OWN)
+        floors.most(f"{store}: transaction over own connection, in a row", found, OVER_OWN, unit="times")
 
     with TemporaryDirectory(prefix="reprise-bench-") as folder:
         path = Path(folder) / "runs.db"

@@ -36,7 +36,7 @@ def main(*, once: bool) -> bool:
                 figure(signalled / took["answered"], 0),
             )
         )
-        floors.most(f"{store}: bytes of memory of a waiting run", took["bytes"], MOST_BYTES, 0)
+        floors.most(f"{store}: memory of a waiting run", took["bytes"], MOST_BYTES, 0, unit="B")
     head = (
         "",
         "all wait s (CPU)",

@@ -47,8 +47,10 @@ def _measure(
     signals, _ = _together(store, folder, seconds / 2, "take_signals", "send_signals")
     (idle,) = _together(store, folder, seconds / 1.2, "rest")
     busy.append(f"{name} {' and '.join(f'{steps / seconds:,.0f}' for steps in both)} steps/s")
-    floors.most(f"{name}: lease renewed beside two busy workers: p99 ms", _percentile(beside, 99), 50, 1)
-    floors.most(f"{name}: open worker with nothing to do: % of a CPU", idle, 1, 2)
+    floors.most(
+        f"{name}: lease renewed beside two busy workers: p99", _percentile(beside, 99), 50, 1, unit="ms"
+    )
+    floors.most(f"{name}: open worker with nothing to do: of a CPU", idle, 1, 2, unit="%")
     return [
         _row(f"{name}: a tap, from process to process", taps),
         _row(f"{name}: lease renewed, alone", alone),

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Coroutine
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from bench.engines.work import Work
-from bench.measure.counters import counters
+from bench.measure.counters import counters, peak_mb
 
 _numbers = count(1)
 
@@ -67,7 +66,7 @@ async def measured(
         "other_cpu": process - loop,
         "syncs": syncs,
         "written": written,
-        "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss": peak_mb(),
         "clocks": work.clocks,
     }
 

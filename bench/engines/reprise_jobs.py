@@ -28,11 +28,25 @@ async def make(run: str, i: int, pause: float) -> str:
     return await work(run, i, pause)
 
 
+@step(pure=True)
+async def make_purely(run: str, i: int, pause: float) -> str:
+    """Return a value of the bench; it may run ahead of the log."""
+    return await work(run, i, pause)
+
+
 @workflow
 async def chain(run: str, steps: int, pause: float) -> int:
     """One step after the other."""
     for i in range(steps):
         await make(run, i, pause)
+    return steps
+
+
+@workflow
+async def pure(run: str, steps: int, pause: float) -> int:
+    """One pure step after the other."""
+    for i in range(steps):
+        await make_purely(run, i, pause)
     return steps
 
 
@@ -43,7 +57,7 @@ async def fan(run: str, steps: int, pause: float) -> int:
 
 
 class Ours:
-    """An open Reprise, traced by an observer."""
+    """An open Reprise with its defaults, and an observer that is told of each event, as a tracer would be."""
 
     def __init__(self, app: Reprise) -> None:
         self._app = app
@@ -51,6 +65,10 @@ class Ours:
     async def chain(self, run: str, steps: int, pause: float) -> None:
         """Execute one run whose steps follow each other."""
         await self._app.run(chain, run, steps, pause, id=run)
+
+    async def pure(self, run: str, steps: int, pause: float) -> None:
+        """Execute one run whose steps follow each other and are declared pure."""
+        await self._app.run(pure, run, steps, pause, id=run)
 
     async def fan(self, run: str, steps: int, pause: float) -> None:
         """Execute one run whose steps start at once."""

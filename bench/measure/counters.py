@@ -52,6 +52,18 @@ def _shim() -> Callable[[], tuple[float, float]] | None:
     return lambda: (syncs(), written())
 
 
+def peak_mb() -> float:
+    """Return the most memory that this process had so far, in MB; NaN where that is not known.
+
+    Not ``ru_maxrss``: that begins with what the process had that started this one.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return nan
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def counters() -> tuple[float, float]:
     """Return syncs and bytes written to files by this process so far; NaN where they are not counted."""
     if (shim := _shim()) is not None:

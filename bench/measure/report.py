@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
+from bench.measure.results import RESULTS
+
+HEAD = ("floor", "figure", "", "limit", "", "goal", "")
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns; the first is a name, the others are figures."""
+    """Print rows in columns, and keep them; the first is a name, the others are figures."""
+    RESULTS.table(head, rows)
+    _print(head, rows)
+
+
+def _print(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     filled = [[*row, *[""] * (len(head) - len(row))] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*filled, strict=True)]
     for first, *others in filled:
@@ -21,25 +30,71 @@ def figure(value: float, digits: int = 1) -> str:
 
 
 class Floors:
-    """Figures with the least, or the most, that they may be. A figure that could not be measured is not kept."""
+    """Figures with what they must be (a bench whose floor is not kept fails) and what they are to be (goals, shown only).
+
+    One that could not be measured is neither.
+    """
 
     def __init__(self) -> None:
-        self._rows: list[tuple[str, str, str, str]] = []
+        self._rows: list[tuple[str, ...]] = []
         self.kept = True
 
-    def most(self, name: str, value: float, limit: float, digits: int = 2) -> None:
-        """Ask for a figure of ``limit`` or less."""
-        self._add(name, value, f"<= {limit:g}", value <= limit, digits)
+    def most(
+        self,
+        name: str,
+        value: float,
+        limit: float | None,
+        digits: int = 2,
+        *,
+        unit: str = "",
+        goal: float | None = None,
+    ) -> None:
+        """Ask for a figure of ``limit`` or less; ``goal`` or less is wanted."""
+        self._add(name, value, "<=", limit, goal, digits, unit)
 
-    def least(self, name: str, value: float, limit: float, digits: int = 1) -> None:
-        """Ask for a figure of ``limit`` or more."""
-        self._add(name, value, f">= {limit:g}", value >= limit, digits)
+    def least(
+        self,
+        name: str,
+        value: float,
+        limit: float | None,
+        digits: int = 1,
+        *,
+        unit: str = "",
+        goal: float | None = None,
+    ) -> None:
+        """Ask for a figure of ``limit`` or more; ``goal`` or more is wanted."""
+        self._add(name, value, ">=", limit, goal, digits, unit)
 
-    def _add(self, name: str, value: float, limit: str, kept: bool, digits: int) -> None:
-        self._rows.append((name, figure(value, digits), limit, "kept" if kept else "MISSED"))
-        self.kept = self.kept and kept
+    def _add(
+        self,
+        name: str,
+        value: float,
+        sense: str,
+        limit: float | None,
+        goal: float | None,
+        digits: int,
+        unit: str,
+    ) -> None:
+        kept, reached = (_holds(value, sense, bound) for bound in (limit, goal))
+        RESULTS.note(
+            name=name, value=value, unit=unit, sense=sense, floor=limit, kept=kept, goal=goal, reached=reached
+        )
+        said = ["" if bound is None else f"{sense} {bound:g}" for bound in (limit, goal)]
+        self._rows.append((
+            name, figure(value, digits), unit,
+            said[0], {True: "kept", False: "MISSED", None: ""}[kept],
+            said[1], {True: "reached", False: "not yet", None: ""}[reached],
+        ))  # fmt: skip
+        self.kept = self.kept and kept is not False
 
     def print(self) -> None:
         """Print all of them."""
         print()
-        table(("floor", "figure", "limit", ""), self._rows)
+        columns = len(HEAD) if any(row[5] for row in self._rows) else 5
+        _print(HEAD[:columns], [row[:columns] for row in self._rows])
+
+
+def _holds(value: float, sense: str, bound: float | None) -> bool | None:
+    if bound is None:
+        return None
+    return value <= bound if sense == "<=" else value >= bound

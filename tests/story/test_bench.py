@@ -1,11 +1,16 @@
 """Benches never rot: each runs once."""
 
+import json
+import math
+import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from bench.__main__ import ASKED_FOR, main, names
+from bench.measure.report import Floors
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in ASKED_FOR])
@@ -20,6 +25,37 @@ def test_bench_runs(name):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"== {name}" in done.stdout
+
+
+def test_results_are_written_with_what_they_were_measured_on(tmp_path, capsys):
+    file = tmp_path / "new" / "plan.json"
+    assert main(["plan", "--once", "--json", str(file)]) == 0
+    found = json.loads(file.read_text())
+    assert found["versions"]["SQLite"] == sqlite3.sqlite_version
+    assert found["machine"]["processors"] == os.cpu_count()
+    assert found["limits"]["before"]["bare_sync_us"] > 0
+    [figure] = [one for one in found["figures"] if one["bench"] == "plan"]
+    assert (figure["unit"], figure["sense"], figure["kept"], figure["goal"]) == ("s", "<=", True, None)
+    assert found["seconds"].keys() == {"plan"}
+
+
+def test_a_goal_that_is_not_reached_fails_no_bench(capsys):
+    floors = Floors()
+    floors.most("one", 5, 10, unit="s", goal=1)
+    floors.least("two", 5, None, goal=1)
+    floors.print()
+    assert floors.kept
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in said[2:]] == [
+        ["one", "5.00", "s", "<=", "10", "kept", "<=", "1", "not", "yet"],
+        ["two", "5.0", ">=", "1", "reached"],
+    ]
+
+
+def test_a_floor_that_could_not_be_measured_is_not_kept():
+    floors = Floors()
+    floors.most("one", math.nan, 10)
+    assert not floors.kept
 
 
 def test_unknown_bench_is_refused_with_the_names_there_are(capsys):
