@@ -1,7 +1,7 @@
 """The jobs of a durable engine on our stores: what a step costs in time, CPU, syncs, bytes and memory.
 
 J1 a chain of 100 steps · J2 1,000 steps at once, 100 at a time · J3 1,000 runs of 3 steps · J4 a step at history
-length 100, 1,000 and 10,000. A step returns a fresh random string of 300 characters; afterwards a fresh process opens
+lengths from 100 to 100,000. A step returns a fresh random string of 300 characters; afterwards a fresh process opens
 the store and compares every one. What is asked of CPU is asked in tasks: the CPU that making and awaiting an asyncio
 task takes here and now. On PostgreSQL the work of the server's own processes is not counted.
 """
@@ -15,12 +15,13 @@ from math import nan
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
-from bench.measure.children import Engine, Measures, run
+from bench.measure.children import Engine, Measure, Measures, run
 from bench.measure.counters import described
 from bench.measure.disk import sync_us
 from bench.measure.report import Floors, figure, table
+from bench.measure.results import RESULTS
 from bench.measure.server import postgres
 from bench.measure.yardstick import task_us
 
@@ -34,12 +35,24 @@ PAYLOAD = 302
 """Bytes of a step's value as JSON."""
 CPU_LIMITS = {"J1 memory": 8, "J2 memory": 4, "J3 memory": 16, "J2 full": 5, "J3 full": 20}
 """Tasks' worth of CPU that a step may take. (That of J1 on a disk is mostly the kernel's, for the sync.)"""
-LENGTHS = (100, 1000, 10_000)
-WINDOW = 100
-"""Steps over which the cost at a length is taken."""
+LENGTHS = {100: 20, 1000: 4, 10_000: 2, 100_000: 1}
+"""Lengths of a history at which a step is measured, and how often: a short chain takes few steps."""
+MOST_GROWTH = 1.3
+"""CPU of a step at the longest history over that at the shortest; the goal is at GOAL_GROWTH."""
+GOAL_GROWTH = 1.1
 
 HEAD = ("job, store", "steps/s", "least..most", "us/step", "CPU loop", "other", "sync/step", "B written", "B over",
         "RSS MB", "bare sync us")  # fmt: skip
+
+
+class Cost(NamedTuple):
+    """What a job cost on a store."""
+
+    done: Measures
+    over: float
+    """Bytes in the file per step beyond its value; NaN where there is no file."""
+    sync_us: float
+    """Of a bare sync, measured between the times that the job was done."""
 
 
 def main(*, once: bool) -> bool:
@@ -51,19 +64,40 @@ def main(*, once: bool) -> bool:
         stores = (*STORES, "postgres") if server else STORES
         figures = _jobs(Path(folder), stores, 1 if once else 5, 0.0, most_runs=20 if once else 1000)
         for name, limit in CPU_LIMITS.items():
-            floors.most(f"{name}: CPU of a step in tasks", figures[name][0].cpu_us / yardstick, limit, 1)
-        done, over = figures["J2 full"]
-        floors.most("J2 full: syncs per step", done.per_step("syncs"), 0.05, 4)
-        floors.most("J2 full: bytes written per step", done.per_step("written"), 2000, 0)
-        floors.most("J1 full: bytes in the file per step beyond its value", figures["J1 full"][1], 150, 0)
-        floors.most("J2 full: bytes in the file per step beyond its value", over, 150, 0)
+            floors.most(
+                f"{name}: CPU of a step", figures[name].done.cpu_us / yardstick, limit, 1, unit="tasks"
+            )
+        _judge(figures, floors)
+        memory = _memory(Path(folder), JOBS["J3"]["runs"] if not once else 20)
+        floors.most("J3 full: most memory of the process", memory, None, 1, unit="MB", goal=64)
         if not once:
             print("\nwith steps of 10 ms")
             _jobs(Path(folder), STORES[:2], 2, 0.01)
         print("\nJ4: CPU us (wall us) of a step by length of the history")
-        _lengths(Path(folder), floors, LENGTHS[:2] if once else LENGTHS, times=1 if once else 2)
+        _lengths(Path(folder), floors, {50: 1, 100: 1} if once else LENGTHS)
     floors.print()
     return once or floors.kept
+
+
+def _judge(figures: dict[str, Cost], floors: Floors) -> None:
+    """Note what is asked of the jobs on a disk, whatever that is worth."""
+    j1, j2, j3 = (figures[f"{name} full"] for name in JOBS)
+    floors.most("J1 full: syncs per step", j1.done.per_step("syncs"), None, 3, unit="syncs", goal=1.03)
+    floors.most(
+        "J1 full: a step over a bare sync", 1e6 / j1.done.rate / j1.sync_us, None, unit="times", goal=2.5
+    )
+    floors.most("J1 full: written per step", j1.done.per_step("written"), None, 0, unit="B", goal=10_000)
+    floors.most("J2 full: syncs per step", j2.done.per_step("syncs"), 0.05, 4, unit="syncs", goal=0.02)
+    floors.most("J2 full: written per step", j2.done.per_step("written"), 2000, 0, unit="B", goal=1200)
+    floors.most("J1 full: in the file per step beyond its value", j1.over, 150, 0, unit="B")
+    floors.most("J2 full: in the file per step beyond its value", j2.over, 150, 0, unit="B", goal=100)
+    floors.most("J3 full: in the file per step beyond its value", j3.over, None, 0, unit="B", goal=220)
+
+
+def _memory(folder: Path, runs: int) -> float:
+    """Return the most memory, in MB, of a fresh process that did J3 once."""
+    with _engine(folder, "memory", "full") as engine:
+        return engine.do(**{**JOBS["J3"], "runs": runs}).rss
 
 
 @contextmanager
@@ -77,9 +111,9 @@ def _engine(folder: Path, name: str, store: str) -> Iterator[Engine]:
 
 def _jobs(
     folder: Path, stores: Sequence[str], times: int, pause: float, most_runs: int = 1000
-) -> dict[str, tuple[Measures, float]]:
-    """Print what the jobs cost; return it by name, with the bytes in the file per step beyond its value."""
-    figures: dict[str, tuple[Measures, float]] = {}
+) -> dict[str, Cost]:
+    """Print what the jobs cost; return it by name."""
+    figures: dict[str, Cost] = {}
     rows: list[tuple[str, ...]] = []
     with Engine("reprise", "full", folder / f"empty-{pause}") as engine:
         pass
@@ -87,19 +121,26 @@ def _jobs(
     for name, whole in JOBS.items():
         job = {**whole, "runs": min(whole["runs"], most_runs)}
         for store in stores:
-            before = sync_us(folder)
+            bare = [sync_us(folder)]
+            each: list[Measure] = []
             with _engine(folder, f"{name}-{pause}", store) as engine:
                 engine.do(**job, pause=pause)
-                done = engine.do(**job, pause=pause, times=times)
+                for _ in range(times):
+                    each += engine.do(**job, pause=pause).each
+                    bare.append(sync_us(folder))
             steps = job["steps"] * job["runs"] * (times + 1)
             over = nan if store == "postgres" else _overhead(engine.folder, empty, steps)
-            figures[f"{name} {store}"] = done, over
-            rows.append(_row(f"{name} {store}", done, over, f"{before:.0f}, {sync_us(folder):.0f}"))
+            cost = figures[f"{name} {store}"] = Cost(Measures(each), over, median(bare))
+            RESULTS.measured(
+                name if not pause else f"{name} of 10 ms", "reprise", store, cost.done, cost.sync_us
+            )
+            rows.append(_row(f"{name} {store}", cost, f"{min(bare):.0f}, {median(bare):.0f}"))
     table(HEAD, rows)
     return figures
 
 
-def _row(name: str, done: Measures, over: float, bare: str) -> tuple[str, ...]:
+def _row(name: str, cost: Cost, bare: str) -> tuple[str, ...]:
+    done = cost.done
     return (
         name,
         figure(done.rate, 0),
@@ -109,7 +150,7 @@ def _row(name: str, done: Measures, over: float, bare: str) -> tuple[str, ...]:
         figure(done.per_step("other_cpu") * 1e6, 1),
         figure(done.per_step("syncs"), 4),
         figure(done.per_step("written"), 0),
-        figure(over, 0),
+        figure(cost.over, 0),
         figure(done.rss, 0),
         bare,
     )
@@ -131,21 +172,32 @@ def _file_bytes(folder: Path) -> int:
     return path.stat().st_size
 
 
-def _lengths(folder: Path, floors: Floors, lengths: tuple[int, ...], times: int) -> None:
+def _lengths(folder: Path, floors: Floors, lengths: dict[int, int]) -> None:
+    """Print what a step costs around each length: in the middle of a tenth of it, at least 20 steps."""
     rows: list[tuple[str, ...]] = []
-    marks = [mark for length in lengths for mark in (length - WINDOW // 2, length + WINDOW // 2)]
+    most = min(10_000, max(lengths))
     for store in STORES:
+        cpu: dict[int, float] = {}
+        shown: list[str] = []
         with _engine(folder, "J4", store) as engine:
             engine.do("chain", 100)
-            done = engine.do("chain", lengths[-1] + WINDOW, marks=marks, times=times)
-        cpu = [_cost(done, length, 1) for length in lengths]
-        wall = [_cost(done, length, 0) for length in lengths]
-        rows.append((store, *(f"{c:.1f} ({w:.1f})" for c, w in zip(cpu, wall, strict=True))))
-        floors.most(f"J4 {store}: CPU of a step at {lengths[-1]:,} over {lengths[0]}", cpu[-1] / cpu[0], 1.3)
+            for length, times in lengths.items():
+                half = max(length // 20, 10)
+                marks = (length - half, length + half)
+                done = engine.do("chain", length + half + 1, marks=marks, times=times)
+                cpu[length] = _between(done, marks, 1)
+                shown.append(f"{cpu[length]:.1f} ({_between(done, marks, 0):.1f})")
+        rows.append((store, *shown))
+        first = min(lengths)
+        floors.most(f"J4 {store}: CPU of a step at {most:,} over {first}", cpu[most] / cpu[first], MOST_GROWTH, unit="times")  # fmt: skip
+        if (last := max(lengths)) != most:
+            floors.most(f"J4 {store}: CPU of a step at {last:,} over {first}", cpu[last] / cpu[first], None, unit="times", goal=GOAL_GROWTH)  # fmt: skip
     table(("store", *(f"{length:,}" for length in lengths)), rows)
 
 
-def _cost(done: Measures, length: int, clock: int) -> float:
-    """Return the median microseconds of a step around a length, by the wall clock (0) or the CPU clock (1)."""
-    first, last = length - WINDOW // 2, length + WINDOW // 2
-    return median((one.clocks[last][clock] - one.clocks[first][clock]) / WINDOW * 1e6 for one in done.each)
+def _between(done: Measures, marks: tuple[int, int], clock: int) -> float:
+    """Return the median microseconds of a step between two, by the wall clock (0) or the CPU clock (1)."""
+    first, last = marks
+    return median(
+        (one.clocks[last][clock] - one.clocks[first][clock]) / (last - first) * 1e6 for one in done.each
+    )

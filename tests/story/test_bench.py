@@ -13,6 +13,7 @@ from bench.__main__ import ASKED_FOR, main, names
 from bench.measure.report import Floors
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("name", [name for name in names() if name not in ASKED_FOR])
 def test_bench_runs(name):
     root = Path(__file__).parents[2]
