@@ -35,8 +35,8 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all check format coverage crash simulate mutate bench bench-peers ci lock install-run \
-        install-test install-dev install-peers clean
+.PHONY: help run test test-all check format coverage crash simulate mutate bench bench-peers figures ci lock \
+        install-run install-test install-dev install-peers clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,8 +83,6 @@ simulate: install-test ## Run each simulation of the engine under SEEDS seeds (1
 mutate: install-test ## Change MOST (10) things in each file of runtime/ and stores/; list what no test notices
 	$(BIN)/python scripts/mutate.py --all --most $(MOST) --seed $(SEED) $(ARGS)
 
-bench: install-test ## Measure
-	$(BIN)/python -m bench $(ARGS)
 bench: install-test ## Measure; writes RESULTS/bench.json (.bench)
 	$(BIN)/python -m bench --json $(RESULTS)/bench.json $(ARGS)
 
@@ -92,6 +90,9 @@ bench-peers: install-test install-peers ## Measure beside other systems; writes 
 	@export REPRISE_PEERS_PYTHON=$(VENV)-peers/bin/python; \
 	$(BIN)/python -m bench peers correctness --json $(RESULTS)/peers.json $(ARGS); status=$$?; \
 	$(BIN)/python -m bench plot $(RESULTS)/peers.json; exit $$status
+
+figures: install-test ## Put what bench and bench-peers wrote to RESULTS into docs/guide/performance.md
+	$(BIN)/python scripts/figures.py $(RESULTS)
 
 ci: ## What CI does, in a clean clone of the last commit
 	@clone=$$(mktemp -d) && git clone --quiet . "$$clone" && (cd "$$clone" && bash .ci/run); \

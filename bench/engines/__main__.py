@@ -98,4 +98,5 @@ def main() -> None:
     asyncio.run(serve(engine, store, Path(folder), answers))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from bench.engines.work import Work, place, server
 from reprise import Event, Reprise, step, workflow
@@ -76,14 +77,17 @@ class Ours:
 
 
 @asynccontextmanager
-async def opened(store: str, folder: Path, work_of_steps: Work) -> AsyncIterator[Ours]:
-    """Open the store."""
+async def opened(
+    store: str, folder: Path, work_of_steps: Work, *, traced: bool = True, **options: Any
+) -> AsyncIterator[Ours]:
+    """Open the store; benches of engines do it with the defaults, and an observer."""
     global work  # noqa: PLW0603 - steps are functions of the module
     work = work_of_steps
-    traced: list[int] = [0]
+    seen = 0
 
     def trace(run: str, events: Sequence[Event]) -> None:
-        traced[0] += len(events)
+        nonlocal seen
+        seen += len(events)
 
-    async with Reprise(url(store, folder), observers=[trace]) as app:
+    async with Reprise(url(store, folder), observers=[trace] if traced else (), **options) as app:
         yield Ours(app)

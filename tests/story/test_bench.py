@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,14 @@ def test_results_are_written_with_what_they_were_measured_on(tmp_path, capsys):
     [figure] = [one for one in found["figures"] if one["bench"] == "plan"]
     assert (figure["unit"], figure["sense"], figure["kept"], figure["goal"]) == ("s", "<=", True, None)
     assert found["seconds"].keys() == {"plan"}
+
+
+@pytest.mark.skipif(find_spec("matplotlib") is not None, reason="it can be drawn here")
+def test_a_plot_without_matplotlib_says_where_it_is(tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("REPRISE_PEERS_PYTHON", raising=False)
+    monkeypatch.chdir(Path(__file__).parents[2])
+    assert main(["plot", str(tmp_path / "none.json")]) == 1
+    assert "make bench-peers installs it" in capfd.readouterr().err
 
 
 def test_a_goal_that_is_not_reached_fails_no_bench(capsys):
