@@ -37,6 +37,8 @@ CPU_LIMITS = {"J1 memory": 8, "J2 memory": 4, "J3 memory": 16, "J2 full": 5, "J3
 """Tasks' worth of CPU that a step may take. (That of J1 on a disk is mostly the kernel's, for the sync.)"""
 LENGTHS = {100: 20, 1000: 4, 10_000: 2, 100_000: 1}
 """Lengths of a history at which a step is measured, and how often: a short chain takes few steps."""
+WINDOW = 100
+"""Steps over which the cost at a length is taken, at least: the first after a pause find cold caches."""
 MOST_GROWTH = 1.3
 """CPU of a step at the longest history over that at the shortest; the goal is at GOAL_GROWTH."""
 GOAL_GROWTH = 1.1
@@ -74,7 +76,7 @@ def main(*, once: bool) -> bool:
             print("\nwith steps of 10 ms")
             _jobs(Path(folder), STORES[:2], 2, 0.01)
         print("\nJ4: CPU us (wall us) of a step by length of the history")
-        _lengths(Path(folder), floors, {50: 1, 100: 1} if once else LENGTHS)
+        _lengths(Path(folder), floors, {100: 1, 200: 1} if once else LENGTHS)
     floors.print()
     return once or floors.kept
 
@@ -173,7 +175,7 @@ def _file_bytes(folder: Path) -> int:
 
 
 def _lengths(folder: Path, floors: Floors, lengths: dict[int, int]) -> None:
-    """Print what a step costs around each length: in the middle of a tenth of it, at least 20 steps."""
+    """Print what a step costs around each length: in the middle of a tenth of it, at least 100 steps."""
     rows: list[tuple[str, ...]] = []
     most = min(10_000, max(lengths))
     for store in STORES:
@@ -182,7 +184,7 @@ def _lengths(folder: Path, floors: Floors, lengths: dict[int, int]) -> None:
         with _engine(folder, "J4", store) as engine:
             engine.do("chain", 100)
             for length, times in lengths.items():
-                half = max(length // 20, 10)
+                half = max(length // 20, WINDOW // 2)
                 marks = (length - half, length + half)
                 done = engine.do("chain", length + half + 1, marks=marks, times=times)
                 cpu[length] = _between(done, marks, 1)
