@@ -45,7 +45,7 @@ GROUPS = {
         "runtime/registry", "runtime/handle.py", "runtime/client", "runtime/parking", "runtime/loaded", "runtime/places",
         "app",
     ),
-    "the store on the loop: packing, handing over, answers": ("stores",),
+    "the store on the loop: packing, handing over, commits": ("stores",),
     "asyncio": (LOOP,),
     "the rest of ours": ("",),
     "nothing to do: waits for the disk": (WAITING,),
@@ -112,7 +112,7 @@ def _limits(folder: Path) -> None:
     ]
     table(("alone", "us"), [(name, figure(us)) for name, us in rows])
     for name, us in rows:
-        RESULTS.note(name=f"alone: {name}", value=us, unit="us")
+        RESULTS.note(f"alone: {name}", us, "us")
 
 
 async def _body_us() -> float:
@@ -179,7 +179,7 @@ def _show(columns: list[Column], looks: list[Looks]) -> None:
         ]
         rows.append((group, *(figure(part) for part in parts)))
         for column, part in zip(columns, parts, strict=True):
-            RESULTS.note(name=f"{column.title}: {group}", value=part, unit="us")
+            RESULTS.note(f"{column.title}: {group}", part, "us")
     rows.append(("= by the clock", *(figure(each.us) for each in looks)))
     rows.append(("CPU of the loop's thread", *(figure(each.loop_cpu_us) for each in looks)))
     rows.append(

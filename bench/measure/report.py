@@ -76,9 +76,7 @@ class Floors:
         unit: str,
     ) -> None:
         kept, reached = (_holds(value, sense, bound) for bound in (limit, goal))
-        RESULTS.note(
-            name=name, value=value, unit=unit, sense=sense, floor=limit, kept=kept, goal=goal, reached=reached
-        )
+        RESULTS.note(name, value, unit, sense=sense, floor=limit, kept=kept, goal=goal, reached=reached)
         said = ["" if bound is None else f"{sense} {bound:g}" for bound in (limit, goal)]
         self._rows.append((
             name, figure(value, digits), unit,

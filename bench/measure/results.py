@@ -24,9 +24,21 @@ class Results:
         self.series: list[dict[str, Any]] = []
         self.tables: list[dict[str, Any]] = []
 
-    def note(self, **figure: Any) -> None:
-        """Keep a figure of the bench that runs now."""
-        self.figures.append({"bench": self.bench, **figure})
+    def note(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        *,
+        sense: str | None = None,
+        floor: float | None = None,
+        kept: bool | None = None,
+        goal: float | None = None,
+        reached: bool | None = None,
+    ) -> None:
+        """Keep a figure of the bench that runs now; ``sense`` is that of floor and goal, <= or >=."""
+        asked = {"sense": sense, "floor": floor, "kept": kept, "goal": goal, "reached": reached}
+        self.figures.append({"bench": self.bench, "name": name, "value": value, "unit": unit, **asked})
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Keep a table as it is printed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -15,7 +16,8 @@ from bench.measure.children import ROOT
 
 EVERY = 0.0005
 """Seconds between two looks; one costs some ten microseconds."""
-SOURCE = str(Path("src", "reprise")) + "/"
+SOURCE = str(Path("src", "reprise")) + os.sep
+BENCH = str(ROOT / "bench") + os.sep
 WAITING, LOOP, BODY = "(waits)", "(asyncio)", "(body)"
 """What is no file of ours: the loop has nothing to do, its own work, the code of the bench."""
 _TURN = "_run_once"
@@ -55,7 +57,7 @@ def _place(frame: FrameType | None) -> str:
         name = frame.f_code.co_filename
         if SOURCE in name:
             return name.partition(SOURCE)[2]
-        if name.startswith(str(ROOT)) and "bench" in name:
+        if name.startswith(BENCH):
             return BODY
         frame = frame.f_back
     return WAITING if leaf is not None and leaf.f_code.co_name == "select" else LOOP
