@@ -286,6 +286,7 @@ def hunt_all(files: list[str], tests: list[str], given: argparse.Namespace) -> I
             "most": given.most,
             "seed": given.seed,
             "seconds": given.seconds,
+            "again": given.again,
             "map": str(ROOT / ".mutation" / "map.json"),
             "scratch": str(scratch),
             "command": command,
@@ -336,6 +337,10 @@ def report_all(given: argparse.Namespace) -> int:
         path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))
     ]
     files = [str(path.resolve().relative_to(ROOT / "src")) for path in named]
+    if given.again:
+        before: list[dict[str, Any]] = json.loads(given.again.read_text("utf-8"))["left"]
+        given.again = [[each["file"], each["function"], each["what"]] for each in before]
+        files = [file for file in files if any(file == each[0] for each in given.again)]
     known = explained()
     left: list[dict[str, Any]] = []
     tried: dict[str, int] = {}
@@ -391,6 +396,9 @@ def main() -> int:
         "--seconds", type=float, default=10, help="with --all: tests for so long, the cheapest"
     )
     parser.add_argument("--json", type=Path, help="with --all: where the result is written")
+    parser.add_argument(
+        "--again", type=Path, help="with --all: of such a result, try what survived, and nothing else"
+    )
     given = parser.parse_args()
     if given.all:
         return report_all(given)

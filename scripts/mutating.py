@@ -153,6 +153,8 @@ class Trials:
         target = self._source / file
         text, status = target.read_text("utf-8"), target.stat()
         found = list(mutants(text))
+        if self._job["again"] is not None:
+            found = [each for each in found if [file, each.function, each.what] in self._job["again"]]
         chance = random.Random(f"{self._job['seed']} {file}")  # noqa: S311
         picked = chance.sample(found, min(self._job["most"], len(found)))
         began = time.perf_counter()
