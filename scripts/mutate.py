@@ -169,7 +169,7 @@ def _change(node: ast.AST, kind: int) -> str:
             node.op = ast.UAdd()
             _replaced(node, node.operand)
             return "not is gone"
-        case ast.Return(value=ast.expr()) if kind == 0 and not _is_none(node.value):
+        case ast.Return(value=ast.expr()) if kind == 0 and not _is_nothing(node.value):
             node.value = ast.Constant(None)
         case _:
             return ""
@@ -213,8 +213,8 @@ def _is_number(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
 
 
-def _is_none(node: ast.expr | None) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
+def _is_nothing(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and not node.value
 
 
 def _shown(node: ast.AST) -> str:

@@ -22,8 +22,9 @@ import sqlite3
 import subprocess
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
@@ -66,6 +67,9 @@ class Trials:
         self._source = Path(job["source"])
         self._answers = os.fdopen(job["answers"], "w", buffering=1)
         os.set_inheritable(job["answers"], False)
+        self._noticed = self._source.with_name("noticed")
+        self._kills: Counter[str] = Counter()
+        """How many mutants each test noticed; with those it is tried first."""
         self._in_fork = False
         self._seconds: dict[str, float] = defaultdict(float)
         self._failed: set[str] = set()
@@ -90,6 +94,7 @@ class Trials:
         if report.failed:
             self._failed.add(report.nodeid)
             if self._in_fork:
+                self._noticed.write_text(report.nodeid, "utf-8")
                 os._exit(1)
 
     # ------------------------------------------------------------ the map
@@ -172,7 +177,7 @@ class Trials:
         self._say(file=file, tried=len(picked), of=len(found), took=took)
 
     def _tests_of(self, file: str, mutant: Mutant) -> tuple[list[str], int]:
-        """Return the tests to run, the cheapest first, as many as there is time for; and of how many."""
+        """Return the tests to run, as many as there is time for; and of how many."""
         names: list[str] = []
         if mutant.is_called:
             for line in (mutant.line, mutant.statement):
@@ -188,11 +193,18 @@ class Trials:
             for name in self._map
             if name.startswith(folder)
         ]
+        # First those that noticed most; then the cheapest, but every other one by chance: the cheap see little.
+        rest = sorted(names, key=lambda name: self._map[name].seconds)
+        chance = random.Random(f"{self._job['seed']} {file} {mutant.node}")  # noqa: S311
+        anyhow = chance.sample(rest, len(rest))
+        known = sorted((name for name in rest if self._kills[name]), key=lambda name: -self._kills[name])
+        order = dict.fromkeys([*known[:50], *chain.from_iterable(zip(rest, anyhow, strict=True))])
         chosen, time_left = list[str](), float(self._job["seconds"])
-        for name in sorted(names, key=lambda name: self._map[name].seconds):
+        for name in order:
+            if chosen and self._map[name].seconds > time_left:
+                continue
             time_left -= self._map[name].seconds
-            if time_left > 0 or not chosen:
-                chosen.append(name)
+            chosen.append(name)
         return chosen, len(names)
 
     def _any_of(self, file: str) -> list[str]:
@@ -225,6 +237,9 @@ class Trials:
             pass
         for left in Path(self._job["scratch"]).iterdir():
             shutil.rmtree(left, ignore_errors=True)
+        if self._noticed.exists():
+            self._kills[self._noticed.read_text("utf-8")] += 1
+            self._noticed.unlink()
         return fork.exitcode == 0
 
     def _run(self, changes: list[tuple[FunctionType, CodeType]], names: list[str]) -> None:

@@ -88,12 +88,25 @@ class TestLease(InMemory, LeaseSuite):
         """Both are due in one turn of the loop, the answer first: nobody else could give the lease back."""
         loop = asyncio.get_running_loop()
         grant = await store.lease.take("x", "a", 3600)
-        waits = asyncio.create_task(store.lease.take("x", "b", 3600, wait=5))
+        waits = asyncio.create_task(store.lease.take("x", "b", 3600, wait=1))
         await until(lambda: asyncio.sleep(0, store.lease.waiting("x") == 1), "b waits")
-        loop.call_later(4, next, store.lease.drop([grant]).__await__(), None)
+        loop.call_later(0.5, next, store.lease.drop([grant]).__await__(), None)
         real = loop.time
         monkeypatch.setattr(loop, "time", lambda: real() + 10)
-        assert (await waits).holder == "b"
+        served = await waits
+        assert served.holder == "b"
+        await store.lease.drop([served])
+        assert store.lease.waiting("x") == 0
+        assert not store.lease._names, "a name that nobody holds or waits for takes no room"
+
+    async def test_who_is_cancelled_in_the_turn_in_which_it_would_be_served_is_passed_over(self, store):
+        """It has not left the line yet."""
+        grant = await store.lease.take("x", "a", 3600)
+        gone, waits = (asyncio.create_task(store.lease.take("x", each, 3600, wait=None)) for each in "bc")
+        await until(lambda: asyncio.sleep(0, store.lease.waiting("x") == 2), "both wait")
+        gone.cancel()
+        await store.lease.drop([grant])
+        assert (await asyncio.wait_for(waits, 10)).holder == "c"
 
 
 class TestLimits(InMemory, LimitsSuite): ...

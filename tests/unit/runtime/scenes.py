@@ -120,3 +120,31 @@ def kill(app: Reprise) -> None:
     worker._stopping = True
     engine.drop_all()
     engine.stopping = True
+
+
+class Trouble:
+    """Let the appends of a log fail for a while."""
+
+    def __init__(self, store: Any, error: type[Exception], *, written: bool = False) -> None:
+        self.error = error
+        self.on = False
+        self.met = 0
+        self._written = written
+        self._submit = store.log.submit
+        store.log.submit = self.submit
+
+    def submit(self, appends: Any) -> None:
+        """Write, or fail; with ``written`` both."""
+        if not self.on:
+            self._submit(appends)
+            return
+        self.met += len(appends)
+        done = [append.done for append in appends]
+        if self._written:
+            for append in appends:
+                append.done = None
+            self._submit(appends)
+        for append, tell in zip(appends, done, strict=True):
+            append.error = self.error("trouble")
+            if tell is not None:
+                asyncio.get_running_loop().call_soon(tell, append)

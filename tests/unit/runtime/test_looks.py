@@ -7,7 +7,7 @@ import pytest
 from tests.unit.runtime.scenes import Shared, opened, until, worker_of
 
 import reprise.runtime.worker
-from reprise import VirtualClock, step, wait_for_signal, workflow
+from reprise import Limit, VirtualClock, step, wait_for_signal, workflow
 from reprise.kernel.errors import NoRoom
 from reprise.stores.memory import MemoryStore
 
@@ -154,6 +154,50 @@ async def test_who_is_for_one_run_takes_it_when_it_is_due_and_not_before():
         clock.advance(3600)
         await worker_of(app).look()
         assert "a" in app.engine.executions
+
+
+@workflow(limits=Limit(1))
+async def narrow(name: str) -> str:
+    return await wait_for_signal("go", str)
+
+
+async def test_who_is_for_one_run_takes_it_out_of_its_line_when_there_is_room():
+    store = Shared()
+    async with asked(store, workflows=[narrow], only="b") as app, asked(store, workflows=[narrow]) as other:
+        await due(store, narrow, "b", workflows=[narrow])
+        holder = await other.store.lease.take("slot/narrow", "somebody", 60)
+        await worker_of(app).look()
+        assert "b" not in app.engine.executions
+        await other.store.lease.drop([holder])
+        await worker_of(app).look()
+        assert "b" in app.engine.executions
+
+
+async def test_a_fork_that_is_to_stand_in_line_is_taken_at_once():
+    @workflow(limits=Limit(1))
+    async def flow() -> str:
+        return await one("x")
+
+    async with opened() as app:
+        assert await app.run(flow, id="r") == "x"
+        forked = await app.fork("r", at="one")
+        assert await forked.result(5) == "x"
+
+
+async def test_what_nobody_here_knows_stays_where_it_is_due_and_in_its_line(monkeypatch):
+    monkeypatch.setattr(reprise.runtime.worker, "STRANGER", 0.0)
+    clock = VirtualClock()
+    store = Shared(clock)
+    await due(store, short, "a", clock=clock)
+    await due(store, narrow, "b", clock=clock, workflows=[narrow])
+    async with asked(store, clock=clock) as app:
+        before = [await app.client.row(run) for run in ("a", "b")]
+        clock.advance(10)
+        await worker_of(app).look()
+        after = [await app.client.row(run) for run in ("a", "b")]
+    assert [row.status for row in after] == ["stranded", "stranded"]
+    assert [(row.due_at, row.in_line) for row in after] == [(row.due_at, row.in_line) for row in before]
+    assert [row.in_line for row in after] == [False, True]
 
 
 async def test_a_second_stop_does_nothing():

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 from tests.replay.harness import fill
-from tests.unit.runtime.scenes import cut, history, keys, opened, recorded, status_is
+from tests.unit.runtime.scenes import Trouble, cut, history, keys, opened, recorded, status_is, until
 
-from reprise import RunStranded, check_runs, current_run, step, wait_for_signal, workflow
+from reprise import RunStranded, StoreFull, check_runs, current_run, step, wait_for_signal, workflow
 from reprise.kernel.events import Kind
 from reprise.stores.memory import MemoryStore
 
@@ -305,6 +305,38 @@ async def test_a_run_of_another_python_is_replayed_and_the_error_says_so():
     async with opened(other, workflows=[original]) as app:
         await app.client.signal("one", "go")
         assert await app.handle("one").result(5) == [1, 9]
+
+
+async def test_the_reason_is_redacted_and_observers_are_told():
+    store = await in_flight()
+    seen = []
+    hidden = {"redact": lambda text: text.replace("save", "***")}
+    async with opened(
+        store,
+        workflows=[CHANGED["removed"][0]],
+        observers=[lambda run, events: seen.extend(events)],
+        **hidden,
+    ) as app:
+        row = await status_is(app, "one", "stranded")
+    assert "save" not in row.error
+    assert "***" in row.error
+    assert Kind.RUN_STRANDED in [event.kind for event in seen]
+
+
+async def test_a_run_that_is_stranded_in_trouble_is_shown_so_when_that_is_over(monkeypatch):
+    monkeypatch.setattr("reprise.runtime.worker.LOOK", 0.01)
+    store = await in_flight()
+    await store.start()
+    trouble = Trouble(store, StoreFull)
+
+    def begin(run, events):
+        trouble.on = trouble.on or (not trouble.met and events[0].kind == Kind.RUN_OWNED)
+
+    async with opened(store, workflows=[CHANGED["removed"][0]], observers=[begin]) as app:
+        await until(lambda: trouble.met)
+        trouble.on = False
+        await status_is(app, "one", "stranded")
+    assert marks() == DONE
 
 
 async def test_input_that_no_longer_fits_strands_the_run():

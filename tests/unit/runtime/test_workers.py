@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 from tests.unit.runtime.scenes import (
     Shared,
+    Trouble,
     history,
     keys,
     kill,
@@ -458,33 +459,6 @@ async def test_a_drained_worker_lets_steps_end_and_gives_its_runs_back():
 
 
 # ---------------------------------------------------------------- store trouble
-
-
-class Trouble:
-    """Let the appends of a log fail for a while."""
-
-    def __init__(self, store, error, *, written=False) -> None:
-        self.error = error
-        self.on = False
-        self.met = 0
-        self._written = written
-        self._submit = store.log.submit
-        store.log.submit = self.submit
-
-    def submit(self, appends) -> None:
-        if not self.on:
-            self._submit(appends)
-            return
-        self.met += len(appends)
-        done = [append.done for append in appends]
-        if self._written:
-            for append in appends:
-                append.done = None
-            self._submit(appends)
-        for append, tell in zip(appends, done, strict=True):
-            append.error = self.error("trouble")
-            if tell is not None:
-                asyncio.get_running_loop().call_soon(tell, append)
 
 
 @pytest.mark.parametrize(
