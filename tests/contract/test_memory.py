@@ -99,10 +99,22 @@ class TestLease(InMemory, LeaseSuite):
         assert store.lease.waiting("x") == 0
         assert not store.lease._names, "a name that nobody holds or waits for takes no room"
 
+    async def test_who_does_not_wait_is_answered_at_once(self, store):
+        """In the turn in which it asks, before those who wait and behind them."""
+        await store.lease.take("x", "a", 3600)
+        for waiting in range(2):
+            with pytest.raises(StopIteration) as answer:
+                store.lease.take("x", "b", 3600).send(None)
+            assert (answer.value.value, store.lease.waiting("x")) == (None, waiting)
+            waits = asyncio.create_task(store.lease.take("x", "c", 3600, wait=None))
+            await asyncio.sleep(0)
+        await store.stop()
+        del waits
+
     async def test_who_is_cancelled_in_the_turn_in_which_it_would_be_served_is_passed_over(self, store):
         """It has not left the line yet."""
         grant = await store.lease.take("x", "a", 3600)
-        gone, waits = (asyncio.create_task(store.lease.take("x", each, 3600, wait=None)) for each in "bc")
+        gone, waits = (asyncio.create_task(store.lease.take("x", each, 3600, wait=1)) for each in "bc")
         await until(lambda: asyncio.sleep(0, store.lease.waiting("x") == 2), "both wait")
         gone.cancel()
         await store.lease.drop([grant])

@@ -173,15 +173,22 @@ async def test_who_is_for_one_run_takes_it_out_of_its_line_when_there_is_room():
         assert "b" in app.engine.executions
 
 
-async def test_a_fork_that_is_to_stand_in_line_is_taken_at_once():
+async def test_who_puts_a_fork_into_its_line_taps_those_who_may_take_it():
     @workflow(limits=Limit(1))
     async def flow() -> str:
         return await one("x")
 
-    async with opened() as app:
-        assert await app.run(flow, id="r") == "x"
-        forked = await app.fork("r", at="one")
-        assert await forked.result(5) == "x"
+    store = Shared()
+    async with opened(store) as app:
+        await app.run(flow, id="r")
+    async with asked(store, workflows=[flow]) as app, opened(store, worker=False) as other:
+        forked = await other.client.fork("r", at="one")
+        await asyncio.sleep(0)
+        taps: list[str] = []
+        store.signal.listen("runs", taps.append)
+        await worker_of(app).look()
+        assert (await app.client.row(forked.id)).in_line
+        await until(lambda: taps)
 
 
 async def test_what_nobody_here_knows_stays_where_it_is_due_and_in_its_line(monkeypatch):
