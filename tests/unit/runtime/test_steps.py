@@ -83,7 +83,19 @@ async def test_attempts_are_counted_over_a_take_over():
             await asyncio.sleep(60)
         raise ConnectionError
 
-    flow = flow_of(moody)
+    others = []
+
+    @step
+    async def other() -> None:
+        others.append(current_step().attempt)
+        await started.wait()
+        if len(others) == 1:
+            await asyncio.sleep(60)
+
+    @workflow
+    async def flow() -> None:
+        await asyncio.gather(moody(), other())
+
     store = MemoryStore()
     async with opened(store) as app:
         await app.start(flow, id="one")
@@ -92,6 +104,7 @@ async def test_attempts_are_counted_over_a_take_over():
     async with opened(store, workflows=[flow]) as app:
         assert (await app.handle("one").finished(5)).status == "failed"
     assert seen == [1, 2, 2, 3], "the second attempt was cut off and is made again"
+    assert others == [1, 1], "each step has its own count"
 
 
 async def test_a_retry_that_waits_is_cancelled_at_once():
