@@ -7,6 +7,7 @@ from tests.contract.moving import MovingScenes
 
 from reprise.kernel.clock import VirtualClock
 from reprise.stores.memory import MemoryStore
+from reprise.stores.queue import Task
 from reprise.testing.suites import (
     BlobsSuite,
     ConcurrentLogSuite,
@@ -127,7 +128,25 @@ class TestLimits(InMemory, LimitsSuite): ...
 class TestConcurrentClients(InMemory, LinearizableSuite): ...
 
 
-class TestQueue(InMemory, QueueSuite): ...
+class TestQueue(InMemory, QueueSuite):
+    async def test_only_ready_tasks_grow_old(self, keeper, store):
+        """By the time since they were offered."""
+        await store.queue.offer([Task("a", "q")])
+        await store.queue.claim("q", "w", 1, 3600)
+        keeper.clock.advance(10)
+        await store.queue.offer([Task("b", "q")])
+        keeper.clock.advance(5)
+        assert (await store.queue.stats("q"))["oldest_us"] == 5_000_000
+
+    async def test_the_oldest_of_what_is_done_is_forgotten(self, store, monkeypatch):
+        """Unless somebody put it back."""
+        monkeypatch.setattr("reprise.stores.memory.queue.KEPT_DONE", 2)
+        await store.queue.offer([Task(id, "q") for id in "abcde"])
+        for task in await store.queue.claim("q", "w", 5, 3600):
+            await store.queue.settle(task, "done")
+            if task.id == "a":
+                await store.queue.change("q", ["a"], state="ready")
+        assert {task.id for task in await store.queue.find("q")} == {"a", "d", "e"}
 
 
 class TestSignal(InMemory, SignalSuite): ...
