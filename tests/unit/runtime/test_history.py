@@ -106,7 +106,7 @@ def test_a_wish_that_was_answered_is_none():
 def test_of_a_paused_run_only_later_wishes_count():
     letters = mail((Kind.RESUME_SENT, "m1"), (Kind.PAUSE_SENT, "p"), (Kind.RESUME_SENT, "m2"))
     paused = read(BEGUN, owned(), (Kind.RUN_PAUSED, "p", None))
-    assert (paused.paused, wishes(paused, letters)) == ("p", ["m2"])
+    assert (paused.paused, list(paused.seen), wishes(paused, letters)) == ("p", ["p"], ["m2"])
     assert read(BEGUN, (Kind.RUN_PAUSED, "p", None), (Kind.RUN_RESUMED, "m2", None)).paused == ""
 
 
