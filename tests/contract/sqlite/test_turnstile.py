@@ -5,8 +5,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from reprise.kernel.errors import StoreLocked
 from reprise.stores.sqlite import SQLiteStore
 from reprise.stores.sqlite.turnstile import Turnstile
 
@@ -42,6 +46,70 @@ def test_turns_go_round(tmp_path: Path) -> None:
         rival.join()
     mine.close()
     assert 0 < max(passed) <= 40
+
+
+@pytest.fixture
+def gates(tmp_path: Path) -> Iterator[list[Turnstile]]:
+    """Three that want the turn at one file."""
+    gates = [Turnstile(tmp_path) for _ in range(3)]
+    yield gates
+    for gate in gates:
+        gate.close()
+
+
+def test_a_free_turn_is_taken_at_once_and_by_one_only(gates: list[Turnstile]) -> None:
+    first, second, _ = gates
+    assert first.enter(10) is False
+    with pytest.raises(StoreLocked, match=r"kept its turn at .* for 0\.01 s"):
+        second.enter(0.01)
+    first.leave()
+    assert second.enter(10) is True
+    with pytest.raises(StoreLocked):
+        first.enter(0.01)
+    second.leave()
+    assert (first.waits, second.waits) == (1, 2)
+
+
+def test_a_turn_that_comes_when_nobody_wants_it_any_more_is_given_on(gates: list[Turnstile]) -> None:
+    first, second, third = gates
+    first.enter(10)
+    with pytest.raises(StoreLocked):
+        second.enter(0.01)
+    first.leave()
+    third.enter(10)
+    third.leave()
+    first.enter(10)
+    first.leave()
+
+
+def test_who_tries_again_joins_its_own_wait(gates: list[Turnstile]) -> None:
+    first, second, third = gates
+    first.enter(10)
+    for _ in range(2):
+        with pytest.raises(StoreLocked):
+            second.enter(0.01)
+    with pytest.raises(StoreLocked):
+        third.enter(0.01)
+    first.leave()
+    for gate in (second, third, first):
+        gate.enter(10)
+        gate.leave()
+
+
+def test_closing_ends_the_thread_and_lets_others_in(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    first, second = Turnstile(tmp_path), Turnstile(tmp_path)
+    first.enter(10)
+    with pytest.raises(StoreLocked):
+        second.enter(0.01)
+    first.leave()
+    first.close()
+    second.enter(10)
+    second.close()
+    assert set(threading.enumerate()) <= before
+    third = Turnstile(tmp_path)
+    assert third.enter(10) is False, "what was closed holds nothing"
+    third.close()
 
 
 SATURATE = """
