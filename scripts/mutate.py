@@ -282,6 +282,7 @@ def hunt_all(files: list[str], tests: list[str], given: argparse.Namespace) -> I
         answers, told = os.pipe()
         job: dict[str, Any] = {
             "source": str(copied),
+            "rooms": [str(Path(room).relative_to("src")) for room in ROOMS],
             "files": files,
             "most": given.most,
             "seed": given.seed,
