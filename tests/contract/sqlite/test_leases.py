@@ -81,6 +81,35 @@ async def test_a_take_that_is_cancelled_on_its_way_gives_the_lease_back(store: S
         assert await store.lease.waiting("x") == 0
 
 
+async def test_a_renewal_that_is_cancelled_on_its_way_leaves_the_lease_to_its_holder(
+    store: SQLiteStore,
+) -> None:
+    held = await store.lease.take("x", "a", 600)
+    assert held is not None
+    renewing = asyncio.ensure_future(store.lease.take("x", "a", 600))
+    await asyncio.sleep(0)
+    renewing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await renewing
+    for _ in range(2):  # the second is written after what the cancelled one left to do
+        await store.lease.take("y", "b", 600)
+    assert [(grant.holder, grant.token) for grant in await store.lease.holder("x")] == [("a", held.token)]
+
+
+async def test_who_waits_some_time_is_served_in_it(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LOOK_AGAIN", 3600.0)
+    held = await store.lease.take("x", "a", 600)
+    assert held is not None
+    waits = asyncio.ensure_future(store.lease.take("x", "b", 600, wait=60))
+    async with asyncio.timeout(10):
+        while await store.lease.waiting("x") == 0:  # noqa: ASYNC110  it is written in the file
+            await asyncio.sleep(0)
+        await store.lease.drop([held])
+        assert await waits is not None
+
+
 async def test_grants_nobody_asks_for_are_swept_at_start(path: Path) -> None:
     host = HostClock()
     store = SQLiteStore(path, synchronous="OFF", clock=host)
