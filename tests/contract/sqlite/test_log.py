@@ -17,7 +17,8 @@ from reprise.kernel.errors import (
 from reprise.kernel.events import Event, Kind
 from reprise.stores.log import EXISTS, Append, Group, Head, RunChange, append, enlist
 from reprise.stores.runs import RunFilter
-from reprise.stores.sqlite import SQLiteStore
+from reprise.stores.sqlite import SQLiteStore, ledger
+from reprise.stores.sqlite.writer import Transaction
 
 
 def events(count: int, data: bytes = b"{}") -> list[Event]:
@@ -154,6 +155,37 @@ async def test_a_text_that_is_none_is_damage(store: SQLiteStore, path: Path) -> 
     tamper(path, "UPDATE records SET key = CAST(x'ff' AS TEXT) WHERE version = 2")
     with pytest.raises(StoreCorrupt, match="decode"):
         await store.log.read("run/a")
+
+
+async def test_a_stream_that_was_mended_takes_appends_again(store: SQLiteStore, path: Path) -> None:
+    await append(store.log, 1, Group("run/a", events(1)))
+    tamper(path, "UPDATE streams SET token = 3")
+    with pytest.raises(StoreCorrupt, match="run/a"):
+        await append(store.log, 2, Group("run/a", events(1)))
+    tamper(path, "UPDATE streams SET token = 0")
+    assert (await append(store.log, 3, Group("run/a", events(1)))).versions == (2,)
+
+
+async def test_small_streams_that_are_dropped_together_leave_nothing(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when a commit takes only some of them, and when another process was faster with the first."""
+    monkeypatch.setattr(ledger, "RECORDS_PER_DROP", 2)
+    await append(store.log, 1, *(Group(name, events(1)) for name in "abcd"))
+    await append(store.log, 2, Group("long", events(3)))
+    await store.log.trim("long", 2)
+    assert await store.log.drop("a", "b", "c") == 3
+    await store.log.drop("long")
+
+    def hide(transaction: Transaction) -> int:
+        id, _ = transaction.ledger.hide("d")
+        return id
+
+    await store.log._clear([10_000, await store._writer.submit(hide)])
+    connection = sqlite3.connect(path)
+    for table in ("records", "streams", "trims"):
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+    connection.close()
 
 
 async def test_run_rows_follow_the_appends(store: SQLiteStore, other: SQLiteStore) -> None:
