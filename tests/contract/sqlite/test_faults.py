@@ -97,6 +97,27 @@ async def test_a_commit_of_unknown_outcome_is_resolved_by_looking(path: Path, wh
     await store.stop()
 
 
+async def test_a_commit_that_is_refused_is_undone(path: Path) -> None:
+    armed = False
+
+    def fault(place: str) -> None:
+        nonlocal armed
+        if armed:
+            armed = False
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    store = await faulty_store(path, fault)
+    await append(store.log, 1, Group("a", [event()]))
+    armed = True
+    with pytest.raises(StoreFull):
+        await append(store.log, 2, Group("a", [event()], expected=1))
+    await append(store.log, 3, Group("a", [event()], expected=1))
+    assert [record.append for record in await store.log.read("a")] == [1, 3]
+    await store.stop()
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_jobs_of_a_commit_of_unknown_outcome_are_done_once(path: Path, when: str) -> None:
     def fault(place: str) -> None:

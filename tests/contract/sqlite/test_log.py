@@ -15,6 +15,7 @@ from reprise.kernel.errors import (
     StreamMissing,
 )
 from reprise.kernel.events import Event, Kind
+from reprise.kernel.limit import Slot
 from reprise.stores.log import EXISTS, Append, Group, Head, RunChange, append, enlist
 from reprise.stores.runs import RunFilter
 from reprise.stores.sqlite import SQLiteStore, ledger
@@ -126,6 +127,16 @@ async def test_damage_is_named(store: SQLiteStore, path: Path, damage: str) -> N
     tamper(path, damage)
     with pytest.raises(StoreCorrupt, match="run/a"):
         await store.log.read("run/a")
+
+
+async def test_damage_of_what_a_run_waits_in_line_for_is_named(store: SQLiteStore, path: Path) -> None:
+    start = RunChange("a", "pending", workflow="w", slots=(Slot("w", "lane", 1),), in_line=True, at=1)
+    await append(store.log, 1, Group("run/a", events(1), run=start))
+    [row] = await store.runs.find()
+    assert row.in_line
+    tamper(path, "UPDATE terms SET in_line = 0")
+    with pytest.raises(StoreCorrupt, match="terms"):
+        await store.runs.find()
 
 
 @pytest.mark.parametrize("damage", ["UPDATE streams SET name = 'run/b'", "DELETE FROM streams"])
