@@ -2,10 +2,11 @@
 
 import asyncio
 
+import pytest
 from tests.unit.runtime.scenes import opened, until
 
 from reprise import VirtualClock, step, wait_for_signal, workflow
-from reprise.kernel.errors import RepriseError
+from reprise.kernel.errors import RepriseError, StuckBodyError
 from reprise.stores.memory import MemoryStore
 
 ran: list[str] = []
@@ -85,3 +86,15 @@ async def test_a_call_that_is_cancelled_before_it_starts_is_not_executed():
         await app.client.signal("one", "go", "x")
         assert await app.handle("one").result(5) == "x"
     assert ran == []
+
+
+async def test_a_body_that_waits_for_nothing_after_a_signal_is_stuck():
+    @workflow
+    async def flow() -> None:
+        await wait_for_signal("go")
+        await asyncio.get_running_loop().create_future()
+
+    async with opened() as app:
+        handle = await app.start(flow, signal=("go", None))
+        with pytest.raises(StuckBodyError):
+            await handle.result(5)
