@@ -11,7 +11,7 @@ import inspect
 import logging
 import sys
 import textwrap
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import CodeType
@@ -30,6 +30,7 @@ class Plant(NamedTuple):
     old: str
     new: str
     also: tuple[str, str, str] | None = None
+    scenarios: Sequence[suite.Scenario] = suite.SCENARIOS
 
 
 PLANTS = [
@@ -151,6 +152,62 @@ PLANTS = [
         "due = [row for _, id in passed if (row := rows[id]).owner in (None, owner)]",
         "due = []",
     ),
+    *(
+        Plant(f"SQLite: {name}", f"reprise.stores.sqlite.{where}", old, new, scenarios=suite.ON_SQLITE)
+        for name, where, old, new in [
+            ("turnstile removed", "turnstile:Turnstile.enter", "waiter = self._waiter\n", "return False\n"),
+            (
+                "gate of the turnstile removed",
+                "turnstile:Turnstile.enter",
+                "if self._gate.try_take():",
+                "if not seconds or self._turn.try_take():\n            return False\n        if self._gate.try_take():",
+            ),
+            (
+                "heads are not looked at again when others have written",
+                "ledger:Ledger.begin",
+                "if version != self._data_version or",
+                "if self._data_version < 0 or",
+            ),
+            (
+                "acknowledged before the commit",
+                "writer:Writer._transact",
+                'connection.execute("COMMIT")',
+                'self._tell(batch[:taken]); connection.execute("COMMIT")',
+            ),
+            (
+                "commit left out",
+                "writer:Writer._transact",
+                'connection.execute("COMMIT")',
+                'connection.execute("ROLLBACK" if self._share < 1 else "COMMIT")',
+            ),
+            (
+                "tokens of a file are given twice",
+                "meta:Counters.flush",
+                "if self._token != self._last_token:",
+                "if False:",
+            ),
+            ("settle without claim", "queue:_claim_of", " or known[2].token != task.token", ""),
+            (
+                "the living are taken for dead",
+                "presence:SQLitePresence._is_free",
+                "return False",
+                "return True",
+            ),
+            (
+                "places of others are not seen",
+                "terms:Places.others",
+                "return None if row[1] else row[0]",
+                "return None",
+            ),
+            (
+                "the answer of a reader that waits is dropped",
+                "readers:Readers._answer",
+                "self._told = False",
+                "pass",
+            ),
+            ("a turn is never given back", "turnstile:Turnstile.leave", "self._turn.free()", "pass"),
+        ]
+    ),
 ]
 
 
@@ -190,9 +247,11 @@ def seeds_to_catch(plant: Plant, most: int, first: int = 0) -> tuple[int, str]:
     """Return under which seed, counted from 1, the suite finds a bug, and how; 0 = it does not."""
     with planted(plant):
         for number in range(most):
-            for scenario in suite.SCENARIOS:
+            for scenario in plant.scenarios:
                 try:
-                    simulate_once(scenario.play, first + number, scenario.faults, Simulated())
+                    simulate_once(
+                        scenario.play, first + number, scenario.faults, Simulated(), keeper=scenario.keeper
+                    )
                 except Exception as error:  # noqa: BLE001  whatever it is, it was found
                     return number + 1, f"{scenario.name}: {_innermost(error)}"
     return 0, "not found"

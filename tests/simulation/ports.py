@@ -109,6 +109,7 @@ async def uses_ports(world: World) -> None:
 
         async def main() -> None:
             store = world.link(node, world.weather)
+            await store.start()
             async with asyncio.TaskGroup() as group:
                 group.create_task(works_off(ledger, store, name))
                 group.create_task(writes(ledger, store, name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from tests.simulation import ports, restores, town
+from tests.simulation import crowd, ports, restores, town
 
 from reprise.testing import (
     EVERYTHING,
@@ -19,6 +19,7 @@ from reprise.testing import (
     World,
 )
 from reprise.testing.faults import Fault
+from reprise.testing.site import KeeperName
 
 HARSH = (
     Delay(0.1),
@@ -37,6 +38,7 @@ class Scenario(NamedTuple):
     name: str
     play: Callable[[World], Coroutine[Any, Any, Any]]
     faults: Sequence[Fault]
+    keeper: KeeperName = "memory"
 
 
 SCENARIOS = [
@@ -46,3 +48,12 @@ SCENARIOS = [
     Scenario("ports", ports.uses_ports, (*EVERYTHING, Pause(0.01, 4.0))),
     Scenario("restores", restores.restores, (Delay(), Pause(0.02, 4.0), LostWake())),
 ]
+ON_SQLITE = [
+    *(
+        Scenario(f"{one.name} on SQLite", *one[1:3], "sqlite")
+        for one in SCENARIOS
+        if one.play != restores.restores
+    ),
+    Scenario("crowd on SQLite", crowd.crowds, (Pause(0.001, 1.0), Crash(0.001, 0.1)), "sqlite"),
+]
+"""Those that need no keeper in memory, and one of processes that want to write all the time."""

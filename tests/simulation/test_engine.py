@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from tests.simulation import ports, restores, suite, town
+from tests.simulation import crowd, ports, restores, suite, town
 from tests.simulation.traces import traces
 
-FAULTS = {scenario.name: scenario.faults for scenario in suite.SCENARIOS}
+FAULTS = {scenario.name: scenario.faults for scenario in suite.SCENARIOS + suite.ON_SQLITE}
 MUST_OCCUR = dict.fromkeys(
     [
         "crashes",
@@ -58,9 +58,34 @@ async def test_a_store_that_is_restored(world):
     await restores.restores(world)
 
 
+@pytest.mark.simulate(seeds=60, faults=FAULTS["town"], keeper="sqlite")
+async def test_a_town_on_sqlite(world):
+    await town.lives(world)
+
+
+@pytest.mark.simulate(seeds=40, faults=FAULTS["harsh town"], keeper="sqlite")
+async def test_a_town_on_sqlite_where_much_goes_wrong(world):
+    await town.lives(world)
+
+
+@pytest.mark.simulate(seeds=20, faults=FAULTS["calm town"], keeper="sqlite")
+async def test_a_town_on_sqlite_where_nothing_goes_wrong(world):
+    await town.lives_calmly(world)
+
+
+@pytest.mark.simulate(seeds=40, faults=FAULTS["ports"], keeper="sqlite")
+async def test_processes_that_use_the_ports_of_sqlite(world):
+    await ports.uses_ports(world)
+
+
+@pytest.mark.simulate(seeds=40, faults=FAULTS["crowd on SQLite"], keeper="sqlite")
+async def test_processes_that_want_to_write_all_the_time(world):
+    await crowd.crowds(world)
+
+
 def test_the_same_seed_is_the_same_simulation_in_every_process():
     here = traces(3)
-    assert len(set(here)) == len(suite.SCENARIOS)
+    assert len(set(here)) == len(suite.SCENARIOS + suite.ON_SQLITE)
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulation.traces", "3"],
         env={**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": os.pathsep.join(["src", "."])},

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from tests.simulation.suite import SCENARIOS
+from tests.simulation.suite import ON_SQLITE, SCENARIOS
 
 from reprise.testing.simulation import Simulated, simulate_once
 
@@ -11,9 +11,9 @@ from reprise.testing.simulation import Simulated, simulate_once
 def traces(seed: int) -> list[str]:
     """Return one line for each scenario."""
     lines: list[str] = []
-    for scenario in SCENARIOS:
+    for scenario in SCENARIOS + ON_SQLITE:
         met = Simulated()
-        simulate_once(scenario.play, seed, scenario.faults, met)
+        simulate_once(scenario.play, seed, scenario.faults, met, keeper=scenario.keeper)
         lines.append(f"{scenario.name} {met.callbacks} {met.trace}")
     return lines
 

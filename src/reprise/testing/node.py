@@ -28,24 +28,24 @@ class Life:
     def __init__(self, loop: SimulatedLoop) -> None:
         self._loop = loop
         self.dead = False
-        self._paused = False
+        self.is_paused = False
         self._held: list[asyncio.Handle] = []
 
     def admits(self, handle: asyncio.Handle) -> bool:
         """Drop the callbacks of the dead, keep those of the paused."""
         if self.dead:
             return False
-        if self._paused:
+        if self.is_paused:
             self._held.append(handle)
-        return not self._paused
+        return not self.is_paused
 
     def pause(self) -> None:
         """Keep callbacks."""
-        self._paused = True
+        self.is_paused = True
 
     def resume(self) -> None:
         """Run what was kept, and go on."""
-        self._paused = False
+        self.is_paused = False
         held, self._held = self._held, []
         for handle in held:
             self._loop.take(handle)

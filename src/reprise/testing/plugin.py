@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["point", "world"]
 
 MARK = "simulate"
-OPTIONS = ("seeds", "faults", "within")
+OPTIONS = ("seeds", "faults", "keeper", "within")
 """What the marker takes."""
 SEEDS = 100
 """Seeds of a test that names no number."""

@@ -12,6 +12,7 @@ import msgspec
 from reprise.kernel.errors import RepriseError
 from reprise.testing.faults import EVERYTHING, Fault, Profile
 from reprise.testing.loop import PATIENCE, SimulatedLoop, run_on
+from reprise.testing.site import KeeperName
 from reprise.testing.world import RunForgotten, World
 
 Scenario = Callable[[World], Coroutine[Any, Any, Any]]
@@ -48,6 +49,7 @@ def simulate(
     seeds: Iterable[int] = range(100),
     faults: Iterable[Fault] = EVERYTHING,
     *,
+    keeper: KeeperName = "memory",
     within: float = WITHIN,
 ) -> Simulated:
     """Run a scenario once for each seed, with these faults, and return what was met.
@@ -63,28 +65,35 @@ def simulate(
     Profile(profile)
     for seed in seeds:
         try:
-            simulate_once(scenario, seed, profile, met, within)
+            simulate_once(scenario, seed, profile, met, keeper=keeper, within=within)
         except Exception as error:
             name = getattr(scenario, "__qualname__", repr(scenario))
             raise SimulationFailed(
                 f"{name} failed under seed {seed}: {type(error).__name__}: {error}",
-                hint=f"The same again: simulate({name}, seeds=[{seed}])",
+                hint=f"The same again: simulate({name}, seeds=[{seed}], keeper={keeper!r})",
                 seed=seed,
             ) from error
     return met
 
 
 def simulate_once(
-    scenario: Scenario, seed: int, faults: Sequence[Fault], met: Simulated, within: float = WITHIN
+    scenario: Scenario,
+    seed: int,
+    faults: Sequence[Fault],
+    met: Simulated,
+    *,
+    keeper: KeeperName = "memory",
+    within: float = WITHIN,
 ) -> None:
     """Run a scenario under one seed and add what was met; raises whatever goes wrong."""
     loop = SimulatedLoop(seed)
     worlds: list[World] = []
 
     async def main() -> None:
-        world = World(loop, faults)
+        world = World(loop, faults, keeper)
         worlds.append(world)
         try:
+            await world.site.open()
             await _within(within, scenario, world)
             await world.settle()
         finally:
@@ -101,6 +110,7 @@ def simulate_once(
         for world in worlds:
             met.counts.update(world.counts)
             met.commits += world.books.commits
+            world.site.close()
 
 
 async def _within(seconds: float, scenario: Scenario, world: World) -> None:

@@ -29,8 +29,8 @@ from reprise.kernel.events import Record
 from reprise.kernel.machine import RUN, RunStatus
 from reprise.kernel.surroundings import Surroundings
 from reprise.runtime.middleware import Call, Next
-from reprise.stores.memory import MemoryStore
 from reprise.stores.runs import RunFilter, RunRow
+from reprise.stores.store import Store
 from reprise.testing.faults import (
     ClockSkew,
     Crash,
@@ -42,10 +42,11 @@ from reprise.testing.faults import (
     Profile,
     SlowStep,
 )
-from reprise.testing.invariants import Books
 from reprise.testing.link import Link
 from reprise.testing.loop import PATIENCE, SimulatedLoop, SkewedClock
+from reprise.testing.machine import SQLiteSite
 from reprise.testing.node import Crashed, Node
+from reprise.testing.site import KeeperName, MemorySite, Site
 from reprise.testing.wire import Weather, Wire
 
 LEASE = 2.0
@@ -61,7 +62,9 @@ class RunForgotten(RepriseError):
 class World:
     """All there is in one simulation."""
 
-    def __init__(self, loop: SimulatedLoop, faults: Sequence[Fault] = ()) -> None:
+    def __init__(
+        self, loop: SimulatedLoop, faults: Sequence[Fault] = (), keeper: KeeperName = "memory"
+    ) -> None:
         self.loop = loop
         self.seed = loop.seed or 0
         self.chance = seeded(b"world %d" % self.seed)
@@ -73,8 +76,10 @@ class World:
         ]
         self.calm = Weather(loop, seeded(b"calm %d" % self.seed), Profile(mild))
         """Of clients: nothing that they would have to deal with."""
-        self.store = MemoryStore(loop.clock)
-        self.books = Books(self.read_now)
+        self.site: Site = MemorySite(loop) if keeper == "memory" else SQLiteSite(loop)
+        self.store: Store = self.site.store
+        """For looks from outside."""
+        self.books = self.site.books
         self.nodes: dict[str, Node] = {}
         self._links: list[tuple[Link, Reprise]] = []
         self._keepers: list[asyncio.Task[None]] = []
@@ -119,7 +124,7 @@ class World:
 
     def link(self, node: Node, weather: Weather) -> Link:
         """Return the store as the process that runs on a machine now sees it."""
-        return Link(self.store, Wire(node, weather), self.books, self._died)
+        return self.site.link(Wire(node, weather), self._died)
 
     def workers(self, count: int, **options: Any) -> None:
         """Let so many machines execute what is in the store; each comes back after a crash. Options as of ``Reprise``."""
@@ -222,9 +227,4 @@ class World:
 
     def read_now(self, stream: str, after: int = 0) -> list[Record]:
         """Return the records of a stream as they are in the store now."""
-        reading = self.store.log.read(stream, after)
-        try:
-            reading.send(None)
-        except StopIteration as stop:
-            return stop.value
-        raise RepriseError("The keeper of a simulation must read at once.")
+        return self.site.read_now(stream, after)

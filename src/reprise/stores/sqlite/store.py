@@ -151,7 +151,7 @@ class SQLiteStore:
             await self._crew.call(self._readers.close())
             self._writer.close()
             await self._crew.call(self._writer.join)
-            turnstile.close()
+            await self._crew.call(turnstile.close)
 
     async def schema(self) -> Schema:
         """Return of what version the tables are, without changing anything; also before ``start``."""

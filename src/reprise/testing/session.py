@@ -1,0 +1,128 @@
+"""Connections to SQLite in a simulation: their statements take time, and they wait for locks in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from reprise.stores.sqlite.database import Connection
+from reprise.stores.sqlite.faults import code_of
+from reprise.testing.lockstep import Killed, Lockstep
+
+BUSY = 5
+FLUSH = 0.004
+"""Seconds that a commit takes at most."""
+STATEMENT = 0.001
+"""Seconds that a statement takes at most, when it takes any."""
+SELDOM = 0.1
+"""Share of statements that take time, so that others come in between."""
+_NAPS = (0.001, 0.002, 0.005, 0.010, 0.015, 0.020, 0.025, 0.025, 0.025, 0.050, 0.050, 0.100)
+"""How long SQLite itself sleeps between its looks at a lock that others have."""
+
+
+class Witness(Protocol):
+    """Who is told of transactions at the moment at which they happen."""
+
+    def began(self) -> None:
+        """Note that a transaction that writes has begun."""
+        ...
+
+    def commits(self) -> None:
+        """Note that one is about to be committed."""
+        ...
+
+    def committed(self) -> None:
+        """Note that one was."""
+        ...
+
+
+class Rows:
+    """The rows of a statement that has been executed to its end."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self._rows = iter(rows)
+
+    def fetchone(self) -> Any:
+        """Return the next row, or None."""
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        """Return the rows that are left."""
+        return list(self._rows)
+
+
+class Session:
+    """A connection of a simulated process."""
+
+    def __init__(self, crew: Lockstep, connection: Any, witness: Witness) -> None:
+        self._crew, self._raw, self._witness = crew, connection, witness
+        self._busy = 0.0
+        self.is_closed = False
+
+    @property
+    def in_transaction(self) -> bool:
+        """Return whether a transaction is open."""
+        self._check()
+        return self._raw.in_transaction
+
+    def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), /) -> Rows:
+        """Execute one statement to its end."""
+        self._check()
+        if sql.startswith("PRAGMA busy_timeout"):
+            # The wait for a lock must let others go on, so it is done here.
+            self._busy = int(sql.partition("=")[2]) / 1000
+            return Rows([])
+        in_thread = self._crew.current is not None
+        if in_thread:
+            self._take_time(sql)
+        rows = self._insist(sql, parameters)
+        if sql.startswith("BEGIN"):
+            self._witness.began()
+        elif sql == "COMMIT":
+            self._witness.committed()
+            if in_thread:
+                self._crew.sleep(self._crew.loop.chance() * STATEMENT)
+        return Rows(rows)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if not self._crew.is_dead:
+            self.is_closed = True
+            self._raw.close()
+
+    def cut(self) -> None:
+        """Be gone with the process: what was not committed never was."""
+        if self.is_closed:
+            return
+        if self._raw.in_transaction:
+            self._raw.execute("ROLLBACK")
+        self._raw.close()
+
+    def _check(self) -> None:
+        if self._crew.is_dead:
+            raise Killed
+
+    def _take_time(self, sql: str) -> None:
+        crew = self._crew
+        if sql == "COMMIT":
+            self._witness.commits()
+            crew.sleep(crew.loop.chance() * FLUSH)
+        elif crew.loop.chance() < SELDOM:
+            crew.sleep(crew.loop.chance() * STATEMENT)
+
+    def _insist(self, sql: str, parameters: Any) -> list[Any]:
+        """Do it, and wait for the locks of others as SQLite does."""
+        waited, tries = 0.0, 0
+        while True:
+            try:
+                return list(self._raw.execute(sql, parameters))
+            except Exception as error:
+                waits = code_of(error) == BUSY and not self._raw.in_transaction and waited < self._busy
+                if not waits or self._crew.current is None:
+                    raise
+            nap = _NAPS[min(tries, len(_NAPS) - 1)]
+            waited, tries = waited + nap, tries + 1
+            self._crew.sleep(nap)
+
+
+_: type[Connection] = Session
