@@ -16,6 +16,7 @@ from reprise.testing import (
     LateLease,
     LostWake,
     Pause,
+    TornWrite,
     World,
 )
 from reprise.testing.faults import Fault
@@ -53,6 +54,9 @@ ON_SQLITE = [
         Scenario(f"{one.name} on SQLite", *one[1:3], "sqlite")
         for one in SCENARIOS
         if one.play != restores.restores
+    ),
+    Scenario(
+        "town whose power fails", town.lives, (Delay(), Crash(0.005), LostWake(), TornWrite(0.005)), "sqlite"
     ),
     Scenario("crowd on SQLite", crowd.crowds, (Pause(0.001, 1.0), Crash(0.001, 0.1)), "sqlite"),
 ]

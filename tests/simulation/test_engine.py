@@ -8,6 +8,10 @@ import pytest
 from tests.simulation import crowd, ports, restores, suite, town
 from tests.simulation.traces import traces
 
+from reprise.kernel.errors import StoreCorrupt
+from reprise.testing import InvariantBroken, Simulated
+from reprise.testing.simulation import simulate_once
+
 FAULTS = {scenario.name: scenario.faults for scenario in suite.SCENARIOS + suite.ON_SQLITE}
 MUST_OCCUR = dict.fromkeys(
     [
@@ -27,6 +31,8 @@ MUST_OCCUR = dict.fromkeys(
         "take-overs",
         "resumed by a person",
         "undone",
+        "power cuts",
+        "power cuts that lost writes",
     ],
     "seeds",
 )
@@ -76,6 +82,29 @@ async def test_a_town_on_sqlite_where_nothing_goes_wrong(world):
 @pytest.mark.simulate(seeds=40, faults=FAULTS["ports"], keeper="sqlite")
 async def test_processes_that_use_the_ports_of_sqlite(world):
     await ports.uses_ports(world)
+
+
+@pytest.mark.simulate(seeds=60, faults=FAULTS["town whose power fails"], keeper="sqlite")
+async def test_a_town_whose_power_fails(world):
+    await town.lives(world)
+
+
+@pytest.mark.parametrize("synchronous", ["OFF", "NORMAL"])
+def test_control_without_syncs_what_was_acknowledged_is_lost(synchronous, counts):
+    lost = 0
+    for seed in range(8):
+        try:
+            simulate_once(
+                town.lives,
+                seed,
+                FAULTS["town whose power fails"],
+                Simulated(),
+                keeper=f"sqlite?synchronous={synchronous}",
+            )
+        except (InvariantBroken, StoreCorrupt):
+            lost += 1
+    counts[f"control {synchronous}: seeds that lost, of 8"] += lost
+    assert lost, "the disk loses nothing: it proves nothing"
 
 
 @pytest.mark.simulate(seeds=40, faults=FAULTS["crowd on SQLite"], keeper="sqlite")

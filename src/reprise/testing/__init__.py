@@ -29,6 +29,7 @@ _EXPORTS: dict[str, str] = {
     "Pause": "reprise.testing.faults",
     "Refused": "reprise.testing.faults",
     "SlowStep": "reprise.testing.faults",
+    "TornWrite": "reprise.testing.faults",
     "Unreachable": "reprise.testing.faults",
     "HistoriesDiffer": "reprise.testing.histories",
     "assert_replays": "reprise.testing.histories",
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
         Pause as Pause,
         Refused as Refused,
         SlowStep as SlowStep,
+        TornWrite as TornWrite,
         Unreachable as Unreachable,
     )
     from reprise.testing.histories import (

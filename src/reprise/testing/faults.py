@@ -105,6 +105,15 @@ class FailingStep:
     error: type[Exception] = ConnectionError
 
 
+@dataclass(frozen=True)
+class TornWrite:
+    """The machine loses its power in the middle of a write of a worker: all workers are gone, and of what no sync has
+    covered some is on the disk and some is not, torn at sectors. Only where SQLite keeps the data; each write may do it.
+    """
+
+    p: float = 0.002
+
+
 Fault = (
     Delay
     | Refused
@@ -118,6 +127,7 @@ Fault = (
     | ClockSkew
     | SlowStep
     | FailingStep
+    | TornWrite
 )
 AnyFault = TypeVar("AnyFault", bound=Fault)
 
@@ -134,7 +144,8 @@ EVERYTHING: tuple[Fault, ...] = (
     ClockSkew(),
     SlowStep(),
 )
-"""What workflows survive without doing anything for it; failing steps are the workflow's own business."""
+"""What workflows survive without doing anything for it, whatever keeps the data; failing steps are the workflow's own
+business, and torn writes that of a keeper with a disk (:class:`TornWrite`)."""
 
 
 class Profile:

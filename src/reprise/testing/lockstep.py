@@ -116,6 +116,11 @@ class Lockstep(Crew):
                 self._run(thread)
             thread.has_ended = True
 
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether all threads wait for work, and there is none."""
+        return all(thread.has_ended or thread.is_idle for thread in self._threads)
+
     def _running(self) -> _Thread:
         if self.current is None:
             raise RepriseError("The event loop itself waits for a thread of the SQLite keeper.")
@@ -143,6 +148,8 @@ class _Thread:
         self.turns = 0
         """How often it has gone on; what would wake it from an earlier time comes too late."""
         self.has_begun = self.has_ended = False
+        self.is_idle = False
+        """Whether it waits for work."""
         self.error: BaseException | None = None
         self.joining: list[_Thread] = []
         self._crew, self._work = crew, work
@@ -202,11 +209,15 @@ class _Queue:
     def put(self, item: Any, /) -> None:
         self._items.append(item)
         if self._waiting:
-            self._crew.wake(self._waiting.popleft())
+            thread = self._waiting.popleft()
+            thread.is_idle = False
+            self._crew.wake(thread)
 
     def get(self) -> Any:
         while not self._items:
-            self._waiting.append(self._crew.running())
+            thread = self._crew.running()
+            self._waiting.append(thread)
+            thread.is_idle = True
             self._crew.park()
         return self._items.popleft()
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextvars import copy_context
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from reprise.kernel.events import Record
 from reprise.stores.log import Append
@@ -26,10 +26,12 @@ from reprise.stores.store import Schema
 from reprise.testing.invariants import Books, InvariantBroken
 from reprise.testing.link import Link
 from reprise.testing.lockstep import Locks, Lockstep
-from reprise.testing.loop import SimulatedLoop
+from reprise.testing.loop import EVERYWHERE, PLACE, SimulatedLoop
 from reprise.testing.session import Session
 from reprise.testing.site import Died
 from reprise.testing.wire import Wire
+
+Result = TypeVar("Result")
 
 CHECKPOINT_PAGES = 64
 """Pages after which the write-ahead log is moved into the file: soon, so that it happens often."""
@@ -42,13 +44,17 @@ TAP = 0.002
 class SQLiteSite:
     """A file, and the processes that have it open."""
 
-    def __init__(self, loop: SimulatedLoop) -> None:
-        self.loop = loop
+    def __init__(self, loop: SimulatedLoop, synchronous: str = "OFF") -> None:
+        self.loop, self.synchronous = loop, synchronous
         self.locks = Locks()
         self.posts: dict[str, SimulatedPost] = {}
         self.processes: list[Process] = []
         self.booked: set[int] = set()
         """Ids of appends that were committed."""
+        self.acting: Process | None = None
+        """The process of which a thread runs now."""
+        self.is_dark = False
+        """Whether the machine has no power."""
         memory = Path("/dev/shm")  # noqa: S108  a folder in it, of our own
         self.wishes = 0
         """How often somebody has wanted to write."""
@@ -56,8 +62,9 @@ class SQLiteSite:
         self._folder = Path(tempfile.mkdtemp(prefix="reprise-", dir=memory if memory.is_dir() else None))
         self.path = self._folder / "simulated.db"
         self.path.write_bytes(_empty())
-        self._watching = self._connect(database.uri_of(self.path, "ro"))
-        self._log = SQLiteLog(cast("Any", None), cast("Any", _AtOnce(self._watching)))
+        self.watching: Any = self.raw(database.uri_of(self.path, "rw"))
+        """A connection of nobody, to look at once; it also keeps whoever closes the file from being the last."""
+        self.log = SQLiteLog(cast("Any", None), cast("Any", _AtOnce(self)))
         self.books = Books(self.read_now)
         self.store: SQLiteStore = self._process(None).store
 
@@ -71,18 +78,13 @@ class SQLiteSite:
 
     def read_now(self, stream: str, after: int = 0) -> list[Record]:
         """Return the records of a stream as they are now."""
-        reading = self._log.read(stream, after)
-        try:
-            reading.send(None)
-        except StopIteration as stop:
-            return stop.value
-        raise InvariantBroken("A reader that does all at once has waited.")
+        return at_once(self.log.read(stream, after))
 
     def close(self) -> None:
         """Kill what is left, and remove the file."""
         for process in self.processes:
             process.kill()
-        self._watching.close()
+        self.watching.close()
         shutil.rmtree(self._folder)
 
     def _process(self, wire: Wire | None) -> Process:
@@ -95,15 +97,14 @@ class SQLiteSite:
         self.processes.append(made)
         return made
 
-    def _connect(self, uri: str) -> Any:
-        return database.connect(uri)
+    def raw(self, uri: str) -> Any:
+        """Open a connection that never waits, neither for locks nor for the disk."""
+        connection = database.connect(uri)
+        connection.execute("PRAGMA busy_timeout = 0")
+        return connection
 
-    def connect(self, process: Process, uri: str) -> Session:
-        """Open a connection of a process."""
-        connection = self._connect(uri)
-        connection.execute("PRAGMA synchronous = OFF")  # no power fails here
-        connection.execute("PRAGMA busy_timeout = 0")  # whoever waits lets the others go on
-        return Session(process, connection, process)
+    def after(self, process: Process) -> None:
+        """Look at what a thread of a process has done."""
 
     def committed(self, append: Append, by: str) -> None:
         """Note what was committed."""
@@ -140,13 +141,35 @@ class Process(Lockstep):
 
     def connect(self, uri: str) -> Connection:
         """Open a connection."""
-        session = self.site.connect(self, uri)
+        session = Session(self, lambda: self.site.raw(uri), self)
         self._sessions.append(session)
         return session
 
     def _open_post(self, folder: Path, clock: object, loop: object, receive: Receive) -> Post:
         self._post = SimulatedPost(self, receive)
         return self._post
+
+    @property
+    def is_gone(self) -> bool:
+        """Tell whether the process is dead, or its machine has no power."""
+        return self.is_dead or self.site.is_dark
+
+    @property
+    def is_outside(self) -> bool:
+        """Tell whether it is one to which nothing happens."""
+        return self.context.get(PLACE) is EVERYWHERE
+
+    def lose_connections(self) -> None:
+        """Live on over a file that is another one."""
+        self.store.lose_connection()
+        for session in self._sessions:
+            session.lose()
+
+    def _run(self, thread: Any) -> None:
+        before, self.site.acting = self.site.acting, self
+        super()._run(thread)
+        self.site.acting = before
+        self.site.after(self)
 
     def kill(self) -> None:
         """Be gone, as by kill -9: the open transaction, the locks, the socket."""
@@ -204,6 +227,10 @@ class WatchedWriter(Writer):
 
     _crew: Process
 
+    def lose_connection(self) -> None:
+        """Open another one before the next transaction."""
+        self._is_broken = True
+
     def _turn(self, batch: list[Item]) -> list[Item]:
         self._crew.waits()
         return super()._turn(batch)
@@ -222,8 +249,18 @@ class WatchedStore(SQLiteStore):
     def __init__(self, process: Process) -> None:
         site = process.site
         super().__init__(
-            site.path, unsafe_fs=True, clock=site.loop.clock, connect=process.connect, crew=process
+            site.path,
+            synchronous=site.synchronous,
+            unsafe_fs=True,
+            clock=site.loop.clock,
+            connect=process.connect,
+            crew=process,
         )
+
+    def lose_connection(self) -> None:
+        """Have lost what it was connected to."""
+        writer: Any = self._writer
+        writer.lose_connection()
 
     async def schema(self) -> Schema:
         """Return of what version the tables are: they are new."""
@@ -235,6 +272,15 @@ class WatchedStore(SQLiteStore):
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         database.upgrade(connection, self.path)
         return connection
+
+
+def at_once(reading: Coroutine[Any, Any, Result]) -> Result:
+    """Return what a coroutine returns that never waits."""
+    try:
+        reading.send(None)
+    except StopIteration as stop:
+        return stop.value
+    raise InvariantBroken("A reader that does all at once has waited.")
 
 
 class _OwnLink(Link):
@@ -316,11 +362,11 @@ class SimulatedPost(Post):
 class _AtOnce:
     """Reads at once, on the loop."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, site: SQLiteSite) -> None:
+        self._site = site
 
     async def read(self, work: Callable[[Any], Any]) -> Any:
-        return work(self._connection)
+        return work(self._site.watching)
 
 
 def _append_of(item: Item) -> Append | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from reprise.stores.sqlite.database import Connection
@@ -22,6 +22,11 @@ _NAPS = (0.001, 0.002, 0.005, 0.010, 0.015, 0.020, 0.025, 0.025, 0.025, 0.050, 0
 
 class Witness(Protocol):
     """Who is told of transactions at the moment at which they happen."""
+
+    @property
+    def is_gone(self) -> bool:
+        """Tell whether the process is dead, or its machine has no power."""
+        ...
 
     def began(self) -> None:
         """Note that a transaction that writes has begun."""
@@ -54,16 +59,23 @@ class Rows:
 class Session:
     """A connection of a simulated process."""
 
-    def __init__(self, crew: Lockstep, connection: Any, witness: Witness) -> None:
-        self._crew, self._raw, self._witness = crew, connection, witness
+    def __init__(self, crew: Lockstep, connect: Callable[[], Any], witness: Witness) -> None:
+        self._crew, self._connect, self._witness = crew, connect, witness
+        self._connection: Any = connect()
         self._busy = 0.0
-        self.is_closed = False
+        self._is_closed = False
 
     @property
     def in_transaction(self) -> bool:
         """Return whether a transaction is open."""
         self._check()
         return self._raw.in_transaction
+
+    @property
+    def _raw(self) -> Any:
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
 
     def execute(self, sql: str, parameters: Sequence[Any] | dict[str, Any] = (), /) -> Rows:
         """Execute one statement to its end."""
@@ -86,20 +98,26 @@ class Session:
 
     def close(self) -> None:
         """Close the connection."""
-        if not self._crew.is_dead:
-            self.is_closed = True
-            self._raw.close()
+        if not self._witness.is_gone:
+            self._is_closed = True
+            self.lose()
 
     def cut(self) -> None:
         """Be gone with the process: what was not committed never was."""
-        if self.is_closed:
+        if self._is_closed or self._connection is None:
             return
-        if self._raw.in_transaction:
-            self._raw.execute("ROLLBACK")
-        self._raw.close()
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self.lose()
+
+    def lose(self) -> None:
+        """Lose the connection; the next statement opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def _check(self) -> None:
-        if self._crew.is_dead:
+        if self._witness.is_gone:
             raise Killed
 
     def _take_time(self, sql: str) -> None:
@@ -115,11 +133,14 @@ class Session:
         waited, tries = 0.0, 0
         while True:
             try:
-                return list(self._raw.execute(sql, parameters))
+                rows = list(self._raw.execute(sql, parameters))
+                self._check()
+                return rows
             except Exception as error:
                 waits = code_of(error) == BUSY and not self._raw.in_transaction and waited < self._busy
                 if not waits or self._crew.current is None:
                     raise
+            self._check()
             nap = _NAPS[min(tries, len(_NAPS) - 1)]
             waited, tries = waited + nap, tries + 1
             self._crew.sleep(nap)

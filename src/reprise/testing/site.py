@@ -14,8 +14,11 @@ from reprise.testing.link import Link
 from reprise.testing.loop import SimulatedLoop
 from reprise.testing.wire import Wire
 
-KeeperName = Literal["memory", "sqlite"]
-"""What keeps the data: one memory keeper beyond all processes, or one file that each process opens for itself."""
+KeeperName = Literal["memory", "sqlite", "sqlite?synchronous=NORMAL", "sqlite?synchronous=OFF"]
+"""What keeps the data: one memory keeper beyond all processes, or one file that each process opens for itself.
+
+How SQLite syncs its disk makes a difference where ``TornWrite`` is among the faults; FULL, unless it is said.
+"""
 Died = Callable[[Collection[str]], set[str]]
 """Tells which workers are known to be gone."""
 

@@ -20,11 +20,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from reprise.app.reprise import Reprise
 from reprise.kernel.chance import seeded
-from reprise.kernel.errors import RepriseError
+from reprise.kernel.errors import ConfigurationError, RepriseError
 from reprise.kernel.events import Record
 from reprise.kernel.machine import RUN, RunStatus
 from reprise.kernel.surroundings import Surroundings
@@ -41,6 +42,7 @@ from reprise.testing.faults import (
     LostWake,
     Profile,
     SlowStep,
+    TornWrite,
 )
 from reprise.testing.link import Link
 from reprise.testing.loop import PATIENCE, SimulatedLoop, SkewedClock
@@ -57,6 +59,24 @@ SETTLES = 900.0
 
 class RunForgotten(RepriseError):
     """Nothing goes wrong any more, and still a run does not end."""
+
+
+def _site(keeper: KeeperName, weather: Weather) -> Site:
+    torn = weather.profile.get(TornWrite)
+    if keeper == "memory":
+        if torn is not None:
+            raise ConfigurationError("Nothing is torn in memory.", hint='Say keeper="sqlite".')
+        return MemorySite(weather.loop)
+    if torn is None:
+        return SQLiteSite(weather.loop)
+    try:
+        power = import_module("reprise.testing.power")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"TornWrite stands between SQLite and its disk by a package that is missing: {error.name}.",
+            hint=f"Install {error.name}.",
+        ) from error
+    return power.PoweredSite(weather, keeper.partition("=")[2] or "FULL")
 
 
 class World:
@@ -76,7 +96,7 @@ class World:
         ]
         self.calm = Weather(loop, seeded(b"calm %d" % self.seed), Profile(mild))
         """Of clients: nothing that they would have to deal with."""
-        self.site: Site = MemorySite(loop) if keeper == "memory" else SQLiteSite(loop)
+        self.site = _site(keeper, self.weather)
         self.store: Store = self.site.store
         """For looks from outside."""
         self.books = self.site.books
