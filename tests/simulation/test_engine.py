@@ -85,7 +85,7 @@ async def test_processes_that_use_the_ports_of_sqlite(world):
 
 
 @pytest.mark.simulate(seeds=60, faults=FAULTS["town whose power fails"], keeper="sqlite")
-async def test_a_town_whose_power_fails(world):
+async def test_a_town_on_sqlite_whose_power_fails(world):
     await town.lives(world)
 
 
@@ -108,7 +108,7 @@ def test_control_without_syncs_what_was_acknowledged_is_lost(synchronous, counts
 
 
 @pytest.mark.simulate(seeds=40, faults=FAULTS["crowd on SQLite"], keeper="sqlite")
-async def test_processes_that_want_to_write_all_the_time(world):
+async def test_processes_that_want_to_write_to_sqlite_all_the_time(world):
     await crowd.crowds(world)
 
 
