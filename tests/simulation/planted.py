@@ -205,6 +205,12 @@ PLANTS = [
                 "self._told = False",
                 "pass",
             ),
+            (
+                "commits are not synced",
+                "database:open_writer",
+                "PRAGMA synchronous = {synchronous}",
+                "PRAGMA synchronous = OFF",
+            ),
             ("a turn is never given back", "turnstile:Turnstile.leave", "self._turn.free()", "pass"),
         ]
     ),
