@@ -38,9 +38,19 @@ COLLISIONS = 3
 KNOWN_HEADS = 20_000
 """Heads that are remembered."""
 
-BY_INDEX = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
-"""The server plans a statement once per connection. A plan that reads whole tables, right while they are small, would
-still be used when they are large."""
+PLANNED_ONCE = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+"""Settings with which the server plans each statement once per connection.
+
+Left alone it plans anew for every batch, for it sees how long the arrays are and takes the plan for these to be worth it:
+more than half of its work for an append. And a plan that reads whole tables, right while they are small, would still be
+used when they are large.
+"""
 
 
 class Writer:
@@ -214,7 +224,7 @@ class Writer:
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await self._target.connect(**BY_INDEX)
+            self._connection = await self._target.connect(**PLANNED_ONCE)
         return self._connection
 
     def _drop_connection(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from reprise.stores.sqlite.database import Connection
 
-LARGEST_CHUNK = 512
+LARGEST_CHUNK = 128
 """Rows of the longest statement; shorter ones have half as many, and so on down to one."""
 
 _ROWS = re.compile(r"/\* rows: (\d+) \*/")
