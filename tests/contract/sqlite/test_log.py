@@ -72,11 +72,18 @@ async def test_an_event_that_cannot_be_written_fails_alone(store: SQLiteStore) -
         Event(16, 2**70),
     ]
     appends = [Append(i, (Group(f"bad{i}", [event]),)) for i, event in enumerate(bad)]
+    appends += [
+        Append(3, (Group("bad3", [*events(2), bad[2]]),)),
+        Append(4, (Group("bad4", events(2)), Group("bad5", [*events(1), bad[0]]))),
+    ]
     appends += [Append(10 + i, (Group(f"good{i}", events(1)),)) for i in range(20)]
     await enlist(store.log, appends)
-    assert [a.id for a in appends if a.error is not None] == [0, 1, 2]
+    assert [a.id for a in appends if a.error is not None] == [0, 1, 2, 3, 4]
     assert isinstance(appends[0].error, CodecError)
-    assert [r.stream for r in await store.log.scan()] == [f"good{i}" for i in range(20)]
+    records = await store.log.scan()
+    assert [r.stream for r in records] == [f"good{i}" for i in range(20)]
+    assert [r.position for r in records] == list(range(1, 21))
+    assert [a.position for a in appends[5:]] == list(range(1, 21))
 
 
 async def test_fencing_and_closing_hold_across_processes(store: SQLiteStore, other: SQLiteStore) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reprise.kernel.errors import AppendRefused, CodecError, StoreCorrupt, StoreError
-from reprise.stores.blobs import Blob
 from reprise.stores.conditions import NO_STREAM, admit, check_room, floor_of, streams_of
 from reprise.stores.log import ANY, Append, Group, Head
 from reprise.stores.sqlite.blob_rows import BlobRows
@@ -54,16 +53,17 @@ class Ledger:
         self._streams: dict[str, _Stream] = {}
         self._broken: dict[str, StoreCorrupt] = {}
         self._data_version = -1
-        self._position = self._last_stream = 0
+        self._position: int = 0
+        self._last_stream = 0
         self._floor = 0
         self.epoch = 0
         self._flat: list[Any] = []
         self._changed: dict[str, None] = {}
         self.runs = RunRows(connection, Places(connection, counters))
         self.blobs = BlobRows(connection)
-        self.rows = 0
+        self.rows: int = 0
         """Records staged since ``begin``."""
-        self.bytes = 0
+        self.bytes: int = 0
         """Bytes of their data and of blobs."""
 
     @property
@@ -104,6 +104,7 @@ class Ledger:
         """Check an append and collect its rows, or set its ``error``; nothing of a refused one is kept."""
         append.error = None  # it may be another try
         groups = append.groups
+        before = len(self._flat), self._position, self.rows, self.bytes
         try:
             if (
                 len(groups) == 1
@@ -122,6 +123,8 @@ class Ledger:
             return
         except (TypeError, ValueError, OverflowError) as error:
             append.error = CodecError(f"An event of the append {append.id} cannot be written ({error}).")
+            start, self._position, self.rows, self.bytes = before
+            del self._flat[start:]
             return
         for name, head in changed.items():
             self._set_head(name, head)
@@ -222,19 +225,14 @@ class Ledger:
 
     def _collect_plain(self, append: Append, group: Group, head: Head) -> None:
         """Collect the rows of an append that needs no more than its place: most of all appends."""
-        version = head.version
-        flat, size = self._rows(self._streams[group.stream].id, version, self._position, group, append.id)
-        version += len(group.events)
+        version = self._add_rows(self._streams[group.stream].id, head.version, group, append.id)
         append.versions = (version,)
-        self._take(append, flat, len(group.events), size)
+        append.position = self._position
         self._set_head(group.stream, Head(version, head.token))
 
     def _collect(self, append: Append) -> None:
-        position = self._position
-        flat: list[Any] = []
+        before = self._position
         versions: dict[str, int] = {}
-        blobs: list[tuple[Sequence[Blob], int, int]] = []
-        size = 0
         for group in append.groups:
             name = group.stream
             version = versions.get(name)
@@ -242,26 +240,19 @@ class Ledger:
                 version = self._heads.get(name, NO_STREAM).version
             if group.events:
                 stream = self._streams.get(name) or self._add_stream(name)
-                rows, more = self._rows(stream.id, version, position, group, append.id)
-                flat += rows
-                size += more
-                version += len(group.events)
-                position += len(group.events)
-                if group.blobs:
-                    blobs.append((group.blobs, stream.id, version))
+                version = self._add_rows(stream.id, version, group, append.id)
             versions[name] = version
         append.versions = tuple([versions[group.stream] for group in append.groups])
-        for large in blobs:
-            size += self.blobs.stage(*large)
-        if flat:
-            self._take(append, flat, position - self._position, size)
+        if self._position > before:
+            append.position = self._position
+        for group in append.groups:
+            if group.blobs and group.events:
+                stream = self._streams[group.stream]
+                self.bytes += self.blobs.stage(group.blobs, stream.id, versions[group.stream])
 
-    def _rows(
-        self, stream: int, version: int, position: int, group: Group, mark: int
-    ) -> tuple[list[Any], int]:
-        """Return the columns of a group's records, one after the other, and the bytes of their data."""
-        flat: list[Any] = []
-        size = 0
+    def _add_rows(self, stream: int, version: int, group: Group, mark: int) -> int:
+        """Collect the columns of a group's records, one after the other; return the version of the last."""
+        flat, position, size = self._flat, self._position, 0
         for event in group.events:
             version += 1
             position += 1
@@ -270,17 +261,14 @@ class Ledger:
             # int(): the driver binds a member of an enum half as fast as a plain number.
             row = (position, stream, version, int(event.kind), event.at, event.key, data,
                    event.print, event.took, mark)  # fmt: skip
+            crc = checksum(row)
             flat += row
-            flat.append(checksum(row))
+            flat.append(crc)
             mark = 0
-        return flat, size
-
-    def _take(self, append: Append, flat: list[Any], rows: int, size: int) -> None:
-        self._flat += flat
-        self.rows += rows
+        self.rows += position - self._position
         self.bytes += size
-        self._position += rows
-        append.position = self._position
+        self._position = position
+        return version
 
     def _set_head(self, name: str, head: Head) -> None:
         stream = self._streams[name]

@@ -146,8 +146,12 @@ class RunRows:
             columns[WARNING] = change.warning
             row.whole = True
         self._dirty[change.id] = row
-        terms = (change.slots, change.refused, change.pinned)
-        if row.terms is not None or any(each is not UNSET for each in terms):
+        if (
+            row.terms is not None
+            or change.slots is not UNSET
+            or change.refused is not UNSET
+            or change.pinned is not UNSET
+        ):
             self._apply_terms(row, change)
 
     def _apply_terms(self, row: _Row, change: RunChange) -> None:
