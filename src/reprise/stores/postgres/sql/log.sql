@@ -74,7 +74,8 @@ SELECT txid_current() AS number, current_setting('transaction_read_only') = 'on'
     set_config('search_path', quote_ident($1), true),
     set_config('idle_in_transaction_session_timeout', '5s', true),
     set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true),
-    set_config('enable_mergejoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
+    set_config('jit', 'off', true),
     set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
         ELSE current_setting('synchronous_commit') END, true)
 
