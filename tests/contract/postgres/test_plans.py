@@ -24,3 +24,13 @@ async def test_plans_made_for_small_tables_do_not_read_large_ones_whole(keeper, 
     assert scans.keys() == {"streams", "records", "runs"}
     # Making the indexes has read the empty tables, once each.
     assert max(scans.values()) < 30, scans
+
+
+async def test_a_batch_is_not_planned_again(store):
+    """Left alone the server plans anew for the lengths of the arrays, which takes it longer than the work."""
+    for _ in range(10):
+        await append(store.log, IDS.new(), Group("run/a", [Event(16, 1)]))
+    counts = "SELECT sum(generic_plans), sum(custom_plans) FROM pg_prepared_statements"
+    ((planned_once, planned_anew),) = await store._writer._connection.fetch(counts)
+    assert planned_once >= 10
+    assert planned_anew == 0
