@@ -14,12 +14,12 @@ b'[["Ada"],{"on":"2026-02-01"}]'
 from __future__ import annotations
 
 import typing
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import PurePath
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -29,6 +29,8 @@ from reprise.kernel.shape import type_name
 
 _VAR_POSITIONAL, _VAR_KEYWORD = 0x04, 0x08
 """Bits of ``code.co_flags``."""
+
+T = TypeVar("T")
 
 _DEPTH = 5
 _read_call = msgspec.json.Decoder(tuple[list[msgspec.Raw], dict[str, msgspec.Raw]]).decode
@@ -127,9 +129,12 @@ class Arguments:
         cannot be written.
         """
         self.check_call(args, kwargs)
-        given = [self._encode(name, value) for name, value in zip(self._positions(), args, strict=False)]
-        named = [b"%b:%b" % (msgspec.json.encode(k), self._encode(k, v)) for k, v in kwargs.items()]
-        return b"[[%b],{%b}]" % (b",".join(given), b",".join(named))
+        given = self._each(self._codec.encoder, self._positions(len(args)), args)
+        if not kwargs:
+            return b"[[%b],{}]" % b",".join(given)
+        named = zip(kwargs, self._each(self._codec.encoder, kwargs, kwargs.values()), strict=True)
+        pairs = [b"%b:%b" % (msgspec.json.encode(name), value) for name, value in named]
+        return b"[[%b],{%b}]" % (b",".join(given), b",".join(pairs))
 
     def decode(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return positional and keyword arguments. Raises ``CodecError`` naming the parameter that does not fit."""
@@ -137,8 +142,11 @@ class Arguments:
             args, kwargs = _read_call(data)
         except msgspec.MsgspecError as error:
             raise CodecError(f"The arguments of {self.name} are not a recorded call: {error}.") from error
-        given = tuple(self._decode(name, raw) for name, raw in zip(self._positions(), args, strict=False))
-        return given, {name: self._decode(name, raw) for name, raw in kwargs.items()}
+        given = tuple(self._each(self._codec.decoder, self._positions(len(args)), args))
+        if not kwargs:
+            return given, {}
+        named = self._each(self._codec.decoder, kwargs, kwargs.values())
+        return given, dict(zip(kwargs, named, strict=True))
 
     def changed(self, data: bytes, values: Mapping[str, Any]) -> bytes:
         """Return a call as bytes with other values for some of its parameters. Raises as :meth:`encode` and :meth:`decode`.
@@ -152,26 +160,34 @@ class Arguments:
         given = [left.pop(name, value) for name, value in zip(positional, args, strict=False)]
         return self.encode((*given, *args[len(positional) :]), {**kwargs, **left})
 
-    def _positions(self) -> Iterator[str]:
-        yield from self.parameters.positional
-        while True:
-            yield self.parameters.rest
+    def _positions(self, count: int) -> Sequence[str]:
+        """Return the names of the parameters that take so many positional arguments."""
+        positional = self.parameters.positional
+        return positional[:count] + (self.parameters.rest,) * (count - len(positional))
 
     def _type(self, name: str) -> Any:
-        own = name in self.parameters.positional or name in self.parameters.keyword_only
-        return self.types.get(name if own or name == self.parameters.rest else self.parameters.options, Any)
+        if name in self._declared:
+            return self._declared[name]
+        return self.types.get(name if name == self.parameters.rest else self.parameters.options, Any)
 
-    def _encode(self, name: str, value: Any) -> bytes:
+    @cached_property
+    def _declared(self) -> dict[str, Any]:
+        """Types of the parameters that have a name of their own."""
+        named = (*self.parameters.positional, *self.parameters.keyword_only)
+        return {name: self.types.get(name, Any) for name in named}
+
+    def _each(
+        self, codec: Callable[[Any], Callable[[Any], T]], names: Iterable[str], values: Iterable[Any]
+    ) -> list[T]:
+        """Return values encoded or decoded as the parameters of these names declare."""
+        name, done, declared = "", list[T](), self._declared
         try:
-            return self._codec.encoder(self._type(name))(value)
+            for name, value in zip(names, values, strict=True):
+                kind = declared[name] if name in declared else self._type(name)
+                done.append(codec(kind)(value))
         except CodecError as error:
             raise self._explained(error, name) from error
-
-    def _decode(self, name: str, raw: msgspec.Raw) -> Any:
-        try:
-            return self._codec.decoder(self._type(name))(bytes(raw))
-        except CodecError as error:
-            raise self._explained(error, name) from error
+        return done
 
     def _explained(self, error: CodecError, name: str) -> CodecError:
         what = f"Parameter {name!r} of {self.name}: {error.what}"
@@ -183,6 +199,8 @@ class Arguments:
 
     def check_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise ``TypeError`` when the function cannot be called with these."""
+        if not kwargs and len(args) in self._by_count:
+            return
         _, positional, keyword_only, required, rest, options = self.parameters
         if len(args) > len(positional) and not rest:
             raise TypeError(
@@ -197,6 +215,13 @@ class Arguments:
                 raise TypeError(f"{self.name}() got an unexpected keyword argument {name!r}")
         if missing := required.difference(taken, kwargs.keys() & by_name):
             raise TypeError(f"{self.name}() misses {', '.join(map(repr, sorted(missing)))}")
+
+    @cached_property
+    def _by_count(self) -> range:
+        """With how many arguments the function can be called when all are given by position."""
+        positional, required = self.parameters.positional, self.parameters.required
+        least = len(required) if required.issubset(positional) else len(positional) + 1
+        return range(least, len(positional) + 1)
 
     # -------------------------------------------------------- a call from the command line
 

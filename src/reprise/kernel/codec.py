@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import PurePath
 from typing import Any, TypeVar, cast
 
@@ -67,14 +68,20 @@ class Codec:
 
         Raises ``CodecError`` for a type that cannot be written whatever the value.
         """
-        return _cached(self._encoders, type, self._make_encoder)
+        try:
+            return self._encoders[type]
+        except (KeyError, TypeError):
+            return _made(self._encoders, type, self._make_encoder)
 
     def decoder(self, type: Any) -> Decode:
         """Return the function that decodes values of a type.
 
         Raises ``CodecError`` for a type that cannot be read whatever the data.
         """
-        return _cached(self._decoders, type, self._make_decoder)
+        try:
+            return self._decoders[type]
+        except (KeyError, TypeError):
+            return _made(self._decoders, type, self._make_decoder)
 
     def canonical(self, value: Any) -> bytes:
         """Return bytes that are the same for equal plain values in every process: keys and sets are sorted.
@@ -218,16 +225,13 @@ class Codec:
         raise TypeError(f"{type_name(cls)} has no JSON form")
 
 
-def _cached(
+def _made(
     made: dict[Any, Callable[[Any], T]], key: Any, make: Callable[[Any], Callable[[Any], T]]
 ) -> Callable[[Any], T]:
-    try:
-        known = made.get(key)
-    except TypeError:  # an annotation with unhashable metadata
-        return make(key)
-    if known is None:
-        known = made[key] = make(key)
-    return known
+    new = make(key)
+    with suppress(TypeError):  # an annotation with unhashable metadata is made anew each time
+        made[key] = new
+    return new
 
 
 def _read_type(declared: Any) -> node.Type:
