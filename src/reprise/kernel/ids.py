@@ -34,6 +34,8 @@ class Ids:
         self._randomness = randomness or SURROUNDINGS.get().randomness
         self._last_ms = -1
         self._tail = 0
+        self._head = ""
+        """The id of now without its last two digits, as long as only those count up."""
 
     def new(self) -> str:
         """Return a new id."""
@@ -41,9 +43,13 @@ class Ids:
         if ms > self._last_ms:
             self._last_ms = ms
             self._tail = int.from_bytes(self._randomness(10), "big") >> 1
+            self._head = ""
         else:
             self._tail += 1
-        return _base32(self._last_ms, 10) + _base32(self._tail, 16)
+        last = self._tail & 1023
+        if not (last and self._head):
+            self._head = _base32(self._last_ms, 10) + _base32(self._tail >> 10, 14)
+        return self._head + _PAIRS[last]
 
 
 class Counter:
