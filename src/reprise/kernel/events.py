@@ -214,7 +214,7 @@ class Forked(msgspec.Struct, frozen=True, omit_defaults=True):
     """Fingerprint of all that was asked for."""
 
 
-class Started(msgspec.Struct, frozen=True, omit_defaults=True):
+class Started(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """RUN_STARTED."""
 
     workflow: str
@@ -366,7 +366,7 @@ class Stranded(msgspec.Struct, frozen=True, omit_defaults=True):
     build: str = ""
 
 
-class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
+class Finished(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """RUN_FINISHED: ``status`` is completed, failed, cancelled or needs_attention."""
 
     status: str

@@ -111,7 +111,7 @@ class Append(msgspec.Struct, gc=False):
     """Position of the last record written, 0 if none was."""
 
 
-class Head(msgspec.Struct, frozen=True):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """The end of a stream: ``version`` 0 = it does not exist."""
 
     version: int = 0

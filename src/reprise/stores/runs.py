@@ -20,7 +20,7 @@ ABREAST = 100
 """Runs of one line that are looked at together at most."""
 
 
-class RunRow(msgspec.Struct, frozen=True):
+class RunRow(msgspec.Struct, frozen=True, gc=False):
     """One run as the index knows it."""
 
     id: str
