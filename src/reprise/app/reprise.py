@@ -315,11 +315,12 @@ class Reprise:
             CodecError: an argument cannot be written as its declared type, or is too large; nothing was written.
         """
         engine = self.engine
-        id = check_id(id or self._ids.new())
-        input = workflow.arguments.encode(args, dict(kwargs or {}))
-        known = as_tags(tags or {})
+        id = check_id(id) if id else self._ids.new()
+        input = workflow.arguments.encode(args, kwargs or {})
+        known = as_tags(tags) if tags else {}
         owned = self._executes and not detach
-        with self.registry.lending(id, workflow):
+        before = self.registry.lend(id, workflow)
+        try:
             new = await engine.launch(
                 workflow,
                 input,
@@ -331,6 +332,9 @@ class Reprise:
                 slots=self.registry.slots(workflow, args, kwargs or {}, known),
                 budget=budget or workflow.budget,
             )
+        except BaseException:
+            self.registry.take_back(id, before)
+            raise
         if not self._executes:
             self.registry.release(id)
         if not new and owned:

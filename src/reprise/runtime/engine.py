@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from reprise.kernel.budget import Budget
 from reprise.kernel.clock import Clock
 from reprise.kernel.errors import (
     AppendRefused,
@@ -22,7 +21,6 @@ from reprise.kernel.errors import (
     NonDeterminismError,
     NoRoom,
     RepriseError,
-    StaleVersion,
     StoreError,
 )
 from reprise.kernel.events import (
@@ -38,7 +36,7 @@ from reprise.kernel.ids import Counter
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
 from reprise.kernel.settings import ProcessSettings
-from reprise.kernel.tags import Tag, same_tags
+from reprise.kernel.tags import same_tags
 from reprise.runtime.caching import Cache
 from reprise.runtime.children import start_child
 from reprise.runtime.effects import attend, begin, check_intents, doubt
@@ -59,7 +57,7 @@ from reprise.runtime.post import Post
 from reprise.runtime.queries import Desk
 from reprise.runtime.registry import Registry
 from reprise.runtime.side import Side
-from reprise.runtime.starting import check_same, first_history, open_run
+from reprise.runtime.starting import launch
 from reprise.runtime.step import TRANSACTION
 from reprise.runtime.streams import recall_outlets
 from reprise.runtime.takeover import strand, take_over
@@ -99,8 +97,7 @@ class Engine:
     ) -> None:
         self.store = store
         self.registry = registry
-        self.worker = worker
-        self.build = build
+        self.worker, self.build = worker, build
         self.outer = asyncio.get_running_loop()
         self.context = Context()
         self.clock = clock
@@ -415,56 +412,7 @@ class Engine:
 
     # ---------------------------------------------------------------- starting
 
-    async def launch(
-        self,
-        workflow: Workflow[..., Any],
-        input: bytes,
-        id: str,
-        *,
-        owned: bool = True,
-        tags: dict[str, Tag] | None = None,
-        deadline: int = 0,
-        signals: Sequence[tuple[str, bytes]] = (),
-        slots: tuple[Slot, ...] = (),
-        budget: Budget | None = None,
-    ) -> bool:
-        """Start a run, here (``owned``) or for any worker; True when it was new.
-
-        One that needs places stands in line first.
-
-        Raises:
-            RunConflict: the id belongs to a run of another workflow or input.
-            PayloadTooLarge: the input or a signal is; nothing was written.
-        """
-        await self.loaded.until_room_to_start()
-        if owned and slots:
-            self.expected.add(id)
-        owned = owned and not slots
-        options: dict[str, Any] = {
-            "owned": owned,
-            "tags": tags,
-            "deadline": deadline,
-            "slots": slots,
-            "budget": budget,
-        }
-        self.starting.add(id)
-        try:
-            started, group = await open_run(self, workflow, input, id, signals, options)
-            self.observe(id, group.events)
-            if owned:
-                self.enter(workflow, id, group.token, first_history(started, group), bool(signals))
-            else:
-                self.store.signal.wake(["runs"])
-        except StaleVersion:
-            await check_same(self.store.log, workflow, input, id)
-            return False
-        except StoreError:
-            self.orphans.add(id)  # whether it was written may be unknown
-            raise
-        finally:
-            self.entered(id)
-        self.counters["started"] += 1
-        return True
+    launch = launch
 
     def enter(
         self,

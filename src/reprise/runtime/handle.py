@@ -55,8 +55,6 @@ class RunHandle(Generic[T]):
         Raises:
             ResultTimeout: it had not ended in ``timeout`` seconds; it goes on.
         """
-        if timeout is None:
-            return await self._end()
         try:
             async with asyncio.timeout(timeout):
                 return await self._end()
@@ -78,7 +76,7 @@ class RunHandle(Generic[T]):
             the run's own error when it failed; RunCancelled; RunStranded; RunNeedsAttention;
             ResultTimeout: it had not ended in ``timeout`` seconds; it goes on.
         """
-        finished = await self.finished(timeout)
+        finished = await (self._end() if timeout is None else self.finished(timeout))
         if finished.status == RunStatus.COMPLETED:
             return cast(T, self._decode(bytes(finished.value)))
         raise outcome_error(self.id, finished)

@@ -36,7 +36,8 @@ class Loaded:
         self.bytes = 0
         """Room that all take, each as it was when it last only waited."""
         self._sizes: dict[str, int] = {}
-        self._leaver: asyncio.Task[None] | None = None
+        self.leaver: asyncio.Task[None] | None = None
+        """What lets runs go now, None while there is room."""
 
     def rests(self, execution: Execution) -> None:
         """Remember that a run only waits now; when it gets tight, let others go."""
@@ -46,8 +47,8 @@ class Loaded:
         size = TASK_BYTES * (1 + len(execution.loop.tasks)) + execution.bytes
         self.bytes += size - self._sizes.get(id, 0)
         self._sizes[id] = size
-        if self._leaver is None and self._excess():
-            self._leaver = self._engine.spawn(self._make_room())
+        if self.leaver is None and self._excess():
+            self.leaver = self._engine.spawn(self._make_room())
 
     def goes_on(self, execution: Execution) -> None:
         """Remember that a run does not only wait any more."""
@@ -82,18 +83,18 @@ class Loaded:
                 if not left:
                     return
         finally:
-            self._leaver = None
+            self.leaver = None
 
     async def make_room(self, coming: int) -> int:
         """Let waiting runs go so that others can come, as far as that is possible; return how many can, at least one."""
-        if self._leaver is not None:
-            await asyncio.wait([self._leaver])
+        if self.leaver is not None:
+            await asyncio.wait([self.leaver])
         if self._excess(coming):
-            self._leaver = self._engine.spawn(self._make_room(coming))
-            await asyncio.wait([self._leaver])
+            self.leaver = self._engine.spawn(self._make_room(coming))
+            await asyncio.wait([self.leaver])
         return max(1, self.most - len(self.runs))
 
     async def until_room_to_start(self) -> None:
         """Wait while a batch more than allowed is loaded, or about to be, and some of it is leaving."""
-        while self._leaver is not None and len(self.runs) + len(self._engine.starting) >= self.most + BATCH:
-            await asyncio.wait([self._leaver])
+        while self.leaver is not None and len(self.runs) + len(self._engine.starting) >= self.most + BATCH:
+            await asyncio.wait([self.leaver])

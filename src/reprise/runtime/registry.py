@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reprise.kernel.errors import ConfigurationError, UnknownWorkflow, nearest
@@ -48,6 +47,8 @@ class Registry:
                 another limit the name of one of its limits.
         """
         name = workflow.name
+        if self._workflows.get(name) is workflow and name in self._declared:
+            return
         known = self._function_of(workflow)
         if (
             known is not None
@@ -62,8 +63,10 @@ class Registry:
         self._declared.add(name)
         self._several.discard(name)
 
-    def lend(self, run: str, workflow: Workflow[..., Any]) -> None:
+    def lend(self, run: str, workflow: Workflow[..., Any]) -> Workflow[..., Any] | None:
         """Let one run be done by a workflow here, whatever else has its name; until :meth:`release`.
+
+        Returns what was lent to that run before.
 
         Of a flow (a plan, a chain …) each execution may bring another executor. So what was lent does other runs of its
         name, which a worker left behind that died, only where nothing was lent that would do them otherwise.
@@ -71,9 +74,10 @@ class Registry:
         Raises:
             ConfigurationError: another function has that name, or another limit that of one of its limits.
         """
+        before = self._lent.get(run)
         if workflow.definition is None:
             self.add(workflow)
-            return
+            return before
         name = workflow.name
         known = self._function_of(workflow)
         self._lent[run] = workflow
@@ -81,19 +85,13 @@ class Registry:
             self._learn(workflow)
             if known is not None and not known.does_as(workflow):
                 self._several.add(name)
+        return before
 
-    @contextmanager
-    def lending(self, run: str, workflow: Workflow[..., Any]) -> Generator[None]:
-        """:meth:`lend`, unless the block raises: then the run is not done by it."""
-        before = self._lent.get(run)
-        self.lend(run, workflow)
-        try:
-            yield
-        except BaseException:
-            self.release(run)
-            if before is not None:
-                self._lent[run] = before
-            raise
+    def take_back(self, run: str, before: Workflow[..., Any] | None) -> None:
+        """Undo a :meth:`lend`, which returned what was lent before: the run is done by that."""
+        self.release(run)
+        if before is not None:
+            self._lent[run] = before
 
     def release(self, run: str) -> None:
         """Forget what was lent to a run, which has ended."""

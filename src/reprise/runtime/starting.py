@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from reprise.kernel.budget import Budget
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import ConfigurationError, RunConflict, StaleToken
+from reprise.kernel.errors import ConfigurationError, RunConflict, StaleToken, StaleVersion, StoreError
 from reprise.kernel.events import Continued, Event, Kind, Owned, Signal, Started, inbox_stream, run_stream
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
@@ -72,11 +72,7 @@ def opening(
         parent_key,
         workflow.on_end if parent else "",
         tags or {},
-        {
-            name: msgspec.Raw(standard.encode(variable.get()))
-            for name, variable in engine.variables.items()
-            if variable.get(None) is not None
-        },
+        _variables(engine) if engine.variables else {},
         budget=budget,
         origin=work,
         work=work,
@@ -87,9 +83,19 @@ def opening(
         return started, group
     token = next_token(engine)
     owner = Event(Kind.RUN_OWNED, now, "", msgspec.json.encode(Owned(engine.worker, token, 1, engine.build)))
+    group.events, group.token, group.takes = (*group.events, owner), token, True
     assert group.run is not None
     group.run.status, group.run.owner, group.run.due_at = RunStatus.RUNNING, engine.worker, None
-    return started, Group(group.stream, [*group.events, owner], 0, token, takes=True, run=group.run)
+    return started, group
+
+
+def _variables(engine: Engine) -> dict[str, msgspec.Raw]:
+    """Return the values that the declared context variables have here."""
+    return {
+        name: msgspec.Raw(standard.encode(variable.get()))
+        for name, variable in engine.variables.items()
+        if variable.get(None) is not None
+    }
 
 
 def first_group(id: str, started: Started, now: int, slots: tuple[Slot, ...] = ()) -> Group:
@@ -116,27 +122,58 @@ def next_token(engine: Engine, last: int = 0) -> int:
     return max(last + 1, floor_of(engine.store.epoch))
 
 
-async def open_run(
+async def launch(
     engine: Engine,
     workflow: Workflow[..., Any],
     input: bytes,
     id: str,
-    signals: Sequence[tuple[str, bytes]],
-    options: Mapping[str, Any],
-) -> tuple[Started, Group]:
-    """Append the beginning of a run and its first mail; return what :func:`opening` made of ``options``."""
+    *,
+    owned: bool = True,
+    signals: Sequence[tuple[str, bytes]] = (),
+    slots: tuple[Slot, ...] = (),
+    **options: Any,
+) -> bool:
+    """Start a run, here (``owned``) or for any worker; True when it was new. ``options`` as of :func:`opening`.
+
+    One that needs places stands in line first.
+
+    Raises:
+        RunConflict: the id belongs to a run of another workflow or input.
+        PayloadTooLarge: the input or a signal is; nothing was written.
+    """
+    if engine.loaded.leaver is not None:
+        await engine.loaded.until_room_to_start()
     engine.payloads.within(input, "The input of workflow {}", workflow.name)
-    inbox = [first_mail(engine, id, signals)] if signals else []
-    while True:
-        started, group = opening(engine, workflow, input, id, **options)
-        try:
-            await engine.send(Append(engine.numbers.new(), (group, *inbox)))
-        except StaleToken:
-            # The store was restored since this process last wrote to it; by now it knows.
-            if next_token(engine) == group.token:
-                raise
+    inbox = (first_mail(engine, id, signals),) if signals else ()
+    if owned and slots:
+        engine.expected.add(id)
+    owned = owned and not slots
+    engine.starting.add(id)
+    try:
+        while True:
+            started, group = opening(engine, workflow, input, id, owned=owned, slots=slots, **options)
+            try:
+                await engine.send(Append(engine.numbers.new(), (group, *inbox)))
+                break
+            except StaleToken:
+                # The store was restored since this process last wrote to it; by now it knows.
+                if next_token(engine) == group.token:
+                    raise
+        engine.observe(id, group.events)
+        if owned:
+            engine.enter(workflow, id, group.token, first_history(started, group), bool(signals))
         else:
-            return started, group
+            engine.store.signal.wake(["runs"])
+    except StaleVersion:
+        await check_same(engine.store.log, workflow, input, id)
+        return False
+    except StoreError:
+        engine.orphans.add(id)  # whether it was written may be unknown
+        raise
+    finally:
+        engine.entered(id)
+    engine.counters["started"] += 1
+    return True
 
 
 def first_mail(engine: Engine, id: str, signals: Sequence[tuple[str, bytes]]) -> Group:
