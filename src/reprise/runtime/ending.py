@@ -40,10 +40,11 @@ if TYPE_CHECKING:
 
 def ends_elsewhere(execution: Execution, finished: Finished) -> list[Group]:
     """Return what the end of a run writes to others in the same commit: mail to its parent and its children."""
-    groups = [*leaves_children(execution), *last_words(execution)]
-    now = execution.host.now()
+    groups = leaves_children(execution) if execution.child_jobs else []
+    groups += last_words(execution)
     started = execution.started
     if started.parent:
+        now = execution.host.now()
         spent = execution.purse.taken() if execution.purse is not None else None
         mail = ChildFinished(execution.id, started.parent_key, finished, spent)
         groups.append(

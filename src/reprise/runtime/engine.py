@@ -367,12 +367,12 @@ class Engine:
 
     def _mailed(self, execution: Execution) -> list[str]:
         """Return whom to tap about the end of a run: its parent, children still running, those who want its places."""
-        children = [execution.children.get(key) for key in execution.child_jobs]
+        children = map(execution.children.get, execution.child_jobs)
         runs = [run for run in (execution.started.parent, *children) if run]
         mailed = [inbox_stream(run) for run in runs]
-        if all(run in self.executions for run in runs) and not execution.slots:
-            return mailed
-        return [*mailed, "runs"]
+        if execution.slots or not self.executions.keys() >= set(runs):
+            mailed.append("runs")
+        return mailed
 
     def tell(self, run: str, finished: Finished | None) -> None:
         """Tell whoever waits here how a run ended, or that it rests; None = it left memory, look elsewhere."""

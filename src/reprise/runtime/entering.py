@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, TypeVar
 
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import CodecError, NonDeterminismError
 from reprise.kernel.events import Started
+from reprise.runtime.branch import BRANCH, RUN, Branch
 from reprise.runtime.execution import Execution
 from reprise.runtime.history import History
 from reprise.runtime.host import Host
@@ -35,11 +35,18 @@ def enter(
     Raises:
         NonDeterminismError: its input does not fit the workflow any more.
     """
-    variables = _setter(history.started, known) if history.started.variables else None
+    started = history.started
     try:
-        args, kwargs = workflow.arguments.decode(bytes(history.started.input))
-        body = partial(workflow.function, *args, **kwargs)
-        return kind(host, id, token, history, workflow, body, variables)
+        args, kwargs = workflow.arguments.decode(started.input)
+
+        def body(execution: Execution) -> Coroutine[Any, Any, Any]:
+            BRANCH.set(Branch(""))
+            RUN.set(execution)
+            if started.variables:
+                _set(started, known)
+            return workflow.function(*args, **kwargs)
+
+        return kind(host, id, token, history, workflow, body)
     except (CodecError, TypeError) as error:
         raise NonDeterminismError(
             f"The input of run {id} does not fit {workflow.name!r} any more. {error}",
@@ -47,10 +54,7 @@ def enter(
         ) from error
 
 
-def _setter(started: Started, known: Variables) -> Callable[[], None]:
-    def set_variables() -> None:
-        for name, value in started.variables.items():
-            if name in known:
-                known[name].set(standard.decode(bytes(value)))
-
-    return set_variables
+def _set(started: Started, known: Variables) -> None:
+    for name, value in started.variables.items():
+        if name in known:
+            known[name].set(standard.decode(bytes(value)))

@@ -26,7 +26,7 @@ from reprise.kernel.events import (
 )
 from reprise.kernel.limit import Slot
 from reprise.kernel.machine import RunStatus
-from reprise.runtime.branch import BRANCH, RUN, Branch
+from reprise.runtime.branch import RUN
 from reprise.runtime.budgets import Purse
 from reprise.runtime.delivery import deliver
 from reprise.runtime.ending import (
@@ -54,7 +54,8 @@ from reprise.stores.log import Append, Group, RunChange
 if TYPE_CHECKING:
     from reprise.runtime.pipelining import Pipeline
 
-Body = Callable[[], Coroutine[Any, Any, Any]]
+Body = Callable[["Execution"], Coroutine[Any, Any, Any]]
+"""Makes the body of a run, in a context of its own."""
 
 _OWN_VARIABLES = 2
 """Context variables that the runtime itself puts into a body: the run and the branch. A step of a body that has more
@@ -83,7 +84,6 @@ class Execution:
         history: History,
         workflow: Workflow[..., Any],
         body: Body,
-        variables: Callable[[], None] | None = None,
     ) -> None:
         self.host = host
         self.id = id
@@ -134,7 +134,7 @@ class Execution:
         """What it listens to and says; None while that is nothing."""
         self.loop = RunLoop(host.outer, id, self.seed, self.fail, host.clock)
         self.mail = Mailboxes(self.loop)
-        self._open_body(body, variables, history.began)
+        self._open_body(body, history.began)
 
     def _remember(self, history: History) -> None:
         """Take over what is known of the run so far."""
@@ -177,16 +177,12 @@ class Execution:
         self.replaying = not history.fresh
         """Whether the body does what an owner before may have seen it do; for people, not for decisions."""
 
-    def _open_body(self, body: Body, variables: Callable[[], None] | None, began: int) -> None:
+    def _open_body(self, body: Body, began: int) -> None:
         """Make the main task, in a context that holds nothing but what is declared; its time begins at ``began``."""
         self.loop.keep_timers_if(self._timer_cancelled)
         self.loop.now = began / MICROSECONDS
         self.context = Context()
-        self.context.run(BRANCH.set, Branch(""))
-        self.context.run(RUN.set, self)
-        if variables is not None:
-            self.context.run(variables)
-        main = self.context.run(body)
+        main = self.context.run(body, self)
         self.main = RunTask.make(main, self.loop, self.id, self.context, self.loop.number())
 
     # ---------------------------------------------------------------- what the body asks for
@@ -291,10 +287,11 @@ class Execution:
     def alter(self, **fields: Any) -> RunChange:
         """Change the run's row in the index with the next append."""
         if self.change is None:
-            self.change = RunChange(self.id)
+            self.change = RunChange(self.id, **fields)
             self.mark()
-        for name, value in fields.items():
-            setattr(self.change, name, value)
+        else:
+            for name, value in fields.items():
+                setattr(self.change, name, value)
         return self.change
 
     def take(self, id: int) -> Append | None:
@@ -302,11 +299,12 @@ class Execution:
         self.marked = False
         if self.alone is not None:
             return None
-        events, self.out = self.out, []
-        change, self.change = self.change, None
-        extra, self.extra = self.extra, []
+        events, change, extra = self.out, self.change, self.extra
         if not events and change is None and not extra:
             return None
+        self.out, self.change = [], None
+        if extra:
+            self.extra = []
         if events and (self.rests or self.version > self.warn_at):
             change = news_of(self, change)
         if change is not None:
@@ -488,16 +486,17 @@ class Execution:
         self.ending = True
         if not self.main.cancelled():
             self.wish = wish_in(self.main.exception())
-        for task in list(self.loop.tasks):
+        for task in tuple(self.loop.tasks):
             task.cancel()
-        for future in list(self.waiting.values()):
+        for future in tuple(self.waiting.values()):
             if future.step.on_end != "wait":
                 future.cancel()
-        self.loop.close_generators(self.context)
+        if self.loop.lost_generators:
+            self.loop.close_generators(self.context)
 
     def _at_end(self) -> bool:
         """Tell whether nothing of the body is left to wait for; raises what :func:`check_reached` does."""
-        if self.loop.tasks or any(not future.done() for future in self.waiting.values()):
+        if self.loop.tasks or (self.waiting and not all(future.done() for future in self.waiting.values())):
             return False
         if self.wish is not None and (
             self.holding or self.history or self.pending or self.out or self.acks or not self.live
@@ -521,7 +520,7 @@ class Execution:
         self._disarm()
         finished = self.host.payloads.end(finished)
         self.alter(**end(self, finished))
-        self.extra.extend(ends_elsewhere(self, finished))
+        self.extra += ends_elsewhere(self, finished)
         self.record(Kind.RUN_FINISHED, "", msgspec.json.encode(finished))
         self.finishing = True
 
@@ -533,7 +532,7 @@ class Execution:
         for armed in self.armed.values():
             armed.cancel()
         self.armed.clear()
-        for job in list(self.in_flight.values()):  # one that only waits to be executed ends at once
+        for job in tuple(self.in_flight.values()):  # one that only waits to be executed ends at once
             self.host.stop_job(job)
 
     def fail(self, error: BodyError) -> None:
