@@ -54,8 +54,9 @@ from reprise.workflows.schedules import ScheduleOptions, Schedules
 
 T = TypeVar("T")
 
-GC_THRESHOLD = 20_000
-"""Allocations between two looks of the cycle collector while open: runs in memory are many small, living objects."""
+GC_THRESHOLD = 100_000
+"""Containers made between two looks of the cycle collector while open. A run has about forty of them, all alive and in no
+cycle when it ends: with a thousand runs in memory each look would go through them all and find nothing."""
 DEFAULT_STORE = "sqlite:///.reprise/reprise.db"
 
 
