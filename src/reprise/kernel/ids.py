@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 from reprise.kernel.surroundings import SURROUNDINGS
 
@@ -57,9 +58,6 @@ class Counter:
 
     def __init__(self, randomness: Randomness | None = None) -> None:
         randomness = randomness or SURROUNDINGS.get().randomness
-        self._next = (int.from_bytes(randomness(5), "big") << 23) & 0x7FFF_FFFF_FF80_0000
-
-    def new(self) -> int:
-        """Return the next number."""
-        self._next += 1
-        return self._next
+        first = (int.from_bytes(randomness(5), "big") << 23) & 0x7FFF_FFFF_FF80_0000
+        self.new: Callable[[], int] = count(first + 1).__next__
+        """Returns the next number."""

@@ -101,6 +101,7 @@ class Engine:
         self.outer = asyncio.get_running_loop()
         self.context = Context()
         self.clock = clock
+        self.now = clock.now
         self.numbers = Counter()
         self.payloads = payloads = payloads or Payloads()
         self.variables = dict(variables or {})
@@ -144,10 +145,6 @@ class Engine:
 
     # ---------------------------------------------------------------- host of the executions
 
-    def now(self) -> int:
-        """Return the time in microseconds."""
-        return self.clock.now()
-
     def dirty(self, execution: Execution) -> None:
         """Append what the execution has, with the next flush."""
         self._dirty.append(execution)
@@ -156,7 +153,7 @@ class Engine:
 
     def send(self, append: Append) -> asyncio.Future[Append]:
         """Append something else with the next flush; the future has its outcome."""
-        future, append.done = outcome()
+        future, append.done = outcome(self.outer)
         self._sending.append(append)
         self._schedule()
         return future

@@ -159,7 +159,8 @@ async def launch(
                 # The store was restored since this process last wrote to it; by now it knows.
                 if next_token(engine) == group.token:
                     raise
-        engine.observe(id, group.events)
+        if engine.observers:
+            engine.observe(id, group.events)
         if owned:
             engine.enter(workflow, id, group.token, first_history(started, group), bool(signals))
         else:

@@ -165,9 +165,14 @@ class Log(Protocol):
         ...
 
 
-def outcome() -> tuple[asyncio.Future[Append], Callable[[Append], None]]:
-    """Return a future of an append's outcome and the ``done`` that settles it."""
-    future: asyncio.Future[Append] = asyncio.get_running_loop().create_future()
+def outcome(
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> tuple[asyncio.Future[Append], Callable[[Append], None]]:
+    """Return a future of an append's outcome and the ``done`` that settles it, by default of the running loop.
+
+    Who knows the loop says so: asking asyncio for it costs a system call before Python 3.12.
+    """
+    future: asyncio.Future[Append] = (loop or asyncio.get_running_loop()).create_future()
 
     def done(append: Append) -> None:
         append.done = None  # else it and its future would hold each other, and no collector sees an Append

@@ -26,7 +26,7 @@ class MemoryLog:
         self.runs = MemoryRuns(self.heads, lease)
         self.blobs = MemoryBlobs()
         self.closed = False
-        self.epoch = 0
+        self.epoch = self._floor = 0
         self.counters = {"appends": 0, "commits": 0, "refused": 0}
         self._all: list[Record] = []
         self._streams: dict[str, list[Record]] = {}
@@ -55,7 +55,7 @@ class MemoryLog:
             append.error = StoreClosed("The store memory:// is closed.")
             return
         try:
-            changed = admit(append, self.heads, floor_of(self.epoch))
+            changed = admit(append, self.heads, self._floor)
             check_room(append, self.runs.lease.others)
         except AppendRefused as error:
             append.error = error
@@ -172,8 +172,8 @@ class MemoryLog:
 
     def begin_epoch(self, epoch: int) -> None:
         """Void older tokens, and go on with positions above all that were given."""
-        self.epoch = epoch
-        self._end = max(self._end, floor_of(epoch))
+        self.epoch, self._floor = epoch, floor_of(epoch)
+        self._end = max(self._end, self._floor)
 
     def _forget(self, rows: Sequence[Record]) -> None:
         """Take records out of the list of all; a new list for each few would cost as much as all there are."""

@@ -9,7 +9,7 @@ from itertools import islice
 from operator import itemgetter
 
 from msgspec import UNSET
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from reprise.kernel.events import run_stream
 from reprise.kernel.limit import Slot
@@ -50,10 +50,8 @@ class MemoryRuns:
             if change.workflow is UNSET:
                 return  # mail to a run that was dropped meanwhile
             row = RunRow(change.id, "", "pending", created_at=change.at, updated_at=change.at)
-        given = zip(_CHANGEABLE, astuple(change)[1:-1], strict=True)
-        row = replace(
-            row, updated_at=change.at, **{name: value for name, value in given if value is not UNSET}
-        )
+        fields = {name: value for name in _CHANGEABLE if (value := getattr(change, name)) is not UNSET}
+        row = replace(row, updated_at=change.at, **fields)
         self._set(row)
         if not row.slots:
             return
@@ -198,8 +196,7 @@ class MemoryRuns:
         return replace(row, token=self._heads.get(run_stream(row.id), NO_STREAM).token)
 
 
-_CHANGEABLE = RunChange.__struct_fields__[1:-1]
-"""All but ``id``, which is the first, and ``at``, the last."""
+_CHANGEABLE = tuple(field for field in RunChange.__struct_fields__ if field not in ("id", "at"))
 
 
 def _age(row: RunRow) -> tuple[int, str]:
