@@ -58,6 +58,8 @@ async def work(options: Options) -> None:
 
     store = open_named(options.store)
     store.log.submit = _telling_refusals(store.log.submit, said)
+    if hasattr(store.log, "settle"):
+        store.log.settle = _telling_refusals(store.log.settle, said)
     app = Reprise(
         store,
         workflows=[*flows.WORKFLOWS, *outside.WORKFLOWS, *sagas.WORKFLOWS],
@@ -86,12 +88,12 @@ def open_named(url: str, *, loose: bool = False) -> Store:
     return open_store(f"{url}&application_name={name_of(os.getpid())}")
 
 
-def _telling_refusals(submit: Callable[[Sequence[Append]], None], said: Ledger) -> Any:
-    def submit_told(appends: Sequence[Append]) -> None:
+def _telling_refusals(submit: Callable[..., None], said: Ledger) -> Any:
+    def submit_told(appends: Sequence[Append], *others: Any) -> None:
         for append in appends:
             if append.groups[0].events and not append.groups[0].takes:
                 append.done = _told(append.done, said)
-        submit(appends)
+        submit(appends, *others)
 
     return submit_told
 

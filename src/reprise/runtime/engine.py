@@ -107,7 +107,8 @@ class Engine:
         self.variables = dict(variables or {})
         known = all_executors(concurrency, processes, payloads, self.variables)
         known |= {**(executors or {}), TRANSACTION: InTransaction(self)}
-        log = self.flush, settle_of(store.log), self._schedule
+        self._settle = settle_of(store.log)
+        log = self.flush, self.settle, self._schedule
         made = partial(Pool, self.outer, clock, *log, uniform, payloads, known, middleware=middleware)
         self.pool = Pools(known, concurrency, made)
         self.post, self.desk = Post(self), Desk(self)
@@ -127,8 +128,7 @@ class Engine:
         self._unlisten: list[Callable[[], None]] = []
         self.unreadable: set[str] = set()
         """Runs whose history is sealed with a key that is not here."""
-        self.places = Places(self)
-        self.cache = Cache(self)
+        self.places, self.cache = Places(self), Cache(self)
         self.foreign: set[str] = set()
         """Runs that another build had before, and whose history was not yet replayed here."""
         self.expected: set[str] = set()
@@ -169,6 +169,21 @@ class Engine:
 
     def flush(self) -> None:
         """Hand everything that is to be appended to the log, one append per run."""
+        if appends := self._gather():
+            self.store.log.submit(appends)
+
+    def settle(self) -> None:
+        """Hand everything to the log, and let it answer at once if it can: the pool has nothing more to execute."""
+        if appends := self._gather():
+            self._settle(appends, self._is_alone)
+
+    def _is_alone(self) -> bool:
+        """Tell whether all there is to do here is to write what one run wants to append."""
+        runs = len(self.executions) - len(self.loaded.idle) + len(self.starting)
+        return runs <= 1 and not self.pool.executing
+
+    def _gather(self) -> list[Append]:
+        """Take what is to be appended from those who have something."""
         dirty, self._dirty = self._dirty, []
         appends, self._sending = self._sending, []
         for execution in dirty:
@@ -180,8 +195,7 @@ class Engine:
             if append is not None:
                 appends.append(append)
                 self.loaded.goes_on(execution)
-        if appends:
-            self.store.log.submit(appends)
+        return appends
 
     def observe(self, run: str, events: Sequence[Event]) -> None:
         """Show observers what became durable."""

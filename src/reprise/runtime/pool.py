@@ -63,8 +63,8 @@ class Driver:
 class Pool:
     """Executes the steps of all runs of one engine.
 
-    ``flush`` is called when results should go to the log, and ``settle``, of a log that can, lets that answer then;
-    ``uniform`` gives random floats in [0, 1) for the jitter of retries.
+    ``flush`` is called when results should go to the log; ``settle`` when there is nothing more to execute, and the log
+    may answer at once. ``uniform`` gives random floats in [0, 1) for the jitter of retries.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Pool:
         outer: asyncio.AbstractEventLoop,
         clock: Clock,
         flush: Callable[[], None],
-        settle: Callable[[], None] | None,
+        settle: Callable[[], None],
         later: Callable[[], None],
         uniform: Callable[[], float],
         payloads: Payloads,
@@ -103,6 +103,11 @@ class Pool:
         self._watch: asyncio.TimerHandle | None = None
         self._watch_at = NEVER
         self._closing = False
+
+    @property
+    def executing(self) -> int:
+        """How many drivers execute steps, or are about to."""
+        return len(self._drivers) - len(self._idle) - self._settling
 
     # ---------------------------------------------------------------- work in
 
@@ -175,10 +180,10 @@ class Pool:
                     continue
                 await self._perform(driver, jobs.popleft())
                 count += 1
-                if not jobs or count % FLUSH_EVERY == 0:
+                if not jobs:
+                    self._hear(task)
+                elif count % FLUSH_EVERY == 0:
                     self._flush()
-                    if not jobs and self._settle is not None:
-                        self._hear(self._settle, task)
                 else:
                     self._later()
                 if task.cancelling() or len(contextvars.copy_context()) > 1:
@@ -190,15 +195,15 @@ class Pool:
         if jobs and not self._closing:
             self._spawn()
 
-    def _hear(self, settle: Callable[[], None], task: asyncio.Task[Any]) -> None:
-        """Let the log answer at once and the bodies go on: the step that follows is executed without a turn of the loop.
+    def _hear(self, task: asyncio.Task[Any]) -> None:
+        """Let the log answer at once and bodies go on: the step that follows is executed without a turn of the loop.
 
         No task is the current one meanwhile, as in a callback of the loop.
         """
         asyncio.tasks._leave_task(self._outer, task)
         self._settling = True
         try:
-            settle()
+            self._settle()
         finally:
             self._settling = False
             asyncio.tasks._enter_task(self._outer, task)

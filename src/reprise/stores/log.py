@@ -217,12 +217,18 @@ def answer(appends: Iterable[Append]) -> None:
             )
 
 
-def settle_of(log: Log) -> Callable[[], None] | None:
-    """Return what lets a log answer now what was submitted, None where answers come when they come.
+Settle = Callable[[Sequence[Append], Callable[[], bool]], None]
+"""Hand appends over, for a caller that is ready for its answers before that returns; and that says, when it is asked,
+whether nothing else could be done meanwhile."""
 
-    Memory has nothing to wait for, so a caller that is ready for its answers need not wait for the next turn of the loop.
+
+def settle_of(log: Log) -> Settle:
+    """Return what hands appends to a log that may answer at once; where it cannot, its ``submit``.
+
+    Memory has nothing to wait for, so nobody need wait for the next turn of the loop. A commit to a fast disk takes about
+    as long as the way to another thread and back.
     """
-    return getattr(log, "settle", None)
+    return getattr(log, "settle", None) or (lambda appends, _alone: log.submit(appends))
 
 
 async def append(log: Log, id: int, *groups: Group) -> Append:

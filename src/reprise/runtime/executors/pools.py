@@ -70,6 +70,11 @@ class Pools:
     def _each(self) -> Sequence[Pool]:
         return (self.shared, *self._own.values())
 
+    @property
+    def executing(self) -> int:
+        """How many drivers execute steps, or are about to."""
+        return self.shared.executing + sum([pool.executing for pool in self._own.values()])
+
     async def close(self, grace: float) -> None:
         """Let running steps end within ``grace`` seconds, stop the others, and release everything."""
         await asyncio.gather(*(pool.close(grace) for pool in self._each()))

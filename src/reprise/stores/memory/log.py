@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 from reprise.kernel.errors import AppendRefused, StoreClosed
@@ -91,12 +91,16 @@ class MemoryLog:
             append.position = self._end = position
         self.counters["appends"] += 1
 
+    def settle(self, appends: Sequence[Append], _alone: Callable[[], bool]) -> None:
+        """Apply appends and answer now; for a caller that is ready for its answers before the next turn of the loop."""
+        self.submit(appends)
+        self._answer_all()
+
     def _answer(self) -> None:
         self._scheduled = False
-        self.settle()
+        self._answer_all()
 
-    def settle(self) -> None:
-        """Answer now what was submitted; for a caller that is ready for its answers before the next turn of the loop."""
+    def _answer_all(self) -> None:
         if self._answers:
             answers, self._answers = self._answers, []
             self.counters["commits"] += 1

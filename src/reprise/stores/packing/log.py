@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import Record
 from reprise.stores.blobs import Blobs
-from reprise.stores.log import Append, Head, Log
+from reprise.stores.log import Append, Head, Log, settle_of
 from reprise.stores.packing.bases import Bases
 from reprise.stores.packing.reading import BlobGone, Unpacker
 from reprise.stores.packing.writing import Keys, Packer
@@ -18,15 +18,23 @@ class PackedLog:
 
     def __init__(self, log: Log, blobs: Blobs, keys: Keys | None, bases: Bases) -> None:
         self._log = log
+        self._settle = settle_of(log)
         self._bases = bases
         self.packer = Packer(bases, keys)
         self.unpacker = Unpacker(log, blobs, bases, keys)
 
     def submit(self, appends: Sequence[Append]) -> None:
         """Hand appends over; ``done`` of each is called on the loop when it is durable or refused."""
-        if not self.packer.leaves(appends):
-            appends = [self.packer.pack(append) for append in appends]
-        self._log.submit(appends)
+        self._log.submit(self._packed(appends))
+
+    def settle(self, appends: Sequence[Append], alone: Callable[[], bool]) -> None:
+        """Hand appends over to be answered at once if the keeper's log can."""
+        self._settle(self._packed(appends), alone)
+
+    def _packed(self, appends: Sequence[Append]) -> Sequence[Append]:
+        if self.packer.leaves(appends):
+            return appends
+        return [self.packer.pack(append) for append in appends]
 
     async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
         """Return a stream's records with version > ``after``, in order.

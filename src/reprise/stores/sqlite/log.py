@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from reprise.kernel.events import Record
@@ -28,6 +28,11 @@ class SQLiteLog:
     def submit(self, appends: Sequence[Append]) -> None:
         """Hand appends over; ``done`` of each is called on the loop when it is durable or refused."""
         self._writer.put(appends)
+
+    def settle(self, appends: Sequence[Append], alone: Callable[[], bool]) -> None:
+        """Hand appends over; one that is alone is written, and answered, before this returns if the disk is fast."""
+        if len(appends) > 1 or not self._writer.write_here(appends[0], alone):
+            self._writer.put(appends)
 
     async def read(self, stream: str, after: int = 0, limit: int | None = None) -> list[Record]:
         """Return a stream's records with version > ``after``, in order.

@@ -28,14 +28,9 @@ class Turnstile:
 
     def enter(self, seconds: float) -> bool:
         """Take the turn and return whether others wanted it too; ``StoreLocked`` when they keep it for ``seconds``."""
-        waiter = self._waiter
-        if waiter is None or not waiter.waiting:
-            if self._gate.try_take():
-                if self._turn.try_take():
-                    self._gate.free()
-                    return False
-                self._gate.free()
-            waiter = self._waiter = waiter or _Waiter(self._gate, self._turn, self._crew)
+        if self.enter_at_once():
+            return False
+        waiter = self._waiter = self._waiter or _Waiter(self._gate, self._turn, self._crew)
         self.waits += 1
         if not waiter.wait(seconds):
             raise StoreLocked(
@@ -43,6 +38,15 @@ class Turnstile:
                 hint="Look for a process that is stopped (state T) and uses this database; end or continue it.",
             )
         return True
+
+    def enter_at_once(self) -> bool:
+        """Take the turn if nobody has it or waits for it; return whether that is so."""
+        if (self._waiter is not None and self._waiter.waiting) or not self._gate.try_take():
+            return False
+        try:
+            return self._turn.try_take()
+        finally:
+            self._gate.free()
 
     def leave(self) -> None:
         """Give the turn to whoever is next."""

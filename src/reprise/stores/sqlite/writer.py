@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from reprise.kernel.errors import OutcomeUnknown, RepriseError, StoreClosed, StoreError
+from reprise.kernel.errors import OutcomeUnknown, RepriseError, StoreClosed, StoreError, StoreLocked
 from reprise.stores.log import Append
 from reprise.stores.sqlite import faults
 from reprise.stores.sqlite.crew import Crew, Queue
@@ -33,6 +33,9 @@ MOST_BYTES = 4 << 20
 """Bytes of their data."""
 TURN_SECONDS = 0.005
 """How long a turn may last while other processes want theirs; no job is begun after it."""
+HOLDS_UP = 0.0006
+"""How long the commit of one append may usually take to be made on the loop when there is nothing else to do there: the
+way to the thread and back costs about 0.1 ms."""
 LEAST_SHARE = 0.05
 """Share of those limits that a commit has at least, however slow the machine: the disk's flush costs the same for all."""
 
@@ -70,6 +73,7 @@ class Writer:
         """Of the file, at the last commit."""
         self.put: Callable[[Sequence[Item]], None] = self._put_too_late
         """Hand over items, on the loop; never waits."""
+        self._is_open = False
 
     def start(self, connection: Connection, turnstile: Turnstile, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to write with a connection that is up to date."""
@@ -79,8 +83,39 @@ class Writer:
         self._backlog: deque[Item] = deque()
         self._stopping = self._is_broken = False
         self._share = 1.0
+        self._patience = self._busy
+        self._handed = 0
+        """Items that the thread has and that were not answered yet; as long as there are none, it touches nothing."""
+        self._usual = 2 * HOLDS_UP
+        """Seconds that the commit of one append takes, of late."""
         self._thread = self._crew.begin(self._run, name="reprise-writer")
-        self.put = self._queue.put
+        self.put = self._put
+        self._is_open = True
+
+    def _put(self, items: Sequence[Item]) -> None:
+        self._handed += len(items)
+        self._queue.put(items)
+
+    def write_here(self, append: Append, alone: Callable[[], bool]) -> bool:
+        """Commit an append on the loop and call its ``done`` before this returns; False, and nothing done, otherwise.
+
+        It is done where that ends sooner than a way to the thread and back, and where nobody can notice that the loop
+        stands still: the thread has nothing to do, the disk is fast, no other process has the turn or waits for it, and
+        the caller says that it is ``alone``.
+        """
+        if not self._is_open or self._handed or self._usual > HOLDS_UP:
+            return False
+        if self._is_broken or not alone() or not self._turnstile.enter_at_once():
+            return False
+        try:
+            self._in_turn([append], is_wanted=False, busy=0)
+        except Exception as error:  # noqa: BLE001 - as in _commit
+            told = faults.translate(error, self._path)
+            if isinstance(told, StoreLocked):
+                return False  # by another tool; the thread can wait for it
+            self._refuse([append], told)
+        self._answer([append])
+        return True
 
     def submit(self, work: Callable[[Transaction], Any]) -> asyncio.Future[Any]:
         """Queue a job and return a future of its result; cancelling the future does not stop the job."""
@@ -99,7 +134,7 @@ class Writer:
 
     def close(self) -> None:
         """Refuse from now on what is handed over; call it on the loop."""
-        self.put = self._put_too_late
+        self.put, self._is_open = self._put_too_late, False
         self._queue.put(None)
 
     def join(self) -> None:
@@ -108,7 +143,7 @@ class Writer:
 
     def abandon(self) -> None:
         """Refuse everything, as a forked child must; the thread exists only in the parent."""
-        self.put = self._put_in_child
+        self.put, self._is_open = self._put_in_child, False
 
     def _put_too_late(self, items: Sequence[Item]) -> None:
         self._refuse(items, StoreClosed(f"The store {self._path} is closed.", hint="Call start() first."))
@@ -169,13 +204,23 @@ class Writer:
 
     def _turn(self, batch: list[Item]) -> list[Item]:
         """Commit a batch in one turn; return the items that did not fit any more."""
-        is_wanted = self._turnstile.enter(self._busy)
+        return self._in_turn(batch, is_wanted=self._turnstile.enter(self._busy), busy=self._busy)
+
+    def _in_turn(self, batch: list[Item], *, is_wanted: bool, busy: float) -> list[Item]:
+        """Commit a batch and leave the turn that was entered; wait ``busy`` seconds for tools that take no turns."""
         began = self._crew.perf_counter()
         try:
+            if busy != self._patience:
+                self._transaction.connection.execute(f"PRAGMA busy_timeout = {round(busy * 1000)}")
+                self._patience = busy
             rest = self._transact(batch)
         finally:
             self._turnstile.leave()
-        self._set_share(self._crew.perf_counter() - began, is_wanted=is_wanted)
+        seconds = self._crew.perf_counter() - began
+        self._set_share(seconds, is_wanted=is_wanted)
+        if len(batch) == 1:
+            # One outlier, such as the checkpoint of SQLite, does not make a disk slow.
+            self._usual += (min(seconds, 2 * HOLDS_UP) - self._usual) / 4
         return rest
 
     def _set_share(self, seconds: float, *, is_wanted: bool) -> None:
@@ -258,7 +303,7 @@ class Writer:
         with suppress(Exception):
             self._transaction.connection.close()
         self._transaction = Transaction(self._reopen(), self._clock)
-        self._is_broken = False
+        self._patience, self._is_broken = self._busy, False
 
     def _settle(self, batch: list[Item], error: Exception) -> None:
         """Find out what became of a commit during which the disk failed.
@@ -316,9 +361,13 @@ class Writer:
 
     def _tell(self, batch: list[Item]) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._answer, batch)
+            self._loop.call_soon_threadsafe(self._take_back, batch)
         except RuntimeError:
             pass  # the loop has ended; nobody is left to tell
+
+    def _take_back(self, batch: Sequence[Item]) -> None:
+        self._handed -= len(batch)
+        self._answer(batch)
 
     def _answer(self, batch: Sequence[Item]) -> None:
         for item in batch:
