@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from reprise.kernel.errors import NoRoom, StaleToken, StaleVersion, StreamClosed, StreamMissing
-from reprise.stores.log import EXISTS, Append, Group, Head
+from reprise.stores.log import ANY, EXISTS, Append, Group, Head
 
 NO_STREAM = Head()
 """Head of a stream that does not exist."""
@@ -50,6 +50,19 @@ def admit(append: Append, heads: Mapping[str, Head], floor: int = 0) -> dict[str
         if after is not head:
             changed[stream] = after
     return changed
+
+
+def is_plain(group: Group, head: Head, floor: int) -> bool:
+    """Return whether :func:`admit` would surely let the group in alone and change nothing but the version."""
+    return (
+        not (head.closed or group.takes or group.closes or group.guard)
+        and group.run is None
+        and not group.blobs
+        and group.token == head.token
+        and not 0 < group.token < floor
+        and group.expected in (head.version, ANY)
+        and len(group.events) > 0
+    )
 
 
 def head_after(head: Head, group: Group, floor: int = 0) -> Head:

@@ -9,8 +9,8 @@ from operator import attrgetter
 
 from reprise.kernel.errors import AppendRefused, StoreClosed
 from reprise.kernel.events import Record, run_stream
-from reprise.stores.conditions import NO_STREAM, admit, check_room, floor_of
-from reprise.stores.log import Append, Head, answer
+from reprise.stores.conditions import NO_STREAM, admit, check_room, floor_of, is_plain
+from reprise.stores.log import Append, Group, Head, answer
 from reprise.stores.memory.blobs import MemoryBlobs
 from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.memory.runs import MemoryRuns
@@ -54,6 +54,15 @@ class MemoryLog:
         if self.closed:
             append.error = StoreClosed("The store memory:// is closed.")
             return
+        first = append.groups[0]
+        head = self.heads.get(first.stream)
+        if len(append.groups) == 1 and head is not None and is_plain(first, head, self._floor):
+            version = self._add(first, append.id)
+            self.heads[first.stream] = Head(version, head.token)
+            append.versions = (version,)
+            append.position = self._end
+            self.counters["appends"] += 1
+            return
         try:
             changed = admit(append, self.heads, self._floor)
             check_room(append, self.runs.lease.others)
@@ -62,23 +71,16 @@ class MemoryLog:
             self.counters["refused"] += 1
             return
         self.heads.update(changed)
-        position = before = self._end
+        self._apply_admitted(append)
+        self.counters["appends"] += 1
+
+    def _apply_admitted(self, append: Append) -> None:
+        before = self._end
         for group in append.groups:
-            stream, mark = group.stream, append.id
             if group.events:
-                rows = self._streams.setdefault(stream, [])
-                version = rows[-1].version if rows else 0
-                for e in group.events:
-                    position += 1
-                    version += 1
-                    row = Record(
-                        position, stream, version, e.kind, e.at, e.key, e.data, e.print, e.took, mark
-                    )
-                    rows.append(row)
-                    self._all.append(row)
-                    mark = 0
+                version = self._add(group, append.id)
                 if group.blobs:
-                    self.blobs.keep(stream, version, group.blobs)
+                    self.blobs.keep(group.stream, version, group.blobs)
             if group.run is not None:
                 self.runs.apply(group.run)
                 if group.slots is not None:
@@ -87,9 +89,23 @@ class MemoryLog:
                     self.runs.end(group.run.id)
         heads = self.heads
         append.versions = tuple([heads.get(g.stream, NO_STREAM).version for g in append.groups])
-        if position != before:
-            append.position = self._end = position
-        self.counters["appends"] += 1
+        if self._end != before:
+            append.position = self._end
+
+    def _add(self, group: Group, mark: int) -> int:
+        """Add the records of a group that has some; return the version of the last."""
+        stream, position = group.stream, self._end
+        rows = self._streams.setdefault(stream, [])
+        version = rows[-1].version if rows else 0
+        for e in group.events:
+            position += 1
+            version += 1
+            row = Record(position, stream, version, e.kind, e.at, e.key, e.data, e.print, e.took, mark)
+            rows.append(row)
+            self._all.append(row)
+            mark = 0
+        self._end = position
+        return version
 
     def settle(self, appends: Sequence[Append], _alone: Callable[[], bool]) -> None:
         """Apply appends and answer now; for a caller that is ready for its answers before the next turn of the loop."""

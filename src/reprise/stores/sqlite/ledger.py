@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reprise.kernel.errors import AppendRefused, CodecError, StoreCorrupt, StoreError
-from reprise.stores.conditions import NO_STREAM, admit, check_room, floor_of, streams_of
-from reprise.stores.log import ANY, Append, Group, Head
+from reprise.stores.conditions import NO_STREAM, admit, check_room, floor_of, is_plain, streams_of
+from reprise.stores.log import Append, Group, Head
 from reprise.stores.sqlite.blob_rows import BlobRows
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.meta import Counters
@@ -109,7 +109,7 @@ class Ledger:
             if (
                 len(groups) == 1
                 and (head := self._heads.get(groups[0].stream))
-                and _is_plain(groups[0], head, self._floor)
+                and is_plain(groups[0], head, self._floor)
             ):
                 self._collect_plain(append, groups[0], head)
                 return
@@ -328,19 +328,6 @@ class Ledger:
         for name in streams_of(append):
             if name in self._broken:
                 raise self._broken[name]
-
-
-def _is_plain(group: Group, head: Head, floor: int) -> bool:
-    """Return whether ``admit`` would surely let the group in and change nothing but the version."""
-    return (
-        not (head.closed or group.takes or group.closes or group.guard)
-        and group.run is None
-        and not group.blobs
-        and group.token == head.token
-        and not 0 < group.token < floor
-        and (group.expected in (head.version, ANY))
-        and len(group.events) > 0
-    )
 
 
 def clear(append: Append, error: StoreError) -> None:
