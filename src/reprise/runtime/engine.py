@@ -7,7 +7,7 @@ and lets waiting runs go from memory. Which runs to take is the worker's busines
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any
@@ -194,7 +194,8 @@ class Engine:
             append = execution.take(self.numbers.new())
             if append is not None:
                 appends.append(append)
-                self.loaded.goes_on(execution)
+                if self.loaded.idle:
+                    self.loaded.goes_on(execution)
         return appends
 
     def observe(self, run: str, events: Sequence[Event]) -> None:
@@ -207,7 +208,7 @@ class Engine:
                     {"message": f"observer {observe!r} failed; run {run} goes on", "exception": error}
                 )
 
-    def start_jobs(self, jobs: Sequence[Job]) -> None:
+    def start_jobs(self, jobs: Iterable[Job]) -> None:
         """Execute steps; start child runs."""
         steps: list[Job] = []
         for job in jobs:

@@ -202,9 +202,7 @@ class Execution:
         context = copy_context()
         if self.purse is not None:
             self.purse.called(key)
-        future = StepFuture.make(
-            self.loop, key, step, self.loop.number(), self._ask, step.on_cancel == "wait"
-        )
+        future = StepFuture.make(self.loop, key, step, self.loop.number(), self._ask)
         self.waiting[key] = future
         self.to_start[key] = Job(
             self, key, step, args, kwargs, print, context if len(context) > _OWN_VARIABLES else None
@@ -239,12 +237,13 @@ class Execution:
         """Append an event of this run; it is delivered when it is durable."""
         if self.done or self.finishing:
             return
-        at = self.host.now()
+        at = self.host.clock.now()
         if at < self.last_at:
             at = self.last_at
         self.last_at = at
         self.out.append(Event(kind, at, key, data, print, took))
-        self.mark()
+        if not self.marked:
+            self.mark()
 
     def mark(self) -> None:
         """Let what there is to be appended be taken with the next flush."""
@@ -395,8 +394,9 @@ class Execution:
         if unfinished:
             self.wake()
         elif self.live:
-            self._tell_settled()
-            if not self.holding:
+            if self.settled is not None:
+                self._tell_settled()
+            if not (self.in_flight or self.holding):
                 self._look_if_stuck()
 
     def _advance(self) -> bool:

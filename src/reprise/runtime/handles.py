@@ -11,21 +11,20 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 if TYPE_CHECKING:
     from reprise.runtime.loop import RunLoop
     from reprise.runtime.step import Recorded
 
 
-class Handle:
+class Handle(msgspec.Struct, eq=False, weakref=True):
     """A callback in its context, waiting in the ready queue; ``dead`` once it was cancelled."""
 
-    __slots__ = ("__weakref__", "args", "callback", "context", "dead")
-
-    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: Context) -> None:
-        self.callback = callback
-        self.args = args
-        self.context = context
-        self.dead = False
+    callback: Callable[..., Any]
+    args: tuple[Any, ...]
+    context: Context
+    dead: bool = False
 
     def cancel(self) -> None:
         """Let the callback not be called."""
@@ -36,25 +35,12 @@ class Handle:
         return self.dead
 
 
-class TimerHandle(Handle):
+class TimerHandle(Handle, kw_only=True, eq=False):
     """A callback that a durable timer calls; ``due`` is absolute, in seconds of the run's time."""
 
-    __slots__ = ("_loop", "_scheduled", "due", "key")
-
-    def __init__(
-        self,
-        when: float,
-        callback: Callable[..., Any],
-        args: tuple[Any, ...],
-        context: Context,
-        loop: RunLoop,
-        key: str,
-    ) -> None:
-        Handle.__init__(self, callback, args, context)
-        self.due = when
-        self._loop = loop
-        self._scheduled = True
-        self.key = key
+    due: float
+    loop: RunLoop
+    key: str
 
     def when(self) -> float:
         """Return the due time."""
@@ -64,7 +50,7 @@ class TimerHandle(Handle):
         """Let the timer not fire; its record may already be on the way and is then ignored."""
         if not self.dead:
             Handle.cancel(self)
-            self._loop.timer_cancelled(self)
+            self.loop.timer_cancelled(self)
 
 
 class RunTask(asyncio.Task[Any]):
@@ -95,41 +81,32 @@ class RunTask(asyncio.Task[Any]):
 class StepFuture(asyncio.Future[Any]):
     """What came, or will come, of a step. Also stands in for the task where a step is started by ``create_task``.
 
-    With ``waits`` a cancellation asks the step to stop and lets the body go on when the log says what came of it, as
-    plain asyncio does with a task; without, the body goes on at once and the late record is ignored.
+    With ``on_cancel="wait"`` a cancellation asks the step to stop and lets the body go on when the log says what came of
+    it, as plain asyncio does with a task; else the body goes on at once and the late record is ignored.
     """
 
-    __slots__ = ("_name", "ask", "asked", "key", "message", "number", "step", "waits")
+    __slots__ = ("_name", "ask", "asked", "key", "message", "number", "step")
 
     number: int
     key: str
     step: Recorded[..., Any]
     ask: Callable[[str], None]
     asked: bool
-    waits: bool
     message: Any
     """What the cancellation said; anyio knows its own cancellations by it."""
     _name: str | None
 
-    @classmethod
+    @staticmethod
     def make(
-        cls,
-        loop: RunLoop,
-        key: str,
-        step: Recorded[..., Any],
-        number: int,
-        ask: Callable[[str], None],
-        waits: bool,
+        loop: RunLoop, key: str, step: Recorded[..., Any], number: int, ask: Callable[[str], None]
     ) -> StepFuture:
         """Create the future of the step ``key``; ``ask`` is called once with the key when it shall stop."""
-        future = cls.__new__(cls)
+        future = StepFuture(loop=loop)
         future.number = number
-        future.__init__(loop=loop)
         future.key = key
         future.step = step
         future.ask = ask
         future.asked = False
-        future.waits = waits
         future.message = future._name = None
         return future
 
@@ -147,7 +124,7 @@ class StepFuture(asyncio.Future[Any]):
         if not self.asked:
             self.asked = True
             self.ask(self.key)
-        return True if self.waits else super().cancel(msg)
+        return True if self.step.on_cancel == "wait" else super().cancel(msg)
 
     def settle_cancelled(self) -> None:
         """Become cancelled: the log says that the step stopped."""

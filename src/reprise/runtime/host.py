@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from reprise.kernel.clock import Clock
 from reprise.kernel.errors import RepriseError
@@ -22,52 +24,25 @@ Observer = Callable[[str, Sequence[Event]], None]
 """Called with a run's id and events after they became durable; must not block."""
 
 
-class Job:
-    """A step that is to be executed, or is executing, for a run.
+class Job(msgspec.Struct, eq=False):
+    """A step that is to be executed, or is executing, for a run."""
 
-    Only a step that declares something has ``intent`` and ``doubt``: its durable intent, and why its outcome is unknown.
-    """
-
-    __slots__ = (
-        "args",
-        "asked",
-        "attempt",
-        "context",
-        "doubt",
-        "driver",
-        "execution",
-        "intent",
-        "key",
-        "kwargs",
-        "print",
-        "step",
-    )
-
-    intent: Intended | None
-    doubt: str
+    execution: Execution
+    key: str
+    step: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    print: int
+    context: Context | None
+    attempt: int = 0
+    driver: Any = None
+    asked: bool = False
+    intent: Intended | None = None
+    """Of a step that declares something: its durable intent."""
+    doubt: str = ""
+    """Of such a step: why its outcome is unknown."""
     wrote: Callable[[str, int | None, bytes], None] | None = None
     """Of a step in a process of its own: hands a chunk of a stream to the worker."""
-
-    def __init__(
-        self,
-        execution: Execution,
-        key: str,
-        step: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        print: int,
-        context: Context | None,
-    ) -> None:
-        self.execution = execution
-        self.key = key
-        self.step = step
-        self.args = args
-        self.kwargs = kwargs
-        self.print = print
-        self.context = context
-        self.attempt = 0
-        self.driver: Any = None
-        self.asked = False
 
 
 STEP: ContextVar[Job | None] = ContextVar("reprise_step", default=None)
@@ -100,7 +75,7 @@ class Host(Protocol):
         """Return the time in microseconds."""
         ...
 
-    def start_jobs(self, jobs: Sequence[Job]) -> None:
+    def start_jobs(self, jobs: Iterable[Job]) -> None:
         """Execute steps and start child runs."""
         ...
 

@@ -50,6 +50,7 @@ _ENSURE_FUTURE = {
     for name in ("ensure_future", "_ensure_future")
     if hasattr(asyncio.tasks, name)
 }
+_GATHER = asyncio.gather.__code__
 _AS_COMPLETED = {
     "as_completed",
     "_AsCompletedIterator.__init__",
@@ -100,6 +101,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         self.refusals = 0
         self._fail = fail
         self._thread = threading.get_ident()
+        self._entered = False
         self._keep_timer: Callable[[TimerHandle], bool] = _keep_no_timer
         self._closed = False
         self._rounds = 0
@@ -148,7 +150,9 @@ class RunLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> Any:
         """Put a callback at the end of the ready queue."""
-        handle = Handle(callback, args, context if context is not None else contextvars.copy_context())
+        if context is None:
+            context = contextvars.copy_context()
+        handle = Handle(callback, args, context)
         self.ready.append(handle)
         return handle
 
@@ -170,20 +174,26 @@ class RunLoop(asyncio.AbstractEventLoop):
         self, coro: Any, *, name: str | None = None, context: contextvars.Context | None = None, **_: Any
     ) -> Any:
         """Start a coroutine as a branch of the one that runs; a step call gets its future without a task."""
-        frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
-        if frame.f_code in _ENSURE_FUTURE and _under_as_completed(frame):
+        frame: Any = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        if (
+            frame.f_code in _ENSURE_FUTURE
+            and frame.f_back.f_code is not _GATHER
+            and _under_as_completed(frame)
+        ):
             coro.close()
             self.forbid(
                 "asyncio.as_completed over bare coroutines (it starts them in the order of their addresses)",
                 hint="Wrap each in asyncio.create_task() first.",
             )
         branch = BRANCH.get()
-        if coro.__class__ is StepCall and context is None:
-            future = coro.start(branch.child(coro.step.name) + ":1")
+        is_step = coro.__class__ is StepCall
+        name_of = coro.step.name if is_step else getattr(coro, "__qualname__", None) or type(coro).__name__
+        path = branch.child(name_of)
+        if is_step and context is None:
+            future = coro.start(path + ":1")
             if name is not None:
                 future.set_name(name)
             return future
-        path = branch.child(getattr(coro, "__qualname__", None) or type(coro).__name__)
         inner = contextvars.copy_context() if context is None else context
         inner.run(BRANCH.set, Branch(path))
         task = RunTask.make(coro, self, name or path, inner, self.number())
@@ -220,9 +230,9 @@ class RunLoop(asyncio.AbstractEventLoop):
     ) -> Any:
         """Ask for a durable timer at ``when`` seconds of the run's time."""
         key = BRANCH.get().timer()
-        handle = TimerHandle(
-            when, callback, args, context if context is not None else contextvars.copy_context(), self, key
-        )
+        if context is None:
+            context = contextvars.copy_context()
+        handle = TimerHandle(callback, args, context, due=when, loop=self, key=key)
         self.timers[key] = handle
         self.to_arm[key] = handle
         return handle
@@ -348,7 +358,8 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Become the running loop; return what :meth:`leave` needs to undo it."""
         before = (events._get_running_loop(), sys.get_asyncgen_hooks())
         events._set_running_loop(self)
-        sys.set_asyncgen_hooks(firstiter=self._generator_began, finalizer=self.lost_generators.append)
+        sys.set_asyncgen_hooks(self._generator_began, self.lost_generators.append)
+        self._entered = True
         return before
 
     def _generator_began(self, generator: AsyncGenerator[Any, Any]) -> None:
@@ -358,8 +369,13 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     def leave(self, before: tuple[Any, Any]) -> None:
         """Give the place back."""
+        self._entered = False
         events._set_running_loop(before[0])
         sys.set_asyncgen_hooks(*before[1])
+
+    def is_here(self) -> bool:
+        """Tell whether it is the running loop of this thread; asking asyncio costs a system call before Python 3.12."""
+        return self._entered and threading.get_ident() == self._thread
 
     # ---------------------------------------------------------------- the end
 
@@ -402,6 +418,10 @@ class RefusingLoop(RunLoop):
         if self.refusals < REFUSALS:
             raise Evicted("the body is being unwound from memory")
 
+    def is_here(self) -> bool:
+        """Tell whether it is the running loop of this thread: whoever unwinds made it that without entering it."""
+        return events._get_running_loop() is self
+
     def number(self) -> int:
         """Raise Evicted: a step is called."""
         self._refuse()
@@ -423,7 +443,7 @@ class RefusingLoop(RunLoop):
     ) -> Any:
         """Raise Evicted; after many refusals do nothing."""
         self._refuse()
-        return TimerHandle(when, callback, args, context or contextvars.Context(), self, "")
+        return TimerHandle(callback, args, context or contextvars.Context(), due=when, loop=self, key="")
 
     def create_task(self, coro: Any, **_: Any) -> Any:
         """Raise Evicted; after many refusals return a future that never ends."""

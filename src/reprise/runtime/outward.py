@@ -52,7 +52,7 @@ def _arm(execution: Execution) -> None:
 def _start(execution: Execution, jobs: dict[str, Job]) -> None:
     for key, job in jobs.items():
         (execution.in_flight if job.step.what == "step" else execution.child_jobs)[key] = job
-    execution.host.start_jobs(list(jobs.values()))
+    execution.host.start_jobs(jobs.values())
 
 
 def _start_when_reserved(execution: Execution, jobs: dict[str, Job]) -> None:

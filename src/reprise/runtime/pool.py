@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from asyncio.tasks import _enter_task, _leave_task  # pyright: ignore[reportPrivateUsage]
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -86,6 +87,7 @@ class Pool:
         self.recording = False
         """A driver records what came of a step and will see to the flush itself."""
         self._outer = outer
+        self._time = outer.time
         self._clock = clock
         self._flush = flush
         self._settle = settle
@@ -111,19 +113,17 @@ class Pool:
 
     # ---------------------------------------------------------------- work in
 
-    def start(self, jobs: Iterable[Job]) -> None:
-        """Execute jobs as soon as drivers are free, in order."""
-        queue = self._jobs
-        for job in jobs:
-            queue.append(job)
-            if self._settling:
-                self._settling = False  # the driver that let the log answer takes it
-            elif self._idle:
-                driver = self._idle.pop()
-                if driver.idle is not None and not driver.idle.done():
-                    driver.idle.set_result(None)
-            elif len(self._drivers) < self.concurrency:
-                self._spawn()
+    def start(self, job: Job) -> None:
+        """Execute a job as soon as a driver is free, after those that were started before."""
+        self._jobs.append(job)
+        if self._settling:
+            self._settling = False  # the driver that let the log answer takes it
+        elif self._idle:
+            driver = self._idle.pop()
+            if driver.idle is not None and not driver.idle.done():
+                driver.idle.set_result(None)
+        elif len(self._drivers) < self.concurrency:
+            self._spawn()
 
     def _spawn(self) -> None:
         driver = Driver(self)
@@ -200,13 +200,13 @@ class Pool:
 
         No task is the current one meanwhile, as in a callback of the loop.
         """
-        asyncio.tasks._leave_task(self._outer, task)
+        _leave_task(self._outer, task)
         self._settling = True
         try:
             self._settle()
         finally:
             self._settling = False
-            asyncio.tasks._enter_task(self._outer, task)
+            _enter_task(self._outer, task)
 
     async def _perform(self, driver: Driver, job: Job) -> None:
         """Execute one attempt of a step and record what came of it."""
@@ -220,7 +220,7 @@ class Pool:
         job.driver = driver
         driver.job = job
         driver.noted = driver.timed_out = False
-        began = driver.began = self._outer.time()
+        began = driver.began = self._time()
         timeout = step.timeout
         driver.deadline = NEVER if timeout is None else began + timeout
         soon = began + SLOW if timeout is None or timeout > SLOW else driver.deadline
@@ -254,7 +254,7 @@ class Pool:
         finally:
             job.driver = driver.job = None
         self.executed += 1
-        took = int((self._outer.time() - began) * 1_000_000)
+        took = int((self._time() - began) * 1_000_000)
         self.recording = True
         try:
             if error is None:
@@ -307,13 +307,13 @@ class Pool:
     def _again(self, job: Job) -> None:
         self._backing_off.pop(job, None)
         if job.execution.purse is None:
-            self.start([job])
+            self.start(job)
         else:
             again(job.execution, job)
 
     def limit(self, driver: Driver, timeout: float) -> None:
         """Give a driver's step so many seconds from now."""
-        now = self._outer.time()
+        now = self._time()
         driver.deadline = now + timeout
         if driver.deadline < self._watch_at:
             self._look_at(driver.deadline, now)
@@ -329,7 +329,7 @@ class Pool:
 
         One look at all drivers, when the first of them needs it, costs less than a timer for each step.
         """
-        now = self._outer.time()
+        now = self._time()
         soonest = NEVER
         for driver in self._drivers:
             job = driver.job

@@ -16,6 +16,7 @@ from datetime import timedelta
 from functools import cached_property, partial
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, Self, TypeVar, cast, overload
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from reprise.kernel.arguments import Arguments
@@ -111,7 +112,8 @@ class Recorded(Generic[P, R]):
                 raise run.loop.elsewhere(f"Step {self.name}")
             self.check_plain()
             return self.function(*args, **kwargs)
-        return cast("Coroutine[Any, Any, R]", StepCall(self, args, kwargs))
+        call: Any = StepCall(self, args, kwargs)
+        return call
 
     def check_plain(self) -> None:
         """Raise ``BodyError`` where it cannot be called as the plain function that it is."""
@@ -311,22 +313,18 @@ class Step(Recorded[P, R]):
         return Step[Any, Any](self.function.__get__(instance, owner), **self._options())
 
 
-class StepCall(Coroutine[Any, Any, Any]):
+class StepCall(msgspec.Struct, eq=False, weakref=True):
     """One call of a step that has not begun.
 
     It is a coroutine to everybody who asks, but the loop of a run takes it for what it is: where a task would only
     wait for the step's future, there is just the future.
     """
 
-    __slots__ = ("__qualname__", "_inner", "args", "begun", "kwargs", "step")
-
-    def __init__(self, step: Recorded[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.step = step
-        self.args = args
-        self.kwargs = kwargs
-        self.begun = False
-        self._inner: Generator[Any, Any, Any] | None = None
-        self.__qualname__ = step.name
+    step: Recorded[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    begun: bool = False
+    inner: Generator[Any, Any, Any] | None = None
 
     def start(self, key: str) -> StepFuture:
         """Register the call with the run of the caller and return the future of its outcome."""
@@ -340,9 +338,9 @@ class StepCall(Coroutine[Any, Any, Any]):
         run = RUN.get()
         if run is None:
             return self._plainly().__await__()
-        if events._get_running_loop() is not run.loop:
-            raise run.loop.elsewhere(f"Step {self.step.name}")
         step = self.step
+        if not run.loop.is_here():
+            raise run.loop.elsewhere(f"Step {step.name}")
         return run.call(step, self.args, self.kwargs, step.key or BRANCH.get().step(step.name)).__await__()
 
     async def _plainly(self) -> Any:
@@ -356,21 +354,21 @@ class StepCall(Coroutine[Any, Any, Any]):
 
     def send(self, value: Any) -> Any:
         """Drive as a coroutine."""
-        if self._inner is None:
-            self._inner = self.__await__()
-        return self._inner.send(value)
+        if self.inner is None:
+            self.inner = self.__await__()
+        return self.inner.send(value)
 
     def throw(self, *error: Any) -> Any:
         """Drive as a coroutine."""
-        if self._inner is None:
-            self._inner = self.__await__()
-        return self._inner.throw(*error)
+        if self.inner is None:
+            self.inner = self.__await__()
+        return self.inner.throw(*error)
 
     def close(self) -> None:
         """Drive as a coroutine."""
         self.begun = True
-        if self._inner is not None:
-            self._inner.close()
+        if self.inner is not None:
+            self.inner.close()
 
     def __del__(self) -> None:
         if not self.begun and not _is_unwound():

@@ -47,10 +47,12 @@ class Pools:
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Execute jobs as soon as drivers of their pools are free, in order."""
-        elsewhere = [job for job in jobs if job.step.elsewhere]
-        for job in elsewhere:
-            self._of(job).start([job])
-        self.shared.start([job for job in jobs if not job.step.elsewhere] if elsewhere else jobs)
+        start = self.shared.start
+        for job in jobs:
+            if job.step.elsewhere:
+                self._of(job).start(job)
+            else:
+                start(job)
 
     def stop(self, job: Job) -> None:
         """Ask a job to stop. One that waits for a driver or a retry ends at once."""
