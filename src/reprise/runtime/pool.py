@@ -29,6 +29,9 @@ from reprise.runtime.payloads import Payloads
 
 FLUSH_EVERY = 128
 """Steps after which results are handed to the log although more steps are ready."""
+WAKES = 4
+"""Drivers that are woken at a time: each that comes wakes another if there is more to do. Steps that never wait are
+executed by a few, and to wake the others for nothing would cost as much as a tenth of the steps."""
 SLOW = 0.02
 """Seconds after which a running step gets a STEP_STARTED note of its own."""
 
@@ -97,6 +100,8 @@ class Pool:
         self._jobs: deque[Job] = deque()
         self._idle: list[Driver] = []
         self._drivers: set[Driver] = set()
+        self._coming = 0
+        """Drivers that were woken, or made, and did not yet look for a job."""
         self._backing_off: dict[Job, asyncio.TimerHandle] = {}
         self._executors = executors
         self._invoke = compose(middleware, self._innermost) if middleware else None
@@ -118,14 +123,21 @@ class Pool:
         self._jobs.append(job)
         if self._settling:
             self._settling = False  # the driver that let the log answer takes it
-        elif self._idle:
+        elif self._coming < WAKES:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let one more driver come, if one is free."""
+        if self._idle:
             driver = self._idle.pop()
             if driver.idle is not None and not driver.idle.done():
+                self._coming += 1
                 driver.idle.set_result(None)
         elif len(self._drivers) < self.concurrency:
             self._spawn()
 
     def _spawn(self) -> None:
+        self._coming += 1
         driver = Driver(self)
         self._drivers.add(driver)
         driver.task = self._outer.create_task(self._drive(driver), context=contextvars.Context())
@@ -166,6 +178,7 @@ class Pool:
         task = asyncio.current_task()
         assert task is not None
         driver.task = task  # with an eager task factory we run before create_task has returned
+        self._coming -= 1
         count = 0
         try:
             while not self._closing:
@@ -177,7 +190,10 @@ class Pool:
                     self._idle.append(driver)
                     await driver.idle
                     driver.idle = None
+                    self._coming -= 1
                     continue
+                if self._coming < WAKES and len(jobs) > 1:
+                    self._wake()
                 await self._perform(driver, jobs.popleft())
                 count += 1
                 if not jobs:

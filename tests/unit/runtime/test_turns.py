@@ -60,3 +60,32 @@ async def test_no_task_is_the_current_one_while_a_body_goes_on():
     async with Reprise("memory://") as app:
         assert await app.run(looks) == 3
     assert seen == [None] * 3
+
+
+async def naps(n: int) -> int:
+    await asyncio.sleep(0.05)
+    return n
+
+
+async def test_steps_that_never_wait_wake_few_drivers_and_those_that_wait_get_all():
+    waits = step(naps)
+
+    @workflow
+    async def fan(steps: int) -> int:
+        return len(await asyncio.gather(*(add(n) for n in range(steps))))
+
+    @workflow
+    async def wait(steps: int) -> int:
+        return len(await asyncio.gather(*(waits(n) for n in range(steps))))
+
+    async with Reprise("memory://", concurrency=100) as app:
+        pool = app.engine.pool.shared
+        assert await app.run(fan, 1_000) == 1_000
+        few = len(pool._drivers)
+        running = asyncio.ensure_future(app.run(wait, 200))
+        most = 0
+        while not running.done():
+            most = max(most, pool.executing)
+            await asyncio.sleep(0.001)
+        assert running.result() == 200
+    assert (few < 60, most) == (True, 100)
