@@ -174,13 +174,14 @@ class Engine:
 
     def settle(self) -> None:
         """Hand everything to the log, and let it answer at once if it can: the pool has nothing more to execute."""
+        dirty = self._dirty
         if appends := self._gather():
-            self._settle(appends, self._is_alone)
+            self._settle(appends, partial(self._is_alone, dirty))
 
-    def _is_alone(self) -> bool:
-        """Tell whether all there is to do here is to write what one run wants to append."""
+    def _is_alone(self, dirty: Sequence[Execution]) -> bool:
+        """Tell whether all there is to do here is to write what one run wants to append, and that waits for it."""
         runs = len(self.executions) - len(self.loaded.idle) + len(self.starting)
-        return runs <= 1 and not self.pool.executing
+        return runs <= 1 and not self.pool.executing and not any([execution.scheduled for execution in dirty])
 
     def _gather(self) -> list[Append]:
         """Take what is to be appended from those who have something."""

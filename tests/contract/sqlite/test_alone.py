@@ -149,6 +149,19 @@ async def add(n: int) -> int:
     return n + 1
 
 
+@step(pure=True)
+async def double(n: int) -> int:
+    return 2 * n
+
+
+@workflow
+async def doubles(steps: int) -> int:
+    n = 1
+    for _ in range(steps):
+        n = await double(n)
+    return n
+
+
 @workflow
 async def count(steps: int) -> int:
     n = 0
@@ -166,3 +179,11 @@ async def test_the_steps_of_one_run_are_committed_on_the_loop_those_of_several_a
         commits.clear()
         await asyncio.gather(*(app.run(count, 20) for _ in range(8)))
         assert commits.count("MainThread") < 20 < len(commits)
+
+
+async def test_a_body_that_goes_on_before_its_steps_are_durable_is_not_held_up(store, commits):
+    async with Reprise(store, capture_logs=False) as app:
+        await app.run(count, 1)
+        commits.clear()
+        assert await app.run(doubles, 50) == 2**50
+        assert len(commits) < 25
