@@ -181,7 +181,7 @@ class Engine:
     def _is_alone(self, dirty: Sequence[Execution]) -> bool:
         """Tell whether all there is to do here is to write what one run wants to append, and that waits for it."""
         runs = len(self.executions) - len(self.loaded.idle) + len(self.starting)
-        return runs <= 1 and not self.pool.executing and not any([execution.scheduled for execution in dirty])
+        return runs <= 1 and not self.pool.executing and not any(execution.scheduled for execution in dirty)
 
     def _gather(self) -> list[Append]:
         """Take what is to be appended from those who have something."""

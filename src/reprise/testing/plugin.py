@@ -50,8 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the marker known."""
     config.addinivalue_line(
         "markers",
-        f"simulate(seeds={SEEDS}, faults=EVERYTHING, within=3600): run an async test, whose argument is `world`, under so many "
-        "seeds; it must return within so many seconds of its own time",
+        f'simulate(seeds={SEEDS}, faults=EVERYTHING, keeper="memory", within=3600): run an async test, whose argument is '
+        "`world`, under so many seeds; it must return within so many seconds of its own time",
     )
     add_marker(config)
     config.stash[_MET] = {}
