@@ -334,6 +334,7 @@ async def test_kill_9_leaves_no_run_that_did_what_is_not_its_way(fleet, counts):
             until = time.monotonic() + PATIENCE
             while fleet.executed().total() < before + 6 and not await all_done():
                 assert time.monotonic() < until
+                await help_some(app)
                 await asyncio.sleep(0.002)
             fleet.nursery.kill(*workers)
         last, until = fleet.start("v4"), time.monotonic() + PATIENCE

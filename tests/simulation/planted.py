@@ -155,12 +155,12 @@ PLANTS = [
     *(
         Plant(f"SQLite: {name}", f"reprise.stores.sqlite.{where}", old, new, scenarios=suite.ON_SQLITE)
         for name, where, old, new in [
-            ("turnstile removed", "turnstile:Turnstile.enter", "waiter = self._waiter\n", "return False\n"),
+            ("turnstile removed", "turnstile:Turnstile.enter", "if self.enter_at_once():", "if True:"),
             (
                 "gate of the turnstile removed",
                 "turnstile:Turnstile.enter",
-                "if self._gate.try_take():",
-                "if not seconds or self._turn.try_take():\n            return False\n        if self._gate.try_take():",
+                "if self.enter_at_once():",
+                "if self._turn.try_take():",
             ),
             (
                 "heads are not looked at again when others have written",

