@@ -227,9 +227,13 @@ async def _needs_attention(
 
 
 async def _release(engine: Engine, run: str, head: Head, inbox: int | None = None, **fields: Any) -> None:
-    """Change the index row of a run, if it is still where we saw it, and its inbox at version ``inbox``, if given."""
+    """Change the index row of a run, if it is still where we saw it, and its inbox at version ``inbox``, if given.
+
+    Whoever had it is fenced off: it may only have stood still, and would go on with a run that nobody looks after then.
+    """
     change = RunChange(run, at=engine.now(), **fields)
-    groups = [Group(run_stream(run), (), head.version, head.token, run=change)]
+    token = next_token(engine, head.token) if head.token else 0
+    groups = [Group(run_stream(run), (), head.version, token, takes=bool(token), run=change)]
     if inbox is not None:
         groups.append(Group(inbox_stream(run), (), inbox))
     await append(engine.store.log, engine.numbers.new(), *groups)

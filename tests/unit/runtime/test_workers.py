@@ -4,6 +4,7 @@ import asyncio
 import os
 from contextlib import AsyncExitStack
 
+import msgspec
 import pytest
 from tests.unit.runtime.scenes import (
     Shared,
@@ -28,6 +29,7 @@ from reprise import (
     OutcomeUnknown,
     Reprise,
     RunNeedsAttention,
+    StaleToken,
     StoreCorrupt,
     StoreFull,
     StoreLocked,
@@ -40,6 +42,7 @@ from reprise import (
 from reprise.kernel.events import run_stream
 from reprise.runtime.parking import park
 from reprise.runtime.unwind import GRAVEYARD
+from reprise.stores.log import EXISTS, Group, RunChange, append
 from reprise.stores.memory import MemoryStore
 
 ran: list[str] = []
@@ -255,6 +258,17 @@ async def test_a_run_that_kills_its_workers_needs_attention_until_somebody_resum
         last = await stack.enter_async_context(opened(shared, workflows=[flow], clock=clock))
         row = await status_is(last, "one", "needs_attention")
         assert "taken over 5 times without progress" in row.error
+        # Its last owner may only have stood still: it cannot go on with what nobody looks after any more.
+        owned = [record for record in await history(last.store, "one") if record.kind == Kind.RUN_OWNED]
+        late = Group(
+            "run/one",
+            (),
+            EXISTS,
+            msgspec.json.decode(owned[-1].data)["token"],
+            run=RunChange("one", "running"),
+        )
+        with pytest.raises(StaleToken):
+            await append(last.store.log, 1, late)
         with pytest.raises(RunNeedsAttention, match="5 times"):
             await last.handle("one").result(5)
         await last.client.signal("one", "whatever")
