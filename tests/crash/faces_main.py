@@ -6,13 +6,13 @@ Each call of an agent is written to a file, as somebody outside would remember i
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.crash.ledger import open_lines, write_line
 
 from reprise import AgentChain, ParallelExecutor, Reprise, RunEnded, current_step
 
@@ -56,7 +56,7 @@ class Agents:
         times = context.get("refused", {}).get("times", 0)
         key = f"{context['step']}.{times + 1}" if times else context["step"]
         name = current_step().run.partition(".")[0]
-        os.write(self._file, msgspec.json.encode(Called(name, key)) + b"\n")
+        write_line(self._file, Called(name, key))
         await asyncio.sleep(self._dice.random() * 0.003)
         if agent == "fails":
             raise ValueError(task)
@@ -80,8 +80,7 @@ def face(name: str) -> AgentChain | ParallelExecutor:
 
 async def work(options: Options) -> None:
     """Execute everything to its end."""
-    path = Path(options.folder) / CALLED
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    file = open_lines(Path(options.folder) / CALLED)
     async with Reprise(options.store, capture_logs=False) as app:
         agents = Agents(file)
         names = iter([f"{kind}-{n}" for n in range(options.runs) for kind in EXPECTED])

@@ -1,7 +1,8 @@
 """Files to which processes append what they did, and which survive ``kill -9``.
 
 One line is one ``write`` to a file opened for appending, so lines of several processes never mix. A killed process
-loses nothing that it wrote: the pages belong to the kernel.
+loses nothing that it wrote: the pages belong to the kernel. What it was writing may be torn where the line crosses a
+page: the next line begins with a newline of its own, and the torn one is passed over.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
+
+T = TypeVar("T")
 
 
 class Began(msgspec.Struct, frozen=True, tag="began"):
@@ -98,8 +102,34 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
 
 Line = Began | Ended | Crowd | Durable | Refused | Started | Sent | Finished | Helped | Counted
 
-_decode = msgspec.json.Decoder(Line).decode
-_encode = msgspec.json.Encoder().encode
+
+def open_lines(path: Path) -> int:
+    """Open a file to append lines to."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+
+def write_line(file: int, value: Any) -> None:
+    """Append a value as a line."""
+    os.write(file, b"\n" + msgspec.json.encode(value) + b"\n")
+
+
+def read_lines(path: Path, type: type[T], offset: int = 0) -> tuple[list[T], int]:
+    """Return the values of the whole lines after ``offset``, and the offset after them."""
+    if not path.exists():
+        return [], offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        text = file.read()
+    end = text.rfind(b"\n") + 1
+    found: list[T] = []
+    for line in filter(None, text[:end].splitlines()):
+        try:
+            found.append(msgspec.json.decode(line, type=type))
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            continue  # torn
+    return found, offset + end
 
 
 class Ledger:
@@ -108,11 +138,11 @@ class Ledger:
     def __init__(self, path: Path, *, fsync: bool = False) -> None:
         self.path = path
         self._fsync = fsync
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._fd = open_lines(path)
 
     def write(self, line: Line) -> None:
         """Append a line."""
-        os.write(self._fd, _encode(line) + b"\n")
+        write_line(self._fd, line)
         if self._fsync:
             os.fsync(self._fd)
 
@@ -126,14 +156,8 @@ class Reader:
 
     def new(self) -> list[Line]:
         """Return the whole lines since the last call."""
-        if not self.path.exists():
-            return []
-        with self.path.open("rb") as file:
-            file.seek(self._offset)
-            text = file.read()
-        end = text.rfind(b"\n") + 1
-        self._offset += end
-        return [_decode(line) for line in text[:end].splitlines()]
+        found, self._offset = read_lines(self.path, Line, self._offset)
+        return found
 
 
 def lines(*paths: Path) -> Iterator[Line]:

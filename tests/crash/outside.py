@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from tests.crash.flows import executing, seconds_of
+from tests.crash.ledger import read_lines
 from tests.crash.receiver_main import ADDRESS, RECEIVED, Act, Wish
 
 from reprise import (
@@ -218,8 +219,7 @@ WORKFLOWS = (effects, lending, shopping)
 
 def acts(folder: Path) -> list[Act]:
     """Return what the receiver did, in order."""
-    path = folder / RECEIVED
-    return [msgspec.json.decode(line, type=Act) for line in path.read_bytes().splitlines()]
+    return read_lines(folder / RECEIVED, Act)[0]
 
 
 def times(folder: Path) -> dict[str, Counter[str]]:

@@ -7,7 +7,6 @@ that was told and is not in the log was told before it was durable, and lost.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import msgspec
 from tests.crash.helping import loosen
+from tests.crash.ledger import open_lines, write_line
 
 from reprise import Reprise, ResultTimeout, RunEnded, current_step, step, workflow
 from reprise.runtime.execution import Execution
@@ -64,7 +64,7 @@ async def slow_draw(i: int) -> float:
 @step
 async def tell(values: list[float]) -> list[float]:
     me = current_step()
-    os.write(_file[0], msgspec.json.encode(Told(me.run, me.key, values)) + b"\n")
+    write_line(_file[0], Told(me.run, me.key, values))
     return values
 
 
@@ -86,7 +86,7 @@ async def draws_and_tells(n: int) -> list[list[float]]:
 def keep_told(folder: Path) -> None:
     """Let the steps of this process write what they tell."""
     folder.mkdir(exist_ok=True)
-    _file[:] = [os.open(folder / TOLD, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)]
+    _file[:] = [open_lines(folder / TOLD)]
 
 
 async def work(options: Options) -> None:

@@ -7,13 +7,13 @@ acted, so that whoever asks can die in between. Nobody kills it.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.crash.ledger import open_lines, write_line
 
 ADDRESS = "receiver.port"
 RECEIVED = "received.acts"
@@ -47,7 +47,7 @@ class Receiver:
     """Acts, and remembers."""
 
     def __init__(self, folder: Path) -> None:
-        self._acts = os.open(folder / RECEIVED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._acts = open_lines(folder / RECEIVED)
         self._done: set[str] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -77,7 +77,7 @@ class Receiver:
         return "done"
 
     def _write(self, act: Act) -> None:
-        os.write(self._acts, msgspec.json.encode(act) + b"\n")
+        write_line(self._acts, act)
 
 
 async def work(folder: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.crash.ledger import open_lines, read_lines, write_line
 from tests.crash.worker_main import open_named
 
 from reprise import (
@@ -115,15 +116,12 @@ class Notes:
 
     def read(self) -> list[Any]:
         """Return the whole lines."""
-        if not self.path.exists():
-            return []
-        text = self.path.read_bytes()
-        return [msgspec.json.decode(line) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+        return read_lines(self.path, Any)[0]
 
     def write(self, note: Any) -> None:
         """Append a line."""
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.write(file, msgspec.json.encode(note) + b"\n")
+        file = open_lines(self.path)
+        write_line(file, note)
         os.close(file)
 
 

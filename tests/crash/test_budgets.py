@@ -12,6 +12,7 @@ from collections import Counter
 import pytest
 from tests.crash import fleet_main, ledger
 from tests.crash.conftest import CYCLES, SEED, again
+from tests.crash.ledger import read_lines
 from tests.crash.places import PATIENCE, FilePlace
 
 from reprise import Reprise
@@ -28,17 +29,18 @@ MUST_OCCUR = {
 """The control, and what the mechanism is for; a round of few kills may miss either."""
 
 CODE = f"""
-import asyncio, os
+import asyncio
 from pathlib import Path
 from reprise import Budget, BudgetExceeded, Cost, current_step, spend, step, workflow
 from tests.crash.fleet_main import executed
+from tests.crash.ledger import open_lines, write_line
 
-BILL = os.open(Path(__file__).with_name("{BILL}"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+BILL = open_lines(Path(__file__).with_name("{BILL}"))
 
 @step(costs=Cost(tokens={COST}))
 async def buy(n: int, really: int) -> int:
     executed()
-    os.write(BILL, f"{{current_step().run}} {{really}}\\n".encode())
+    write_line(BILL, (current_step().run, really))
     await asyncio.sleep(0.002 + n % 5 * 0.002)
     spend(tokens=really)
     return really
@@ -106,9 +108,8 @@ async def test_budgets_hold_over_kills(number, nursery, tmp_path, counts, reques
             workers[victim] = begin()
         await fleet_main.until_ended(app)
         spent = {f"{name}-{n:04}": 0 for name, number_of in begun.items() for n in range(number_of)}
-        for line in (tmp_path / BILL).read_text().splitlines():
-            run, tokens = line.split()
-            spent[run.partition(":")[0].partition("/")[0]] += int(tokens)
+        for run, tokens in read_lines(tmp_path / BILL, tuple[str, int])[0]:
+            spent[run.partition(":")[0].partition("/")[0]] += tokens
         reported = {run: (await app.client.spent(run)).taken.tokens for run in spent if run[:2] != "by"}
         values = {run: await app.handle(run).result() for run in spent}
     nursery.kill(*workers)

@@ -7,10 +7,10 @@ import sys
 import time
 from collections import Counter
 
-import msgspec
 import pytest
 from tests.crash.conftest import CYCLES, SEED, again
 from tests.crash.faces_main import CALLED, EXPECTED, Called
+from tests.crash.ledger import read_lines
 from tests.crash.places import PATIENCE
 
 from reprise import open_store
@@ -45,9 +45,7 @@ class Killing:
         return self._nursery.spawn("faces", self.folder, store=self.url, **options)
 
     def called(self):
-        path = self.folder / CALLED
-        text = path.read_bytes() if path.exists() else b""
-        return [msgspec.json.decode(line, type=Called) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+        return read_lines(self.folder / CALLED, Called)[0]
 
     def kill(self):
         """Let a process work until some agents were called, kill it, and look at what is recorded."""

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from tests.crash import pure_main
 from tests.crash.conftest import CYCLES, SEED, again
+from tests.crash.ledger import read_lines
 from tests.crash.powerloss import Promise, Trace, crashes
 from tests.crash.pure_main import BRANCHES, DRAWS, ROUNDS, TOLD, Told, draws_and_tells
 from tests.crash.test_power_loss import place
@@ -34,8 +35,7 @@ by_processes = pytest.mark.skipif(sys.platform != "linux", reason="forks process
 
 def told_in(path: Path) -> list[Told]:
     """Return the whole lines of what was told."""
-    text = path.read_bytes() if path.exists() else b""
-    return [msgspec.json.decode(line, type=Told) for line in text[: text.rfind(b"\n") + 1].splitlines()]
+    return read_lines(path, Told)[0]
 
 
 async def drawn_in(store) -> dict[str, dict[str, float]]:

@@ -252,9 +252,6 @@ class Worker:
             )
             rows += await runs.find(RunFilter(status=(RunStatus.STRANDED,)), limit=BATCH) if first else []
         met = len(builds.shunned)
-        # Who executes a run is asked for nothing, also where its place (under a rate) has ended by itself meanwhile.
-        others = [row for row in rows if row.in_line and row.owner not in (None, self.id, *dead)]
-        rows = [row for row in rows if row not in others]
         admitted = [row for row in rows if row.owner == self.id or builds.admits(row)]
         if len(builds.shunned) > met:
             self._tapped.set()  # for what those runs hid

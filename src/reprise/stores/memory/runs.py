@@ -52,13 +52,11 @@ class MemoryRuns:
             row = RunRow(change.id, "", "pending", created_at=change.at, updated_at=change.at)
         fields = {name: value for name in _CHANGEABLE if (value := getattr(change, name)) is not UNSET}
         row = replace(row, updated_at=change.at, **fields)
+        if row.in_line and row.owner is not None:
+            row = replace(row, in_line=False)
         self._set(row)
-        if not row.slots:
-            return
-        if change.owner is None:
+        if row.slots and change.owner is None:
             self.seat(change.id, (), 0)
-        elif row.in_line and row.owner is not None:
-            self._set(replace(row, in_line=False))
 
     def _set(self, row: RunRow) -> None:
         self._unlist(self._rows.get(row.id))

@@ -16,7 +16,7 @@ from reprise.kernel.limit import Slot
 from reprise.stores.log import Append, Group, RunChange, enlist
 from reprise.stores.runs import RunFilter
 from reprise.stores.store import Store
-from reprise.testing.suites.keeper import IDS, Keeper, KeeperSuite, fact, put, soon
+from reprise.testing.suites.keeper import IDS, LONG, Keeper, KeeperSuite, fact, put, soon
 from reprise.testing.suites.limits_model import LimitsMachine
 
 FLOW = Slot("flow", "", 2)
@@ -26,9 +26,9 @@ ABREAST = 25
 """Runs of one line that are asked for."""
 
 
-def rate(keeper: Keeper, most: int = 2) -> Slot:
-    """Return a place that ends by itself after the keeper's short time."""
-    return Slot("flow", "", most, round(keeper.short * SECOND))
+def rate(keeper: Keeper, most: int = 2, seconds: float = 0) -> Slot:
+    """Return a place that ends by itself, after the keeper's short time where no other is given."""
+    return Slot("flow", "", most, round((seconds or keeper.short) * SECOND))
 
 
 async def line_up(store: Store, id: str, *slots: Slot, at: int = 1, **fields: Any) -> None:
@@ -143,8 +143,22 @@ class LimitsSuite(KeeperSuite):
     async def test_a_place_with_a_period_ends_by_the_keepers_clock(
         self, keeper: Keeper, store: Store
     ) -> None:
-        """And by nothing else: not with its run."""
-        slot = rate(keeper)
+        """Then others have room, and so has who had it, beside them."""
+        brief, slot = rate(keeper), rate(keeper, seconds=LONG)
+        for id in "abc":
+            await line_up(store, id, slot)
+        await claim(store, "a", brief)
+        await claim(store, "b", brief)
+        await keeper.pass_time(keeper.short)
+        await claim(store, "c", slot)
+        await claim(store, "b", slot, token=2)
+        assert await holders(store, slot) == ["b", "c"]
+
+    async def test_a_place_with_a_period_does_not_end_with_its_run(
+        self, keeper: Keeper, store: Store
+    ) -> None:
+        """Nor can it be given back: by nothing but time."""
+        slot = rate(keeper, seconds=LONG)
         for id in "abc":
             await line_up(store, id, slot)
         await claim(store, "a", slot)
@@ -153,10 +167,6 @@ class LimitsSuite(KeeperSuite):
         await alter(store, "b", slots=())
         with pytest.raises(NoRoom):
             await claim(store, "c", slot)
-        await keeper.pass_time(keeper.short)
-        await claim(store, "c", slot)
-        await claim(store, "b", slot, token=2)
-        assert await holders(store, slot) == ["b", "c"]
 
     async def test_in_one_burst_the_first_have_places(self, store: Store) -> None:
         """Appends of one commit see what those before them took and gave back."""
@@ -225,6 +235,17 @@ class LimitsSuite(KeeperSuite):
         (row,) = await store.runs.find()
         assert (row.slots, row.in_line, row.refused) == ((), False, ())
         assert await store.runs.lines() == []
+
+    async def test_who_took_places_that_end_by_themselves_stands_in_no_line(
+        self, keeper: Keeper, store: Store
+    ) -> None:
+        """It has none that it would give back, and nobody else is told to take it."""
+        slot = rate(keeper)
+        await line_up(store, "a", slot)
+        change = RunChange("a", "running", owner="w", slots=(), at=2)
+        await put(store.log, Group(run_stream("a"), [fact()], token=1, takes=True, run=change, slots=(slot,)))
+        (row,) = await store.runs.find()
+        assert (row.slots, row.in_line, await store.runs.lines()) == ((), False, [])
 
     async def test_lines_say_who_waits_and_what_is_taken(self, keeper: Keeper, store: Store) -> None:
         """One line for those that need the same; how long until a place ends by itself."""
