@@ -97,6 +97,11 @@ LOADS = [
     ),
     Load("import reprise.stores.store", DRIVERS | SCREEN | STORES),
     Load(
+        # What a worker loads to begin: to be back soon after a kill is part of what it promises.
+        "import reprise.app.reprise",
+        {"importlib.metadata", "zipfile", "tarfile", "reprise.stores.moving", "asyncpg", "yaml", "redis"},
+    ),
+    Load(
         "import sys; sys.argv = ['reprise', '--help']; from reprise.cli.main import main; main()",
         DRIVERS | STORES | {"asyncio", "concurrent.futures", "multiprocessing", "ssl", "msgspec", "pydantic"},
         own={"reprise", "reprise.cli", "reprise.cli.main"},

@@ -23,7 +23,7 @@ from reprise.kernel.query import all_of
 from reprise.kernel.query_text import parse
 from reprise.runtime.checking import IN_FLIGHT
 from reprise.runtime.migrating import Carry, Migration
-from reprise.stores.moving.families import walk_present
+from reprise.stores.families import walk_present
 from reprise.stores.runs import RunRow
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reprise.kernel.errors import ConfigurationError, nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "reprise.agents"
 """Entry points of installed packages that are agents."""
@@ -62,4 +64,6 @@ class AgentRegistry(Mapping[str, Agent]):
 
 @cache
 def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # noqa: PLC0415 - a fifth of the time that it takes to start
+
     return {point.name: point for point in entry_points(group=GROUP)}

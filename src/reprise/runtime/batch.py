@@ -14,7 +14,7 @@ from reprise.kernel.errors import RepriseError
 from reprise.kernel.machine import RESTING, RUN, RunStatus
 from reprise.kernel.query import Is, Query, all_of, any_of, fields
 from reprise.runtime.retrying import RETRIED
-from reprise.stores.moving.families import walk_present
+from reprise.stores.families import walk_present
 from reprise.stores.runs import RunRow, Runs
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from reprise.runtime.branch import name_in, place_of
 from reprise.runtime.registry import Registry
 from reprise.runtime.rehearsal import Rehearsal, Stage, rehearsal
 from reprise.runtime.workflow import Workflow
-from reprise.stores.moving.families import walk_present
+from reprise.stores.families import walk_present
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store

@@ -183,9 +183,8 @@ class Pool:
         try:
             while not self._closing:
                 if not jobs:
-                    STEP.set(
-                        None
-                    )  # the run of the last step may be gone by now, and we would keep it in memory
+                    # The run of the last step may be gone by now, and we would keep it in memory.
+                    STEP.set(None)
                     driver.idle = self._outer.create_future()
                     self._idle.append(driver)
                     await driver.idle

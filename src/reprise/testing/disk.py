@@ -241,12 +241,15 @@ class Rows(list[Any]):
 
 
 class DrivenConnection:
-    """A connection of ``apsw`` in the clothes of one of ``sqlite3``; it leaves its write-ahead log when it is closed."""
+    """A connection of ``apsw`` in the clothes of one of ``sqlite3``.
 
-    def __init__(self, uri: str, drive: Drive) -> None:
+    ``keeps_log``: it leaves its write-ahead log as it is when it is closed.
+    """
+
+    def __init__(self, uri: str, drive: Drive, *, keeps_log: bool = False) -> None:
         access = apsw.SQLITE_OPEN_READONLY if uri.endswith("mode=ro") else apsw.SQLITE_OPEN_READWRITE
         self._connection: Any = apsw.Connection(uri, flags=access | apsw.SQLITE_OPEN_URI, vfs=drive.name)
-        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(keeps_log))
         for name, function in FUNCTIONS.items():
             self._connection.create_scalar_function(name, function, deterministic=True)
 

@@ -32,7 +32,7 @@ class PoweredSite(SQLiteSite):
 
     def raw(self, uri: str) -> Any:
         """Open a connection whose writes are watched."""
-        return DrivenConnection(uri, self._drive)
+        return DrivenConnection(uri, self._drive, keeps_log=True)
 
     def _note(self, op: Op) -> None:
         disk, acting = self._disk, self.acting

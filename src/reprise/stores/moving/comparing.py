@@ -9,8 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from reprise.kernel.events import Record
+from reprise.stores.families import place, walk_present
 from reprise.stores.log import Log
-from reprise.stores.moving.families import place, walk_present
 from reprise.stores.runs import RunRow, Runs
 
 _PAGE = 500

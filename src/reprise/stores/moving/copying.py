@@ -13,8 +13,8 @@ from reprise.kernel.events import RUN_STREAMS, Record, run_stream
 from reprise.kernel.machine import RUN
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.blobs import referred
+from reprise.stores.families import all_streams_of, row_of
 from reprise.stores.moving.comparing import Balance, both, first_difference, same_row
-from reprise.stores.moving.families import all_streams_of, row_of
 from reprise.stores.moving.receiving import Receiver, WholeAppends
 from reprise.stores.packing import keeper_of
 from reprise.stores.progress import Report, nobody

@@ -24,8 +24,7 @@ from reprise.stores.archive import (
     from_record,
 )
 from reprise.stores.archive.lines import FORMAT
-from reprise.stores.log import Head, Log
-from reprise.stores.moving.families import (
+from reprise.stores.families import (
     IS_FIRST,
     Wanted,
     families_of,
@@ -33,6 +32,7 @@ from reprise.stores.moving.families import (
     streams_of_family,
     walk_present,
 )
+from reprise.stores.log import Head, Log
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow, as_query
 from reprise.stores.store import Store

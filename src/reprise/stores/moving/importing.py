@@ -22,8 +22,8 @@ from reprise.stores.archive import (
     read_pages,
     to_record,
 )
+from reprise.stores.families import rows_of
 from reprise.stores.log import Head
-from reprise.stores.moving.families import rows_of
 from reprise.stores.moving.receiving import Receiver, WholeAppends
 from reprise.stores.progress import Report, nobody
 from reprise.stores.queue import Task

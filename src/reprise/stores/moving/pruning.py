@@ -12,8 +12,8 @@ from reprise.kernel.clock import Clock
 from reprise.kernel.query import EVERY
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.archive import FamilyLine, RunLine, StreamLine, read_pages, verify_archive
+from reprise.stores.families import Wanted, all_streams_of, ended_families, streams_of_family
 from reprise.stores.moving.exporting import export_families
-from reprise.stores.moving.families import Wanted, all_streams_of, ended_families, streams_of_family
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store

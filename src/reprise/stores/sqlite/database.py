@@ -16,6 +16,7 @@ from urllib.parse import quote
 from reprise.kernel.errors import (
     ConfigurationError,
     SchemaTooNew,
+    StoreCorrupt,
     StoreReadOnly,
     StoreUnreachable,
     UnsupportedFileSystem,
@@ -29,6 +30,9 @@ OLDEST_SQLITE = (3, 35, 0)
 
 WAL_BYTES = 4 << 20
 """The write-ahead log is grown to this size at opening: writing over a file costs a third less than growing it."""
+
+_WAL_HEADER = 32
+"""Bytes of a write-ahead log that holds nothing."""
 
 _CHECKPOINT_PAGES = WAL_BYTES // 4096 - 16
 """Checkpoint when the log has about filled what was grown."""
@@ -115,7 +119,8 @@ def open_reader(path: Path, connect: Connect, busy: float) -> Connection:
 def create_file(path: Path) -> None:
     """Make the file if it is missing, readable by its owner alone; SQLite gives its companions the same rights.
 
-    Raises ``StoreUnreachable`` when the folder is missing, ``StoreReadOnly`` when file or folder may not be written.
+    Raises ``StoreUnreachable`` when the folder is missing, ``StoreReadOnly`` when file or folder may not be written,
+    ``StoreCorrupt`` when it is empty and its write-ahead log is not: SQLite would take it for new, and remove the log.
     """
     if not path.parent.is_dir():
         raise StoreUnreachable(
@@ -131,6 +136,12 @@ def create_file(path: Path) -> None:
             raise StoreUnreachable(f"{path} is a folder.", hint="Give the path of a file.") from None
         if not os.access(real, os.R_OK | os.W_OK):
             raise _read_only(path, PermissionError("no right to write it")) from None
+        wal = wal_of(real)
+        if real.stat().st_size == 0 and wal.exists() and wal.stat().st_size > _WAL_HEADER:
+            raise StoreCorrupt(
+                f"{path} is empty, but its write-ahead log is not.",
+                hint=f"Restore a backup; or remove {wal.name}, too, to begin anew.",
+            ) from None
     except OSError as error:
         raise _read_only(path, error) from error
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -277,7 +288,7 @@ def grow_wal(connection: Connection, path: Path) -> None:
     A transaction too large for the cache spills into the log and is then rolled back: the log has grown, the database
     has not.
     """
-    wal = path.with_name(path.name + "-wal")
+    wal = wal_of(path)
     if wal.exists() and wal.stat().st_size >= WAL_BYTES:
         return
     (cache,) = connection.execute("PRAGMA cache_size").fetchone()
@@ -289,6 +300,11 @@ def grow_wal(connection: Connection, path: Path) -> None:
     finally:
         connection.execute("ROLLBACK")
         connection.execute(f"PRAGMA cache_size = {cache}")
+
+
+def wal_of(path: Path) -> Path:
+    """Return where SQLite keeps the write-ahead log of a file."""
+    return path.with_name(path.name + "-wal")
 
 
 def uri_of(path: Path, mode: str) -> str:

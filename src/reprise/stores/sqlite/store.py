@@ -210,7 +210,7 @@ class SQLiteStore:
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters: appends, commits, records, refused, bytes, jobs, waits for a turn, size of the file."""
-        files = (self.path, _beside(self.path, "-wal"))
+        files = (self.path, database.wal_of(self.path))
         size = sum(file.stat().st_size for file in files if file.exists())
         waits = self._turnstile.waits if self._turnstile else 0
         return {**self._writer.counters, "turn_waits": waits, "file_bytes": size, "url": self.url}
