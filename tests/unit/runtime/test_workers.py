@@ -443,7 +443,7 @@ async def test_a_body_that_swallows_everything_is_buried():
 # ---------------------------------------------------------------- drain
 
 
-async def test_a_drained_worker_lets_steps_end_and_gives_its_runs_back():
+async def test_a_drained_worker_lets_steps_end_and_gives_its_runs_back(monkeypatch):
     gate = asyncio.Event()
 
     @step
@@ -460,7 +460,13 @@ async def test_a_drained_worker_lets_steps_end_and_gives_its_runs_back():
     async with opened(store, grace=5.0) as app:
         await app.start(flow, id="one")
         await until(lambda: ran)
-        asyncio.get_running_loop().call_later(0.01, gate.set)
+        drain = app.engine.stop
+
+        def draining(grace: float):
+            asyncio.get_running_loop().call_soon(gate.set)
+            return drain(grace)
+
+        monkeypatch.setattr(app.engine, "stop", draining)
     await store.start()
     async with opened(store, worker=False) as app:
         row = await app.client.row("one")
