@@ -1,0 +1,1 @@
+"""Who may act: locks, leaders, queues of tasks and shared state, over whatever keeps them."""
