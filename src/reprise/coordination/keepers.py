@@ -78,11 +78,9 @@ def _store_of(source: Source) -> tuple[Store, bool]:
         return open_store(source), True
     if any(cls.__module__.partition(".")[0] in _CLIENTS for cls in type(source).__mro__):
         return _over_client(source), True
-    if hasattr(type(source), "begin_epoch"):
-        return cast("Store", source), False
-    store = getattr(source, "store", None)
-    if store is not None and hasattr(type(store), "begin_epoch"):
-        return store, False
+    for store in (source, getattr(source, "store", None)):
+        if hasattr(store, "begin_epoch"):
+            return cast("Store", store), False
     raise ConfigurationError(
         f"{type(source).__name__} is nothing that coordination can work with.",
         hint="Give a URL, a store, a Reprise, or a client of redis.asyncio.",
