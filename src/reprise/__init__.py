@@ -14,6 +14,10 @@ __version__ = "0.1.0"
 _EXPORTS: dict[str, str] = {
     "Reprise": "reprise.app.reprise",
     "load_settings": "reprise.cli.config",
+    "DistributedLock": "reprise.coordination.locks",
+    "HeldLock": "reprise.coordination.locks",
+    "LockHolder": "reprise.coordination.locks",
+    "LockManager": "reprise.coordination.locks",
     "Budget": "reprise.kernel.budget",
     "Cost": "reprise.kernel.budget",
     "Clock": "reprise.kernel.clock",
@@ -32,13 +36,17 @@ _EXPORTS: dict[str, str] = {
     "ConfigurationError": "reprise.kernel.errors",
     "CopyDiffers": "reprise.kernel.errors",
     "DeadlineExceeded": "reprise.kernel.errors",
+    "DeadlockDetected": "reprise.kernel.errors",
     "EffectNotOpen": "reprise.kernel.errors",
     "Evicted": "reprise.kernel.errors",
     "ExpressionInvalid": "reprise.kernel.errors",
     "ForkRefused": "reprise.kernel.errors",
     "InvalidTransition": "reprise.kernel.errors",
     "KeyMissing": "reprise.kernel.errors",
+    "LeadershipLost": "reprise.kernel.errors",
     "LeaseLost": "reprise.kernel.errors",
+    "LockLost": "reprise.kernel.errors",
+    "LockNotAcquired": "reprise.kernel.errors",
     "MemoryExceeded": "reprise.kernel.errors",
     "MigrationRefused": "reprise.kernel.errors",
     "MissingExtra": "reprise.kernel.errors",
@@ -238,6 +246,12 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from reprise.app.reprise import Reprise as Reprise
     from reprise.cli.config import load_settings as load_settings
+    from reprise.coordination.locks import (
+        DistributedLock as DistributedLock,
+        HeldLock as HeldLock,
+        LockHolder as LockHolder,
+        LockManager as LockManager,
+    )
     from reprise.kernel.budget import Budget as Budget, Cost as Cost
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
     from reprise.kernel.errors import (
@@ -254,13 +268,17 @@ if TYPE_CHECKING:
         ConfigurationError as ConfigurationError,
         CopyDiffers as CopyDiffers,
         DeadlineExceeded as DeadlineExceeded,
+        DeadlockDetected as DeadlockDetected,
         EffectNotOpen as EffectNotOpen,
         Evicted as Evicted,
         ExpressionInvalid as ExpressionInvalid,
         ForkRefused as ForkRefused,
         InvalidTransition as InvalidTransition,
         KeyMissing as KeyMissing,
+        LeadershipLost as LeadershipLost,
         LeaseLost as LeaseLost,
+        LockLost as LockLost,
+        LockNotAcquired as LockNotAcquired,
         MemoryExceeded as MemoryExceeded,
         MigrationRefused as MigrationRefused,
         MissingExtra as MissingExtra,

@@ -30,6 +30,10 @@ RepriseError
 │       ├── StreamClosed          the stream has ended
 │       └── NoRoom                a limit lets no more runs execute or begin
 ├── LeaseLost                     a lease ended or passed to another holder
+│   ├── LockLost                  a lock ended while its body ran, or is not held any more
+│   └── LeadershipLost            a leader's term ended while its work ran
+├── LockNotAcquired               a lock was not free within the time waited
+│   └── DeadlockDetected          those who hold each other's locks wait in a circle
 ├── ClaimLost                     a queue claim ended or passed to another worker
 ├── RunError                      about one run
 │   ├── RunNotFound               no run with that id
@@ -242,6 +246,29 @@ class NoRoom(AppendRefused):
 
 class LeaseLost(RepriseError):
     """A lease ended or passed to another holder."""
+
+
+class LockLost(LeaseLost):
+    """A lock ended, or passed to another holder: what was done under it may have been done beside somebody else."""
+
+
+class LeadershipLost(LeaseLost):
+    """A leader's term ended while its work ran."""
+
+
+class LockNotAcquired(RepriseError):
+    """A lock was not free within the time waited."""
+
+
+class DeadlockDetected(LockNotAcquired):
+    """To wait for this lock would never end: its holder waits for one that the caller holds, or for itself.
+
+    ``cycle`` says who holds what and waits for what, the caller first.
+    """
+
+    def __init__(self, what: str = "", *, hint: str = "", cycle: Iterable[str] = ()) -> None:
+        super().__init__(what, hint=hint)
+        self.cycle = tuple(cycle)
 
 
 class ClaimLost(RepriseError):
