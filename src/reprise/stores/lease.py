@@ -57,3 +57,18 @@ class Lease(Protocol):
     async def holder(self, name: str) -> list[Grant]:
         """Return the live grants of a name (empty = free)."""
         ...
+
+    async def find(self, prefix: str = "") -> list[Grant]:
+        """Return the live grants of all names that begin with ``prefix``, by name, then oldest first.
+
+        For people who look: it may go through all that is kept.
+        """
+        ...
+
+    async def lift(self, grant: Grant, token: int) -> Grant | None:
+        """Give a grant a token that is at least ``token``, and every later one a higher; None when it was lost.
+
+        So several keepers can agree on one token. How far a keeper can be lifted at once may be bounded: see what the
+        grant then has.
+        """
+        ...

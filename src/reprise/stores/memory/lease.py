@@ -106,6 +106,24 @@ class MemoryLease:
         state = self._names.get(name)
         return sorted(state.grants.values(), key=lambda grant: grant.token) if state else []
 
+    async def find(self, prefix: str = "") -> list[Grant]:
+        """Return the live grants of all names that begin with ``prefix``, by name, then oldest first."""
+        names = sorted(name for name in self._names if name.startswith(prefix))
+        return [grant for name in names for grant in await self.holder(name)]
+
+    async def lift(self, grant: Grant, token: int) -> Grant | None:
+        """Give a grant a token that is at least ``token``, and every later one a higher; None when it was lost."""
+        self._serve(grant.name)
+        state = self._names.get(grant.name)
+        if state is None or not _holds(state, grant):
+            return None
+        mine = state.grants[grant.holder]
+        if mine.token < token:
+            self._last_token = max(self._last_token + 1, token)
+            mine = msgspec.structs.replace(mine, token=self._last_token)
+            state.grants[grant.holder] = mine
+        return mine
+
     def begin_epoch(self, epoch: int) -> None:
         """End all leases; whoever waits is served."""
         self._last_token = max(self._last_token, floor_of(epoch))

@@ -8,7 +8,7 @@ seconds; that of a process that died is thrown away.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -140,12 +140,7 @@ class PostgresLease:
             return []
         columns = _columns(grants)
         rows = await self._pool.run(lambda c: c.fetch(SQL["renew"], *columns, _us(ttl)))
-        renewed = {
-            (row["name"], row["holder"], row["token"]): Grant(
-                row["name"], row["holder"], row["token"], row["expires_at"]
-            )
-            for row in rows
-        }
+        renewed = {(fresh.name, fresh.holder, fresh.token): fresh for fresh in _grants(rows)}
         return [renewed.get((grant.name, grant.holder, grant.token)) for grant in grants]
 
     async def drop(self, grants: Sequence[Grant]) -> None:
@@ -156,12 +151,28 @@ class PostgresLease:
 
     async def holder(self, name: str) -> list[Grant]:
         """Return the live grants of a name, oldest first."""
-        rows = await self._pool.run(lambda c: c.fetch(SQL["holder"], name))
-        return [Grant(row["name"], row["holder"], row["token"], row["expires_at"]) for row in rows]
+        return _grants(await self._pool.run(lambda c: c.fetch(SQL["holder"], name)))
+
+    async def find(self, prefix: str = "") -> list[Grant]:
+        """Return the live grants of all names that begin with ``prefix``, by name, then oldest first."""
+        return _grants(await self._pool.run(lambda c: c.fetch(SQL["find"], prefix)))
+
+    async def lift(self, grant: Grant, token: int) -> Grant | None:
+        """Give a grant a token that is at least ``token``, and every later one a higher; None when it was lost.
+
+        One call goes a million further at most.
+        """
+        arguments = (grant.name, grant.holder, grant.token, token)
+        rows = await self._pool.run(lambda c: c.fetch(SQL["lift"], *arguments))
+        return next(iter(_grants(rows)), None)
 
     async def settle(self) -> None:
         """Wait until what cancelled callers left behind is cleaned up."""
         await asyncio.gather(*self._cleaning, return_exceptions=True)
+
+
+def _grants(rows: Iterable[Mapping[str, Any]]) -> list[Grant]:
+    return [Grant(row["name"], row["holder"], row["token"], row["expires_at"]) for row in rows]
 
 
 def _columns(grants: Sequence[Grant]) -> tuple[list[str], list[str], list[int]]:

@@ -124,6 +124,20 @@ class SQLiteLease:
 
         return await self._readers.read(look)
 
+    async def find(self, prefix: str = "") -> list[Grant]:
+        """Return the live grants of all names that begin with ``prefix``, by name, then oldest first."""
+
+        def look(connection: Connection) -> list[Grant]:
+            now = self._clock.read(stored(connection, "clock"))
+            found = [_to_grant(row)[0] for row in connection.execute(SQL["find"], (prefix,)).fetchall()]
+            return [grant for grant in found if grant.expires_at > now]
+
+        return await self._readers.read(look)
+
+    async def lift(self, grant: Grant, token: int) -> Grant | None:
+        """Give a grant a token that is at least ``token``, and every later one a higher; None when it was lost."""
+        return await self._writer.submit(lambda transaction: _lift(transaction, grant, token))
+
     async def forget_ended(self) -> None:
         """Delete grants that ended long ago and whose names nobody asked for since."""
 
@@ -268,15 +282,32 @@ def _renew(transaction: Transaction, grants: Sequence[Grant], ttl: float) -> lis
     connection, now = transaction.connection, transaction.counters.now()
     renewed: list[Grant | None] = []
     for grant in grants:
-        row = connection.execute(SQL["grant"], (grant.name, grant.holder)).fetchone()
-        known = _to_grant(row) if row else None
-        if known is None or known[0].token != grant.token or known[0].expires_at <= now:
+        known = _known(connection, grant, now)
+        if known is None:
             renewed.append(None)
             continue
         fresh = Grant(grant.name, grant.holder, grant.token, now + round(ttl * MICROSECONDS))
         _put(connection, fresh, known[1])
         renewed.append(fresh)
     return renewed
+
+
+def _lift(transaction: Transaction, grant: Grant, token: int) -> Grant | None:
+    known = _known(transaction.connection, grant, transaction.counters.now())
+    if known is None or known[0].token >= token:
+        return known and known[0]
+    lifted = msgspec.structs.replace(known[0], token=transaction.counters.new_token(token))
+    _put(transaction.connection, lifted, known[1])
+    return lifted
+
+
+def _known(connection: Connection, grant: Grant, now: int) -> tuple[Grant, bool] | None:
+    """Return a grant as it stands, and whether it is shared; None when it was lost."""
+    row = connection.execute(SQL["grant"], (grant.name, grant.holder)).fetchone()
+    known = _to_grant(row) if row else None
+    if known is None or known[0].token != grant.token or known[0].expires_at <= now:
+        return None
+    return known
 
 
 def _drop(transaction: Transaction, grants: Sequence[Grant]) -> list[str]:

@@ -57,12 +57,12 @@ class Counters:
             self._now = self._clock.read(stored(self._connection, "clock"))
         return self._now
 
-    def new_token(self) -> int:
-        """Return a token higher than any before."""
+    def new_token(self, least: int = 0) -> int:
+        """Return a token higher than any before, and at least ``least``."""
         if not self._token:
             floor = floor_of(stored(self._connection, "epoch"))
             self._token = self._last_token = max(stored(self._connection, "token"), floor)
-        self._token += 1
+        self._token = max(self._token + 1, least)
         return self._token
 
     def begin_epoch(self, above: int) -> int:

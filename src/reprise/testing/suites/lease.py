@@ -131,6 +131,39 @@ class LeaseSuite(KeeperSuite):
         assert await store.lease.holder("x") == []
         assert len(await store.lease.holder("y")) == 1
 
+    async def test_find_returns_all_that_is_held_of_names_that_begin_so(
+        self, keeper: Keeper, store: Store
+    ) -> None:
+        """By name; what has ended is not among it, and no character of a name means anything."""
+        b = [await taken(store, "lock/b", holder, limit=2) for holder in "yx"]
+        a, odd = await taken(store, "lock/a", "z"), await taken(store, "lock/%_*[", "z")
+        other = await taken(store, "lock", "z")
+        await taken(store, "lock/ended", "z", keeper.short)
+        await keeper.pass_time(keeper.short)
+        assert await store.lease.find("lock/") == [odd, a, *b]
+        assert await store.lease.find("lock/%") == [odd]
+        assert await store.lease.find("lock/ended") == []
+        assert await store.lease.find() == [other, odd, a, *b]
+
+    async def test_lift_raises_a_token_and_all_that_come_after(self, keeper: Keeper, store: Store) -> None:
+        """So several keepers agree on one token. What is as high already stays."""
+        low = await taken(store, "x", "a")
+        high = await store.lease.lift(low, low.token + 1000)
+        assert high is not None
+        assert (high.token >= low.token + 1000, high.expires_at) == (True, low.expires_at)
+        assert await store.lease.holder("x") == [high]
+        assert await store.lease.lift(high, low.token) == high
+        assert await store.lease.renew([low], LONG) == [None]
+        [renewed] = await store.lease.renew([high], LONG)
+        assert renewed is not None
+        assert renewed.token == high.token
+        assert (await taken(store, "x", "a")).token == high.token
+        await store.lease.drop([renewed])
+        assert await store.lease.lift(renewed, 2 * high.token) is None
+        again = await keeper.reopen(store)
+        assert (await taken(again, "x", "b")).token > high.token
+        assert (await taken(again, "y", "b")).token > high.token
+
     # ------------------------------------------------------------ several holders
 
     async def test_at_most_limit_holders(self, keeper: Keeper, store: Store) -> None:

@@ -16,3 +16,19 @@ SELECT leave_line($1, $2)
 
 -- name: holder
 SELECT name, holder, token, expires_at FROM leases WHERE name = $1 AND expires_at > now_us() ORDER BY token
+
+-- name: find
+SELECT name, holder, token, expires_at FROM leases WHERE starts_with(name, $1) AND expires_at > now_us()
+ORDER BY name COLLATE "C", token
+
+-- name: lift
+-- A sequence cannot be set without a race, so it is drawn from until it is far enough; a million numbers at most.
+WITH mine AS (
+    SELECT token FROM leases WHERE name = $1 AND holder = $2 AND token = $3
+), drawn AS (
+    SELECT ((SELECT value FROM meta WHERE meta.name = 'epoch') << 40) + max(nextval('lease_tokens')) AS token
+    FROM mine, generate_series(mine.token + 1, least($4, mine.token + 1000000))
+)
+UPDATE leases SET token = coalesce(drawn.token, leases.token) FROM drawn
+WHERE leases.name = $1 AND leases.holder = $2 AND leases.token = $3 AND leases.expires_at > now_us()
+RETURNING leases.name, leases.holder, leases.token, leases.expires_at

@@ -3,6 +3,11 @@
 -- name: grants
 SELECT name, holder, token, expires_at, shared, crc FROM leases WHERE name = ? ORDER BY token
 
+-- name: find
+-- All whose names begin so.
+SELECT name, holder, token, expires_at, shared, crc FROM leases
+WHERE name >= ?1 AND substr(name, 1, length(?1)) = ?1 ORDER BY name, token
+
 -- name: grant
 -- The row of one holder.
 SELECT name, holder, token, expires_at, shared, crc FROM leases WHERE name = ? AND holder = ?
