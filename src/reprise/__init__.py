@@ -14,6 +14,9 @@ __version__ = "0.1.0"
 _EXPORTS: dict[str, str] = {
     "Reprise": "reprise.app.reprise",
     "load_settings": "reprise.cli.config",
+    "Leader": "reprise.coordination.leader",
+    "LeaderElection": "reprise.coordination.leader",
+    "Term": "reprise.coordination.leader",
     "DistributedLock": "reprise.coordination.locks",
     "HeldLock": "reprise.coordination.locks",
     "LockHolder": "reprise.coordination.locks",
@@ -246,6 +249,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from reprise.app.reprise import Reprise as Reprise
     from reprise.cli.config import load_settings as load_settings
+    from reprise.coordination.leader import Leader as Leader, LeaderElection as LeaderElection, Term as Term
     from reprise.coordination.locks import (
         DistributedLock as DistributedLock,
         HeldLock as HeldLock,
