@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 
-class Call(msgspec.Struct, frozen=True, gc=False):
+class Call(msgspec.Struct, frozen=True):
     """One attempt of a step, as middleware sees it."""
 
     name: str

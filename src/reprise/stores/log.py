@@ -97,7 +97,7 @@ class Group(msgspec.Struct, gc=False):
     """
 
 
-class Append(msgspec.Struct, gc=False):
+class Append(msgspec.Struct):
     """Groups that commit together. ``error``, ``versions`` and ``position`` are filled in by the keeper."""
 
     id: int

@@ -36,7 +36,7 @@ class Written(msgspec.Struct, gc=False):
     checksum: int
 
 
-class Verdict(msgspec.Struct, gc=False):
+class Verdict(msgspec.Struct):
     """What becomes of one append when the batch is written."""
 
     append: Append

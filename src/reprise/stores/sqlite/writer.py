@@ -49,7 +49,7 @@ class Transaction:
         self.ledger = Ledger(connection, self.counters)
 
 
-class Job(msgspec.Struct, gc=False):
+class Job(msgspec.Struct):
     """Work of another kind that travels in the same commits. It is undone alone when it raises."""
 
     work: Callable[[Transaction], Any]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -127,6 +129,32 @@ class LogSuite(KeeperSuite):
         broken = Append(IDS.new(), (Group("run/a", [fact()]),), fail)
         await soon(enlist(store.log, [broken, Append(IDS.new(), (Group("run/b", [fact()]),))]))
         assert [type(context["exception"]) for context in seen] == [ZeroDivisionError]
+
+    async def test_who_was_refused_leaves_nothing_behind(self, store: Store) -> None:
+        """An error holds those who raised it, and the append the error: the collector has to see that circle."""
+        await write(store.log, "run/a", b"1")
+
+        class Ours:
+            pass
+
+        kept = weakref.WeakSet[Ours]()
+
+        async def attempt() -> None:
+            mine = Ours()
+            kept.add(mine)
+            await put(store.log, Group("run/a", [fact()], 0))
+
+        async def fail() -> None:
+            try:
+                await attempt()
+            except StaleVersion:
+                return
+            pytest.fail("it was not refused")
+
+        await fail()
+        await asyncio.sleep(0)  # the loop still holds what it woke us with
+        gc.collect()
+        assert not kept
 
     async def test_of_a_burst_only_the_stale_append_fails(self, store: Store) -> None:
         """Of 100 appends that travel together one is stale: 99 are written."""
