@@ -14,6 +14,7 @@ from reprise.kernel.errors import ArchiveCorrupt, ConfigurationError, StaleVersi
 from reprise.kernel.events import Event, Kind, streams_of_run
 from reprise.kernel.query import Compare
 from reprise.stores.archive import verify_archive
+from reprise.stores.cells import Change
 from reprise.stores.conditions import floor_of
 from reprise.stores.log import Append, Group, RunChange, answer, enlist
 from reprise.stores.memory import MemoryStore
@@ -91,6 +92,11 @@ async def town(store):
     (claimed,) = await store.queue.claim("other", "me", 1, LONG)
     await store.queue.settle(claimed, "dead", note="why")
     await store.lease.take("x", "me", LONG)
+    await store.cells.apply(
+        "state/app", [Change("ä", b"\0\xff"), Change("b", b"1", ttl=LONG), Change("c", b"")]
+    )
+    await store.cells.apply("other", [Change("a", b"2"), Change("gone", b"")])
+    await store.cells.apply("other", [Change("gone", None)])
 
 
 async def records(store, *streams):
@@ -122,7 +128,12 @@ async def picture(store):
         for queue in await store.queue.names()
         for task in await store.queue.find(queue)
     ]
-    return await records(store), rows, others, tasks
+    cells = [
+        (space, cell.name, cell.data, bool(cell.expires_at))
+        for space in await store.cells.spaces()
+        for cell in (await store.cells.scan(space)).cells
+    ]
+    return await records(store), rows, others, tasks, cells
 
 
 async def order_of(store):
@@ -296,7 +307,7 @@ class MovingScenes(KeeperSuite):
         epoch = await store.begin_epoch(above=3)
         path = tmp_path / "a.jsonl.gz"
         done = await export_store(store, path)
-        assert done.tasks == 3
+        assert (done.tasks, done.cells) == (3, 4)
         restored = await restore_store(target, path, clock=CLOCK)
         assert restored.epoch == target.epoch > epoch
         assert restored.runs == 8
@@ -538,7 +549,7 @@ class MovingScenes(KeeperSuite):
         for source, to in ((store, target), (target, MemoryStore(CLOCK))):
             done = await copy_store(source, to, clock=CLOCK)
             assert done.is_complete, done
-            assert (done.runs, done.unfinished, done.tasks) == (8, 3, 3)
+            assert (done.runs, done.unfinished, done.tasks, done.cells) == (8, 3, 3, 4)
             assert await picture(to) == await picture(source)
             assert await order_of(to) == await order_of(source)
             assert to.epoch > source.epoch
@@ -554,7 +565,7 @@ class MovingScenes(KeeperSuite):
         assert await order_of(store) == await order_of(target)
         again = await copy_store(target, store, clock=CLOCK)
         assert again.is_complete
-        assert (again.records, again.runs, again.epoch) == (0, 0, done.epoch)
+        assert (again.records, again.runs, again.cells, again.epoch) == (0, 0, 0, done.epoch)
 
     async def test_a_copy_is_brought_up_to_date_by_the_next(self, store, target):
         await town(store)
@@ -562,10 +573,20 @@ class MovingScenes(KeeperSuite):
         await family(store, "later", at=5000)
         await finish(store, "open", at=6000)
         await write(store.log, "free", b"6")
+        await store.cells.apply("other", [Change("a", None), Change("d", b"3")])
+        await store.cells.apply("state/app", [Change("b", b"2", ttl=LONG)])
         done = await copy_store(store, target, clock=CLOCK)
         assert done.is_complete, done
-        assert done.runs == 4
+        assert (done.runs, done.cells) == (4, 3)
         assert await picture(target) == await picture(store)
+
+    async def test_cells_that_somebody_else_changed_are_left_as_they_are(self, store, target):
+        await store.cells.apply("other", [Change("a", b"1"), Change("b", b"1")])
+        await copy_store(store, target, clock=CLOCK)
+        await target.cells.apply("other", [Change("a", b"2")])
+        done = await copy_store(store, target, clock=CLOCK)
+        assert done.differences == ("the cell a of other is not the same",)
+        assert (await target.cells.get("other", ["a"])).cells[0].data == b"2"
 
     async def test_an_interrupted_copy_is_continued_by_the_next(self, store):
         await town(store)

@@ -7,6 +7,7 @@ numbered scripts make of them must be read, verified, found, and go on.
 import asyncio
 
 from reprise import Reprise, step, wait_for_signal, workflow
+from reprise.stores.cells import Change
 from reprise.stores.memory import MemoryStore
 from reprise.stores.runs import RunFilter
 
@@ -72,6 +73,10 @@ async def check(store, before: Past) -> None:
     assert (await store.lease.holder("x"))[0].token == 41
     (task,) = await store.queue.find("q")
     assert (task.id, task.data, task.order, task.state) == ("t", b"\1\xff", 2.5, "ready")
+    (cell,) = (await store.cells.get("s", ["c"])).cells
+    assert (cell.data, cell.version, cell.expires_at) == (b"\2\xfe", 3, 0)
+    assert [(each.name, each.data) for each in await store.cells.feed("s", 2)] == [("c", b"\2\xfe")]
+    assert (await store.cells.apply("s", [Change("c", b"", 3)])).position == 4
     assert store.epoch == 0
     async with Reprise(store, workflows=WORKFLOWS, capture_logs=False, grace=0, claims=True) as app:
         await app.handle("open:1.asks").signal("number", 4)

@@ -10,6 +10,7 @@ from reprise.stores.memory import MemoryStore
 from reprise.stores.queue import Task
 from reprise.testing.suites import (
     BlobsSuite,
+    CellsSuite,
     ConcurrentLogSuite,
     EpochSuite,
     Keeper,
@@ -147,6 +148,9 @@ class TestQueue(InMemory, QueueSuite):
             if task.id == "a":
                 await store.queue.change("q", ["a"], state="ready")
         assert {task.id for task in await store.queue.find("q")} == {"a", "d", "e"}
+
+
+class TestCells(InMemory, CellsSuite): ...
 
 
 class TestSignal(InMemory, SignalSuite): ...

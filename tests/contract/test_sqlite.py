@@ -13,6 +13,7 @@ from reprise.stores.searching import plan
 from reprise.stores.sqlite import SQLiteStore
 from reprise.testing.suites import (
     BlobsSuite,
+    CellsSuite,
     ConcurrentLogSuite,
     EpochSuite,
     Keeper,
@@ -109,6 +110,9 @@ class TestConcurrentClients(InSQLite, LinearizableSuite):
 
 
 class TestQueue(InSQLite, QueueSuite): ...
+
+
+class TestCells(InSQLite, CellsSuite): ...
 
 
 class TestSignal(InSQLite, SignalSuite): ...

@@ -25,7 +25,7 @@ def structs() -> Iterator[type[msgspec.Struct]]:
 
 def may_hold_anything(hint: Any) -> bool:
     """Return whether a value of that type may lead to what holds it: errors (by their traceback), callables, anything."""
-    if hint is Any or getattr(hint, "__module__", "") == "collections.abc" and "Callable" in str(hint):
+    if hint is Any or (getattr(hint, "__module__", "") == "collections.abc" and "Callable" in str(hint)):
         return True
     if isinstance(hint, type) and issubclass(hint, BaseException):
         return True

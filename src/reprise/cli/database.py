@@ -240,7 +240,8 @@ def _told_to_stop(screen: Screen) -> asyncio.Event:
 def _say_copied(screen: Screen, done: Copied) -> None:
     screen.line(
         Text(
-            f"{done.records:,} records, {done.runs:,} runs and {done.tasks:,} tasks copied; epoch {done.epoch}"
+            f"{done.records:,} records, {done.runs:,} runs, {done.tasks:,} tasks and {done.cells:,} cells copied;"
+            f" epoch {done.epoch}"
         )
     )
     if done.is_complete:

@@ -23,6 +23,8 @@ RepriseError
 │   ├── UnsupportedFileSystem     the file lies where locks cannot be trusted
 │   ├── StoreClosed               used after close
 │   ├── OutcomeUnknown            sent, but nobody said whether it was committed
+│   ├── CellConflict              a cell does not have the version that is expected; nothing was changed
+│   ├── FeedGone                  entries of a feed that are no longer kept
 │   └── AppendRefused             a conditional append did not meet its condition; nothing was written
 │       ├── StaleVersion          the stream moved on
 │       ├── StaleToken            a newer holder owns the stream
@@ -218,6 +220,30 @@ class StoreClosed(StoreError):
 
 class OutcomeUnknown(StoreError):
     """An append was sent and nobody said whether it was committed."""
+
+
+class CellConflict(StoreError):
+    """A cell does not have the version that a change expects; nothing was changed.
+
+    ``name`` is the cell, ``found`` the version that it has (0 = there is none), ``expected`` the one it should have.
+    """
+
+    def __init__(
+        self, what: str = "", *, hint: str = "", name: str = "", expected: int = 0, found: int = 0
+    ) -> None:
+        super().__init__(what, hint=hint)
+        self.name, self.expected, self.found = name, expected, found
+
+
+class FeedGone(StoreError):
+    """Entries of a feed were asked for that are no longer kept, or never were.
+
+    ``kept_after`` is the position behind which it is whole.
+    """
+
+    def __init__(self, what: str = "", *, hint: str = "", kept_after: int = 0) -> None:
+        super().__init__(what, hint=hint)
+        self.kept_after = kept_after
 
 
 class AppendRefused(StoreError):

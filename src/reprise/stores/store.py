@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from reprise.stores.blobs import Blobs
+from reprise.stores.cells import Cells
 from reprise.stores.lease import Lease
 from reprise.stores.log import Log
 from reprise.stores.presence import Presence
@@ -54,6 +55,11 @@ class Store(Protocol):
     @property
     def queue(self) -> Queue:
         """Return the queues."""
+        ...
+
+    @property
+    def cells(self) -> Cells:
+        """Return the cells."""
         ...
 
     @property

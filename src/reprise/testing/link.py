@@ -10,6 +10,7 @@ from typing import Any, cast
 from reprise.kernel.errors import OutcomeUnknown, StoreUnreachable
 from reprise.kernel.events import Record
 from reprise.stores.blobs import Blobs
+from reprise.stores.cells import Cells
 from reprise.stores.lease import Lease
 from reprise.stores.listeners import next_tap
 from reprise.stores.log import ANY, Append, Head, answer
@@ -40,6 +41,7 @@ class Link:
         self.blobs = cast("Blobs", Port(wire, keeper.blobs, "blobs"))
         self.lease = cast("Lease", Port(wire, keeper.lease, "lease"))
         self.queue = cast("Queue", Port(wire, keeper.queue, "queue"))
+        self.cells = cast("Cells", Port(wire, keeper.cells, "cells"))
 
     @property
     def url(self) -> str:

@@ -44,6 +44,16 @@ async def write_third(connection) -> None:
     )
 
 
+async def write_cells(connection) -> None:
+    """Write the cell that the ninth schema brought."""
+    data = b"\2\xfe"
+    crc = checksum("s", "c", data) ^ 3
+    await connection.execute("INSERT INTO spaces VALUES ('s', 3, 2)")
+    await connection.execute("INSERT INTO cells VALUES ('s', 'c', $1, 3, 0, $2)", data, crc)
+    entry = "INSERT INTO cell_changes VALUES ('s', 3, 'c', $1, 0, 'me', 9, 1, $2)"
+    await connection.execute(entry, data, crc)
+
+
 @pytest.mark.parametrize("version", range(1, NEWEST))
 async def test_a_schema_of_each_version_comes_up_to_date_with_all_that_is_in_it(keeper, version):
     before = await past()
@@ -56,12 +66,16 @@ async def test_a_schema_of_each_version_comes_up_to_date_with_all_that_is_in_it(
             await write_first(connection, before)
         if number == 3:
             await write_third(connection)
+        if number == 9:
+            await write_cells(connection)
     store = keeper.factory()
     keeper.opened.append(store)
     assert await store.schema() == (version, NEWEST)
     await store.start()
     if version < 3:
         await write_third(connection)
+    if version < 9:
+        await write_cells(connection)
     await connection.close()
     assert await store.schema() == (NEWEST, NEWEST)
     await check(store, before)

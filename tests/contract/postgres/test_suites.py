@@ -8,6 +8,7 @@ from reprise.stores.postgres import lease
 from reprise.stores.searching import plan
 from reprise.testing.suites import (
     BlobsSuite,
+    CellsSuite,
     ConcurrentLogSuite,
     EpochSuite,
     KeeperSuite,
@@ -67,6 +68,9 @@ class TestConcurrentClients(InPostgres, LinearizableSuite):
 
 
 class TestQueue(InPostgres, QueueSuite): ...
+
+
+class TestCells(InPostgres, CellsSuite): ...
 
 
 class TestSignal(InPostgres, SignalSuite): ...

@@ -13,6 +13,7 @@ import pytest
 from reprise.kernel.events import Event
 from reprise.kernel.query import Says
 from reprise.stores import open_store
+from reprise.stores.cells import Change
 from reprise.stores.log import Append, Group, RunChange, append, enlist
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunFilter
@@ -28,6 +29,7 @@ async def fill(store: SQLiteStore, records: int = 10) -> None:
     await append(store.log, 2, Group("side", [Event(16, 1, data=b"%d" % i) for i in range(records)]))
     await store.lease.take("x", "a", 60)
     await store.queue.offer([Task("t", "q")])
+    await store.cells.apply("s", [Change("c", b"1")])
 
 
 @pytest.mark.parametrize("version", [number for number, _ in database.migrations()[:-1]])
@@ -80,6 +82,10 @@ async def test_a_failed_upgrade_changes_nothing(path: Path, monkeypatch: pytest.
         ("DELETE FROM runs", "names the run r"),
         ("UPDATE leases SET token = 99", "leases"),
         ("UPDATE tasks SET state = 'done'", "tasks"),
+        ("UPDATE cells SET data = x'00'", "c in the table cells"),
+        ("UPDATE cell_changes SET origin = 'x'", "c in the table cell_changes"),
+        ("UPDATE spaces SET kept_after = 1", "spaces"),
+        ("DELETE FROM cell_changes", "feed of the cells s"),
     ],
 )
 async def test_verify_names_each_damage(store: SQLiteStore, path: Path, damage: str, told: str) -> None:

@@ -54,6 +54,13 @@ def write_second(connection: Connection) -> None:
     insert(connection, "tasks", 1, "q", "t", b"\1\xff", 2.5, 0, "ready", 0, 0, "", 0, "", 9, 1, 0)
 
 
+def write_cells(connection: Connection) -> None:
+    """Write the tables that the eighth schema brought."""
+    insert(connection, "spaces", "s", 3, 2)
+    insert(connection, "cells", "s", "c", b"\2\xfe", 3, 0)
+    insert(connection, "cell_changes", "s", 3, "c", b"\2\xfe", 0, "me", 9)
+
+
 @pytest.mark.parametrize("version", range(1, NEWEST + 1))
 async def test_a_file_of_each_schema_comes_up_to_date_with_all_that_is_in_it(
     path: Path, version: int
@@ -69,12 +76,17 @@ async def test_a_file_of_each_schema_comes_up_to_date_with_all_that_is_in_it(
             await write_first(connection, before)
         if number == 2:
             write_second(connection)
+        if number == 8:
+            write_cells(connection)
     connection.close()
     store = SQLiteStore(path, synchronous="OFF")
     assert await store.schema() == (version, NEWEST)
     await store.start()
+    later = store._writer._transaction.connection
     if version == 1:  # that schema had neither leases nor queues
-        write_second(store._writer._transaction.connection)
+        write_second(later)
+    if version < 8:
+        write_cells(later)
     assert await store.schema() == (NEWEST, NEWEST)
     assert await store.verify() == []
     await check(store, before)

@@ -16,6 +16,7 @@ from reprise.kernel.events import Record
 from reprise.stores.archive import (
     AnyLine,
     ArchiveWriter,
+    CellLine,
     End,
     FamilyLine,
     Opening,
@@ -48,6 +49,7 @@ LINES = [
     StreamLine(name="run/a", version=2, token=3, closed=True),
     RunLine(row=RunRow("a", "w", "completed", 1, 2, tags={"t": "v"})),
     TaskLine(task=Task("t", "q", b"\0")),
+    CellLine(space="s", name="c", base64=b"\0", expires_at=7),
 ]
 
 
@@ -199,13 +201,14 @@ def test_json_stands_in_the_file_as_json(path, whole):
     lines = [json.loads(line) for line in whole.splitlines()]
     assert lines[2]["data"] == {"n": 1.5}
     assert "data" not in lines[3]
-    assert [line["line"] for line in lines] == "archive family record record stream run task end".split()
-    assert {key: lines[-1][key] for key in ("lines", "families", "runs", "records", "tasks")} == {
-        "lines": 8,
+    assert [line["line"] for line in lines] == "archive family record record stream run task cell end".split()
+    assert {key: lines[-1][key] for key in ("lines", "families", "runs", "records", "tasks", "cells")} == {
+        "lines": 9,
         "families": 1,
         "runs": 1,
         "records": 2,
         "tasks": 1,
+        "cells": 1,
     }
 
 

@@ -2,6 +2,7 @@
 
 from reprise.stores.archive.lines import (
     AnyLine,
+    CellLine,
     End,
     FamilyLine,
     Line,
@@ -10,7 +11,9 @@ from reprise.stores.archive.lines import (
     RunLine,
     StreamLine,
     TaskLine,
+    from_cell,
     from_record,
+    to_cell,
     to_record,
 )
 from reprise.stores.archive.reading import read_archive, read_pages, verify_archive
@@ -19,6 +22,7 @@ from reprise.stores.archive.writing import ArchiveWriter
 __all__ = [
     "AnyLine",
     "ArchiveWriter",
+    "CellLine",
     "End",
     "FamilyLine",
     "Line",
@@ -27,9 +31,11 @@ __all__ = [
     "RunLine",
     "StreamLine",
     "TaskLine",
+    "from_cell",
     "from_record",
     "read_archive",
     "read_pages",
+    "to_cell",
     "to_record",
     "verify_archive",
 ]

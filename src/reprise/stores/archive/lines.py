@@ -6,6 +6,7 @@
       stream    the end of a stream: its version, token, whether it is closed
       run       a row of the index of runs
     task        a queued task
+    cell        a cell as it is
     end         last line: counts, and the hash of itself
 
 Each line names in ``prev`` the SHA-256 of the line before it, as bytes with its newline; the first names zeros. The
@@ -17,6 +18,7 @@ from __future__ import annotations
 import msgspec
 
 from reprise.kernel.events import Record
+from reprise.stores.cells import Cell
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunRow
 
@@ -89,6 +91,17 @@ class TaskLine(Line, frozen=True, tag="task"):
     task: Task
 
 
+class CellLine(Line, frozen=True, tag="cell"):
+    """A cell; what is not JSON stands in ``base64`` instead of ``data``."""
+
+    space: str
+    name: str
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    base64: bytes = b""
+    expires_at: int = 0
+    """Microseconds by the clock of the store that it comes from; 0 = it does not end."""
+
+
 class End(Line, frozen=True, tag="end"):
     """The last line."""
 
@@ -98,11 +111,12 @@ class End(Line, frozen=True, tag="end"):
     runs: int = 0
     records: int = 0
     tasks: int = 0
+    cells: int = 0
     hash: str = ""
     """Of this line; the writer puts it behind it."""
 
 
-AnyLine = Opening | FamilyLine | RecordLine | StreamLine | RunLine | TaskLine | End
+AnyLine = Opening | FamilyLine | RecordLine | StreamLine | RunLine | TaskLine | CellLine | End
 
 
 def from_record(record: Record) -> RecordLine:
@@ -128,6 +142,24 @@ def to_record(line: RecordLine) -> Record:
     return Record(
         0, line.stream, line.version, line.kind, line.at, line.key, data, line.print, line.took, line.append
     )
+
+
+def from_cell(space: str, cell: Cell) -> CellLine:
+    """Return the line of a cell."""
+    is_json = _is_json(cell.data)
+    return CellLine(
+        space=space,
+        name=cell.name,
+        data=msgspec.Raw(cell.data) if is_json else msgspec.UNSET,
+        base64=b"" if is_json else cell.data,
+        expires_at=cell.expires_at,
+    )
+
+
+def to_cell(line: CellLine) -> Cell:
+    """Return the cell of a line; its version is 0, for it has none in an archive."""
+    data = line.base64 if line.data is msgspec.UNSET else bytes(line.data)
+    return Cell(line.name, data, 0, line.expires_at)
 
 
 def _is_json(data: bytes) -> bool:

@@ -19,6 +19,7 @@ from reprise.stores.archive.lines import (
     FIRST,
     FORMAT,
     AnyLine,
+    CellLine,
     End,
     FamilyLine,
     Opening,
@@ -70,7 +71,7 @@ def _next_page(lines: Iterator[AnyLine]) -> list[AnyLine]:
     size = 0
     for line in islice(lines, _PAGE):
         page.append(line)
-        if isinstance(line, RecordLine):
+        if isinstance(line, RecordLine | CellLine):
             size += len(line.base64) + (0 if line.data is msgspec.UNSET else memoryview(line.data).nbytes)
         if size > _BYTES:
             break
@@ -97,7 +98,9 @@ class _Chain:
         self._path = path
         self._last = FIRST
         self._number = 0
-        self._counts: dict[type, int] = dict.fromkeys((FamilyLine, RunLine, RecordLine, TaskLine), 0)
+        self._counts: dict[type, int] = dict.fromkeys(
+            (FamilyLine, RunLine, RecordLine, TaskLine, CellLine), 0
+        )
 
     def follow(self, file: BinaryIO) -> Iterator[AnyLine]:
         """Yield lines up to the last one, which nothing may follow."""
@@ -139,7 +142,7 @@ class _Chain:
         body = raw[: -len(with_hash(b"", FIRST))] + b"}"
         if raw != with_hash(body, sha256(body).hexdigest()):
             raise self._corrupt("was changed: it does not match its own hash")
-        if (end.lines, end.families, end.runs, end.records, end.tasks) != (
+        if (end.lines, end.families, end.runs, end.records, end.tasks, end.cells) != (
             self._number,
             *self._counts.values(),
         ):

@@ -14,7 +14,16 @@ from typing import Any, BinaryIO, Self, cast
 import msgspec
 
 from reprise.kernel.errors import ConfigurationError, StoreUnreachable
-from reprise.stores.archive.lines import FIRST, End, FamilyLine, Line, RecordLine, RunLine, TaskLine
+from reprise.stores.archive.lines import (
+    FIRST,
+    CellLine,
+    End,
+    FamilyLine,
+    Line,
+    RecordLine,
+    RunLine,
+    TaskLine,
+)
 
 _encode = msgspec.json.Encoder().encode
 _COUNTED: dict[type[Line], str] = {
@@ -22,6 +31,7 @@ _COUNTED: dict[type[Line], str] = {
     RunLine: "runs",
     RecordLine: "records",
     TaskLine: "tasks",
+    CellLine: "cells",
 }
 
 
@@ -83,6 +93,7 @@ class ArchiveWriter:
             runs=counts["runs"],
             records=counts["records"],
             tasks=counts["tasks"],
+            cells=counts["cells"],
         )
         body = b'{"prev":"%b",%b}' % (self._last.encode(), _encode(end)[1:-1])
         seal = sha256(body).hexdigest()

@@ -4,6 +4,7 @@ It is for tests, for simulation and for runs that need not survive. What it prom
 other keepers; only durability is missing.
 """
 
+from reprise.stores.memory.cells import MemoryCells
 from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.memory.log import MemoryLog
 from reprise.stores.memory.queue import MemoryQueue
@@ -12,6 +13,7 @@ from reprise.stores.memory.signal import MemorySignal
 from reprise.stores.memory.store import MemoryStore, open_memory
 
 __all__ = [
+    "MemoryCells",
     "MemoryLease",
     "MemoryLog",
     "MemoryQueue",

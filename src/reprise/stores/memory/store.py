@@ -6,6 +6,7 @@ from reprise.kernel.clock import Clock
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.memory.blobs import MemoryBlobs
+from reprise.stores.memory.cells import MemoryCells
 from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.memory.log import MemoryLog
 from reprise.stores.memory.presence import MemoryPresence
@@ -32,6 +33,7 @@ class MemoryStore:
         self.log = MemoryLog(self.lease)
         self.queue = MemoryQueue(clock)
         self.signal = MemorySignal()
+        self.cells = MemoryCells(clock, self.signal)
         self.presence = MemoryPresence()
 
     @property
@@ -72,6 +74,7 @@ class MemoryStore:
         self.log.begin_epoch(epoch)
         self.lease.begin_epoch(epoch)
         self.queue.begin_epoch(epoch)
+        self.cells.begin_epoch(epoch)
         return epoch
 
     async def start(self) -> None:

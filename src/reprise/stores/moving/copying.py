@@ -14,6 +14,7 @@ from reprise.kernel.machine import RUN
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.blobs import referred
 from reprise.stores.families import all_streams_of, row_of
+from reprise.stores.moving.cells import copy_cells
 from reprise.stores.moving.comparing import Balance, both, first_difference, same_row
 from reprise.stores.moving.receiving import Receiver, WholeAppends
 from reprise.stores.packing import keeper_of
@@ -42,6 +43,8 @@ class Copied(msgspec.Struct, frozen=True):
     """Records written; those that were there already are not counted."""
     runs: int
     tasks: int
+    cells: int
+    """Written; those that were there already are not counted."""
     unfinished: int
     """Runs that have not ended and can go on in the target from now on."""
     workers: tuple[str, ...]
@@ -73,8 +76,8 @@ async def copy_store(
     tokens of a new epoch. If a worker still works with the source, they do not, and the result says so; stop it and
     copy once more.
 
-    Payloads are copied as they are kept; sealed ones need the same keys in the target. Leases, and tasks that are done,
-    stay behind. Positions are the target's own.
+    Payloads are copied as they are kept; sealed ones need the same keys in the target. Leases, tasks that are done, and
+    what cells were before stay behind. Positions, and so versions of cells, are the target's own.
 
     Raises ``StaleVersion``, ``StaleToken`` or ``StreamClosed`` where the target went its own way.
     """
@@ -183,13 +186,15 @@ class _Copy:
         await self.catch_up()
         if not workers and self._target.epoch <= self._source.epoch:
             await self._target.begin_epoch(above=self._source.epoch)
-        tasks = 0
+        tasks = cells = 0
         if workers:
             await self._copy_rows(final=False)
         else:
             await self._copy_all_rows()
             await self._end_others()
             tasks = await self._copy_tasks()
+            cells, unlike = await copy_cells(self._source.cells, self._target.cells)
+            self._differences += unlike
         for stream in sorted(self._balance.open)[:MOST_NAMED]:
             text = await first_difference(self._source.log, self._target.log, stream)
             self._differences += [text] if text else []
@@ -197,6 +202,7 @@ class _Copy:
             self._receiver.written,
             self._runs,
             tasks,
+            cells,
             self._unfinished,
             workers,
             tuple(self._differences[:MOST_NAMED]),

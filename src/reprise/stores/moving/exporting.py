@@ -21,6 +21,7 @@ from reprise.stores.archive import (
     RunLine,
     StreamLine,
     TaskLine,
+    from_cell,
     from_record,
 )
 from reprise.stores.archive.lines import FORMAT
@@ -33,6 +34,7 @@ from reprise.stores.families import (
     walk_present,
 )
 from reprise.stores.log import Head, Log
+from reprise.stores.moving.cells import walk_cells
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow, as_query
 from reprise.stores.store import Store
@@ -48,6 +50,7 @@ class Exported(msgspec.Struct, frozen=True):
     runs: int
     records: int
     tasks: int
+    cells: int
     hash: str = ""
     """Of the last line: kept elsewhere, it tells later that the archive is still this one. '' = none was made."""
 
@@ -83,7 +86,7 @@ async def export_families(
             for family in await families_of(store.runs, list(rows.values()), sagas):
                 await _write_family(store, archive, family, until)
             report("runs", archive.counts["runs"], 0)
-        return await _close(archive) if archive.counts["runs"] else Exported(0, 0, 0, 0)
+        return await _close(archive) if archive.counts["runs"] else Exported(0, 0, 0, 0, 0)
 
 
 async def _write_family(store: Store, archive: ArchiveWriter, family: Sequence[RunRow], until: int) -> None:
@@ -141,7 +144,7 @@ async def export_store(
 ) -> Exported:
     """Write all that a store holds, as it was at one moment, to an archive: a backup of whatever kind of store.
 
-    Left out are leases, which are nobody's after a restore, and tasks that are done.
+    Left out are leases, which are nobody's after a restore, tasks that are done, and what cells were before.
     """
     until = await store.log.end()
     with ArchiveWriter(path) as archive:
@@ -162,6 +165,9 @@ async def export_store(
         for queue in await store.queue.names():
             tasks = await store.queue.find(queue, limit=_EVERYTHING)
             archive.write(TaskLine(task=task) for task in tasks if task.state != "done")
+        for space in await store.cells.spaces():
+            async for cell, _ in walk_cells(store.cells, space):
+                archive.write([from_cell(space, cell)])
         return await _close(archive)
 
 

@@ -19,7 +19,9 @@ from reprise.stores.archive import (
     RecordLine,
     RunLine,
     StreamLine,
+    TaskLine,
     read_pages,
+    to_cell,
     to_record,
 )
 from reprise.stores.families import rows_of
@@ -189,6 +191,7 @@ class _Writing:
             # Rows come after all records of their family; many families share a commit.
             if len(self._rows) >= ROWS or isinstance(line, End):
                 await self._flush()
+                await self.receiver.cells()
             self._skip = isinstance(line, FamilyLine) and line.root in self._look.conflicts
         elif self._skip or isinstance(line, Opening):
             return
@@ -202,8 +205,10 @@ class _Writing:
                 self._rows.append(line.row)
             if len(self._rows) >= MOST_ROWS:
                 await self._flush()
-        else:
+        elif isinstance(line, TaskLine):
             self._tasks.append(line.task)
+        else:
+            await self.receiver.cell(line.space, to_cell(line))
 
     async def _flush(self) -> None:
         await self.receiver.records(self._records.take(whole=True))

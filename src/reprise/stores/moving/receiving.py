@@ -18,8 +18,10 @@ from reprise.kernel.events import RUN_STREAMS, Event, Record, run_stream
 from reprise.kernel.ids import Counter
 from reprise.kernel.machine import RUN, RunStatus
 from reprise.stores.blobs import Blob, Blobs, referred
+from reprise.stores.cells import Cell, Change
 from reprise.stores.conditions import NO_STREAM, floor_of
 from reprise.stores.log import Append, Group, Head, RunChange, enlist
+from reprise.stores.moving.cells import ORIGIN, left_of, pieces
 from reprise.stores.queue import Task
 from reprise.stores.runs import RunRow
 from reprise.stores.store import Store
@@ -54,6 +56,10 @@ class Receiver:
         self._clock = clock
         self._numbers = Counter()
         self._heads: dict[str, Head] = {}
+        self._space = ""
+        self._cells: list[Cell] = []
+        """Of that space, to be put together."""
+        self._cells_bytes = 0
 
     async def heads(self, streams: Iterable[str]) -> Mapping[str, Head]:
         """Return where streams are."""
@@ -226,6 +232,22 @@ class Receiver:
                 dead.setdefault(task.queue, []).append(task.id)
         for queue, ids in dead.items():
             await self.store.queue.change(queue, ids, state="dead")
+
+    async def cell(self, space: str, cell: Cell) -> None:
+        """Put a cell, or keep it until more come."""
+        if (self._cells and self._space != space) or self._cells_bytes >= MOST_BYTES:
+            await self.cells()
+        self._space = space
+        self._cells.append(cell)
+        self._cells_bytes += len(cell.data)
+
+    async def cells(self) -> None:
+        """Put the cells that were kept; those whose time is over are left behind."""
+        cells, self._cells, self._cells_bytes = self._cells, [], 0
+        now = self._clock.now()
+        changes = [Change(c.name, c.data, ttl=left_of(c, now)) for c in cells if not 0 < c.expires_at <= now]
+        for some in pieces(changes):
+            await self.store.cells.apply(self._space, some, origin=ORIGIN)
 
     async def _write(self, appends: Sequence[Append]) -> None:
         if not appends:

@@ -8,8 +8,10 @@ from typing import Protocol, runtime_checkable
 from reprise.kernel.errors import ConfigurationError, KeyMissing, StoreCorrupt
 from reprise.kernel.events import Record
 from reprise.stores.blobs import Blobs
+from reprise.stores.cells import Cells
 from reprise.stores.lease import Lease
 from reprise.stores.packing.bases import MEMORY, Bases
+from reprise.stores.packing.cells import SealedCells
 from reprise.stores.packing.keys import DIGEST_BYTES
 from reprise.stores.packing.log import PackedLog
 from reprise.stores.packing.reading import BlobGone, Unpacker
@@ -44,6 +46,7 @@ class PackedStore:
         """The store as it is kept: its log shows packed payloads."""
         self.keys = keys
         self.log = PackedLog(keeper.log, keeper.blobs, keys, Bases(memory))
+        self.cells: Cells = keeper.cells if keys is None else SealedCells(keeper.cells, keys)
         self._apart = Packer(Bases(0), keys)
         """Packs what is written by transactions, in whatever thread the keeper writes them."""
 

@@ -9,6 +9,7 @@ from reprise.kernel.errors import ConfigurationError
 from reprise.stores.listeners import Listeners
 from reprise.stores.postgres.batch import EPOCH
 from reprise.stores.postgres.blobs import PostgresBlobs
+from reprise.stores.postgres.cells import PostgresCells
 from reprise.stores.postgres.connections import Pool, Target
 from reprise.stores.postgres.lease import PostgresLease
 from reprise.stores.postgres.log import PostgresLog
@@ -63,6 +64,7 @@ class PostgresStore:
         self.lease = PostgresLease(self._pool, self._taps)
         self.queue = PostgresQueue(self._pool)
         self.signal = PostgresSignal(self._taps, listeners)
+        self.cells = PostgresCells(self._pool, self.signal)
         self.transactions = PostgresTransactions(self._target, self._transactions, self._writer)
         self.presence = PostgresPresence(self._pool, self._taps)
 

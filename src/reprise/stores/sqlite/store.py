@@ -15,6 +15,7 @@ from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.progress import Report, nobody
 from reprise.stores.sqlite import backup, database, faults
 from reprise.stores.sqlite.blobs import SQLiteBlobs
+from reprise.stores.sqlite.cells import SQLiteCells
 from reprise.stores.sqlite.crew import MACHINE, Crew
 from reprise.stores.sqlite.database import Connect, Connection
 from reprise.stores.sqlite.leases import SQLiteLease
@@ -89,6 +90,7 @@ class SQLiteStore:
         self.runs = SQLiteRuns(self._writer, self._readers, keeper_clock)
         self.lease = SQLiteLease(self._writer, self._readers, self.signal, keeper_clock)
         self.queue = SQLiteQueue(self._writer, self._readers, keeper_clock)
+        self.cells = SQLiteCells(self._writer, self._readers, self.signal, keeper_clock)
         self.transactions = SQLiteTransactions(self._writer)
         self.presence = SQLitePresence(_beside(self.path, ".workers"))
         _stores.add(self)

@@ -17,9 +17,9 @@ MOST_PROBLEMS = 1000
 """A file that is worse is not described further."""
 _PAGE = 1000
 _FEW = 20
-"""Blobs read at once; each may be large."""
+"""Blobs, and cells, read at once; each may be large."""
 
-_TABLES = {"streams": 1, "trims": 0, "runs": 0, "terms": 0, "leases": 0, "tasks": 2}
+_TABLES = {"streams": 1, "trims": 0, "runs": 0, "terms": 0, "leases": 0, "tasks": 2, "spaces": 0}
 """Tables and the column by which a person knows a row."""
 
 
@@ -47,6 +47,7 @@ def _problems(connection: Connection) -> Iterator[str]:
         for row in connection.execute(SQL[table]).fetchall():
             if not is_sealed(under_seal(row) if table == "terms" else row):
                 yield f"The row of {row[name]} in the table {table} does not match its checksum."
+    yield from _check_cells(connection)
     for stream, version, count, last, through in connection.execute(SQL["holes"]).fetchall():
         wanted = max(version, last or 0) - through
         yield f"The stream {stream} has {count} records up to version {last} and should have {wanted}."
@@ -75,6 +76,18 @@ def _check_records(connection: Connection) -> Iterator[str]:
             elif (hash := referred(columns[6])) is not None and not _refers(connection, hash, columns[1]):
                 yield f"The record at position {columns[0]} (stream {name}) refers to a blob that its stream does not have."
         position = rows[-1][1]
+
+
+def _check_cells(connection: Connection) -> Iterator[str]:
+    for table, name in (("cells", 1), ("cell_changes", 2)):
+        last = 0
+        while rows := connection.execute(SQL[table], (last, _FEW)).fetchall():
+            last = rows[-1][0]
+            for _, *columns in rows:
+                if not is_sealed(tuple(columns)):
+                    yield f"The row of {columns[name]} in the table {table} does not match its checksum."
+    for (space,) in connection.execute(SQL["lost_changes"]).fetchall():
+        yield f"The feed of the cells {space} does not end where it should."
 
 
 def _refers(connection: Connection, hash: bytes, stream: int) -> bool:

@@ -16,7 +16,7 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{suite}{model}"
-        for suite in ("log", "lease", "limits", "queue", "runs")
+        for suite in ("cells", "log", "lease", "limits", "queue", "runs")
         for model in ("", "_model")
     ),
     *(
@@ -36,6 +36,7 @@ pytest.register_assert_rewrite(
 )
 
 from reprise.testing.suites.blobs import BlobsSuite
+from reprise.testing.suites.cells import CellsSuite
 from reprise.testing.suites.epoch import EpochSuite
 from reprise.testing.suites.keeper import Keeper, KeeperSuite, until
 from reprise.testing.suites.lease import LeaseSuite
@@ -52,6 +53,7 @@ from reprise.testing.suites.transactions import TransactionsSuite
 
 __all__ = [
     "BlobsSuite",
+    "CellsSuite",
     "ConcurrentLogSuite",
     "EpochSuite",
     "Keeper",

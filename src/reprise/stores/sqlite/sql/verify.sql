@@ -24,6 +24,22 @@ SELECT number, queue, id, data, rank, due_at, state, claims, token, worker, unti
     crc
 FROM tasks
 
+-- name: spaces
+SELECT space, head, kept_after, crc FROM spaces
+
+-- name: cells
+SELECT rowid, space, name, data, version, expires_at, crc FROM cells WHERE rowid > ? ORDER BY rowid LIMIT ?
+
+-- name: cell_changes
+SELECT rowid, space, position, name, data, expires_at, origin, at, crc FROM cell_changes
+WHERE rowid > ? ORDER BY rowid LIMIT ?
+
+-- name: lost_changes
+-- Spaces whose newest entry is not where the space says, or whose cells are newer than it.
+SELECT s.space FROM spaces s
+WHERE s.head <> max(s.kept_after, ifnull((SELECT max(position) FROM cell_changes c WHERE c.space = s.space), 0))
+    OR s.head < ifnull((SELECT max(version) FROM cells c WHERE c.space = s.space), 0)
+
 -- name: trims
 SELECT stream, through, crc FROM trims
 
