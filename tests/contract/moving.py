@@ -28,7 +28,7 @@ from reprise.stores.moving import (
     pruning,
     restore_store,
 )
-from reprise.stores.queue import Task
+from reprise.stores.queue import Settlement, Task
 from reprise.stores.runs import RunFilter
 from reprise.testing.suites import KeeperSuite
 from reprise.testing.suites.keeper import LONG, fact, put, write
@@ -90,7 +90,7 @@ async def town(store):
         [Task("t1", "q", b"\1", order=2.5, due_at=77), Task("t2", "q"), Task("t3", "other")]
     )
     (claimed,) = await store.queue.claim("other", "me", 1, LONG)
-    await store.queue.settle(claimed, "dead", note="why")
+    await store.queue.settle([Settlement(claimed, "dead", note="why", outcome=b"history")])
     await store.lease.take("x", "me", LONG)
     await store.cells.apply(
         "state/app", [Change("ä", b"\0\xff"), Change("b", b"1", ttl=LONG), Change("c", b"")]
@@ -124,7 +124,7 @@ async def picture(store):
         head = await store.log.head(name)
         others[name] = (head.version, bool(head.token), head.closed)
     tasks = [
-        (task.id, task.queue, task.data, task.order, task.due_at, task.state)
+        (task.id, task.queue, task.data, task.order, task.due_at, task.state, task.note, task.outcome)
         for queue in await store.queue.names()
         for task in await store.queue.find(queue)
     ]

@@ -19,6 +19,7 @@ from reprise.cli.ticker import ticker
 from reprise.kernel.errors import CopyDiffers, RunConflict, SchemaTooNew
 from reprise.kernel.settings import masked
 from reprise.stores.moving import Copied, back_up_store, copy_store, restore_store
+from reprise.stores.queue import STATES
 from reprise.stores.store import Schema, Store
 
 BackupFile = Annotated[
@@ -65,7 +66,7 @@ async def _facts(store: Store) -> dict[str, Any]:
         "position": await store.log.end(),
         "runs": await store.runs.count(),
         "queues": {
-            name: {k: v for k, v in stats.items() if k != "oldest_us"} for name, stats in queues.items()
+            name: {state: getattr(stats, state) for state in STATES} for name, stats in queues.items()
         },
         "blobs": await store.blobs.stats(),
     }

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop, heappush
+from types import MappingProxyType
 
 import msgspec
 from msgspec.structs import replace
 
 from reprise.kernel.clock import MICROSECONDS, Clock
-from reprise.kernel.errors import ConfigurationError
 from reprise.stores.conditions import floor_of
-from reprise.stores.queue import Task
-
-KEPT_DONE = 1000
-"""Finished tasks that a queue remembers for people to look at; older ones are forgotten."""
-
-STATES = ("ready", "claimed", "done", "dead")
+from reprise.stores.queue import QueueStats, Settlement, Task, check_change, check_settlements
 
 
 class _Entry(msgspec.Struct, eq=False):
@@ -26,7 +21,6 @@ class _Entry(msgspec.Struct, eq=False):
     task: Task
     number: int
     """Counts offers; the tie-break of the order."""
-    offered_at: int
     stamp: int = 0
 
 
@@ -38,7 +32,8 @@ class _Line:
         self.ready: list[tuple[tuple[float, int], int, str]] = []
         self.later: list[tuple[int, int, str]] = []
         """Not ready before a time: due in the future, or claimed until then."""
-        self.done: deque[str] = deque()
+        self.is_paused = False
+        self.finished = self.failed = 0
         self._stamps = 0
 
     def file(self, entry: _Entry, now: int) -> None:
@@ -51,28 +46,30 @@ class _Line:
         elif task.state in ("ready", "claimed"):
             at = task.due_at if task.state == "ready" else task.until
             heappush(self.later, (at, entry.stamp, task.id))
-        elif task.state == "done":
-            self.done.append(task.id)
-            self._forget_old()
 
-    def claimable(self, now: int) -> Iterator[_Entry]:
+    def promote(self, now: int) -> None:
+        """Let what has become due, or whose claim ended, take its place in the order; drop what is out of date."""
+        while self.later and (self.later[0][0] <= now or self._current(self.later[0]) is None):
+            item = heappop(self.later)
+            if (entry := self._current(item)) is not None:
+                heappush(self.ready, ((entry.task.order, entry.number), entry.stamp, entry.task.id))
+        while self.ready and self._current(self.ready[0]) is None:
+            heappop(self.ready)
+
+    def claimable(self) -> Iterator[_Entry]:
         """Yield entries that may be claimed, in order, each taken off the heap."""
-        while self.later and self.later[0][0] <= now:
-            _, stamp, id = heappop(self.later)
-            entry = self.entries.get(id)
-            if entry is not None and entry.stamp == stamp:
-                heappush(self.ready, ((entry.task.order, entry.number), stamp, id))
         while self.ready:
-            _, stamp, id = heappop(self.ready)
-            entry = self.entries.get(id)
-            if entry is not None and entry.stamp == stamp:
+            if (entry := self._current(heappop(self.ready))) is not None:
                 yield entry
 
-    def _forget_old(self) -> None:
-        while len(self.done) > KEPT_DONE:
-            id = self.done.popleft()
-            if id in self.entries and self.entries[id].task.state == "done":
-                del self.entries[id]
+    def count(self, state: str) -> None:
+        """Count how a claim ended."""
+        self.finished += state in ("done", "gone")
+        self.failed += state in ("ready", "dead")
+
+    def _current(self, item: tuple[object, int, str]) -> _Entry | None:
+        entry = self.entries.get(item[2])
+        return entry if entry is not None and entry.stamp == item[1] else None
 
 
 class MemoryQueue:
@@ -84,30 +81,33 @@ class MemoryQueue:
         self._offers = 0
         self._last_token = 0
 
-    async def offer(self, tasks: Sequence[Task]) -> int:
-        """Add tasks and return how many were new; an id that is done may be offered anew."""
-        now, new = self._clock.now(), 0
-        for task in tasks:
-            line = self._lines.setdefault(task.queue, _Line())
-            known = line.entries.get(task.id)
-            if known is not None and known.task.state != "done":
-                continue
-            self._offers += 1
-            fresh = replace(task, state="ready", claims=0, token=0, worker="", until=0)
-            line.entries[task.id] = entry = _Entry(fresh, self._offers, now)
-            if known is not None:
-                line.done.remove(task.id)
-            line.file(entry, now)
-            new += 1
-        return new
+    async def offer(self, tasks: Sequence[Task]) -> list[bool]:
+        """Add tasks and return of each whether it is new."""
+        now = self._clock.now()
+        return [self._offer(task, now) for task in tasks]
+
+    def _offer(self, task: Task, now: int) -> bool:
+        line = self._lines.setdefault(task.queue, _Line())
+        if (known := line.entries.get(task.id)) is not None and _blocks(known.task, task, now):
+            return False
+        due_at = now + _us(task.delay) if task.delay else task.due_at
+        fresh = replace(
+            task, state="ready", claims=0, token=0, worker="", until=0, due_at=due_at, offered_at=now, ended_at=0,
+            delay=0.0, again=0.0,
+        )  # fmt: skip
+        self._offers += 1
+        line.entries[task.id] = entry = _Entry(fresh, self._offers)
+        line.file(entry, now)
+        return True
 
     async def claim(self, queue: str, worker: str, limit: int, ttl: float) -> list[Task]:
         """Claim up to ``limit`` ready, due tasks (and claimed ones whose claim ended) for ``ttl`` seconds."""
         line = self._lines.get(queue)
-        if line is None or limit < 1:
+        if line is None or line.is_paused or limit < 1:
             return []
         now, claimed = self._clock.now(), list[Task]()
-        for entry in line.claimable(now):
+        line.promote(now)
+        for entry in line.claimable():
             self._last_token += 1
             entry.task = replace(
                 entry.task,
@@ -115,7 +115,7 @@ class MemoryQueue:
                 claims=entry.task.claims + 1,
                 token=self._last_token,
                 worker=worker,
-                until=now + round(ttl * MICROSECONDS),
+                until=now + _us(ttl),
             )
             line.file(entry, now)
             claimed.append(entry.task)
@@ -123,44 +123,72 @@ class MemoryQueue:
                 break
         return claimed
 
+    async def due(self, queue: str) -> float | None:
+        """Return in how many seconds there will be something to claim; None = not by the passing of time."""
+        line = self._lines.get(queue)
+        if line is None or line.is_paused:
+            return None
+        now = self._clock.now()
+        line.promote(now)
+        if line.ready:
+            return 0.0
+        return (line.later[0][0] - now) / MICROSECONDS if line.later else None
+
     async def extend(self, tasks: Sequence[Task], ttl: float) -> list[Task | None]:
         """Extend claims; None in the place of each that was lost."""
         now, extended = self._clock.now(), list[Task | None]()
         for task in tasks:
             entry = self._claim_of(task)
             if entry is not None:
-                entry.task = replace(entry.task, until=now + round(ttl * MICROSECONDS))
+                entry.task = replace(entry.task, until=now + _us(ttl))
                 self._lines[task.queue].file(entry, now)
             extended.append(entry and entry.task)
         return extended
 
-    async def settle(self, task: Task, state: str, *, due_at: int = 0, note: str = "") -> bool:
-        """End a claim: ``done``, ``dead``, or ``ready`` again at ``due_at``. False = the token is old.
+    async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """End claims; return of each whether it was ended: its token is not old.
 
         A late settle still counts as long as nobody else has claimed the task. Raises ``ConfigurationError`` for
-        another state.
+        a state that is none.
         """
-        _check_state(state)
-        entry = self._claim_of(task)
+        check_settlements(settlements)
+        return [self._settle(each, self._clock.now()) for each in settlements]
+
+    def _settle(self, settlement: Settlement, now: int) -> bool:
+        entry = self._claim_of(settlement.task)
         if entry is None:
             return False
-        entry.task = replace(
-            entry.task, state=state, due_at=due_at or entry.task.due_at, note=note, worker="", until=0
-        )
-        self._lines[task.queue].file(entry, self._clock.now())
+        line = self._lines[settlement.task.queue]
+        line.count(settlement.state)
+        if settlement.state == "gone":
+            del line.entries[entry.task.id]
+        else:
+            entry.task = _settled(entry.task, settlement, now)
+            line.file(entry, now)
         return True
 
     async def names(self) -> list[str]:
         """Return the names of the queues that have tasks of any state."""
         return sorted(name for name, line in self._lines.items() if line.entries)
 
-    async def find(self, queue: str, state: str = "", limit: int = 100) -> list[Task]:
-        """Return tasks in their order, of one state if given."""
-        line = self._lines.get(queue)
-        entries = line.entries.values() if line else ()
-        found = [entry for entry in entries if not state or entry.task.state == state]
-        found.sort(key=lambda entry: (entry.task.order, entry.number))
-        return [entry.task for entry in found[:limit]]
+    async def find(
+        self,
+        queue: str,
+        state: str = "",
+        limit: int = 100,
+        *,
+        ids: Sequence[str] | None = None,
+        skip: int = 0,
+    ) -> list[Task]:
+        """Return tasks of one state if given, of ``ids`` if given, after the first ``skip``."""
+        now = self._clock.now()
+        entries = self._lines[queue].entries if queue in self._lines else {}
+        chosen = (
+            entries.values() if ids is None else [entries[id] for id in dict.fromkeys(ids) if id in entries]
+        )
+        found = [e for e in chosen if not _is_over(e.task, now) and state in ("", _shown(e.task, now))]
+        found.sort(key=_PLACES[state])
+        return [entry.task for entry in found[skip : skip + limit]]
 
     async def change(
         self,
@@ -171,40 +199,56 @@ class MemoryQueue:
         due_at: int | None = None,
         state: str | None = None,
     ) -> int:
-        """Change unclaimed tasks (redrive dead ones, delay, re-order); return how many.
+        """Change tasks that are ready or dead (redrive, delay, re-order, remove); return how many.
 
-        Raises ``ConfigurationError`` for a state other than ready, done, dead.
+        Raises ``ConfigurationError`` for a state other than ready, dead, gone.
         """
-        if state is not None:
-            _check_state(state)
-        line = self._lines.get(queue)
-        entries = [line.entries[id] for id in dict.fromkeys(ids) if id in line.entries] if line else []
-        unclaimed = [entry for entry in entries if entry.task.state != "claimed"]
-        for entry in unclaimed:
-            task = entry.task
-            entry.task = replace(
-                task,
-                order=task.order if order is None else order,
-                due_at=task.due_at if due_at is None else due_at,
-                state=task.state if state is None else state,
-            )
-            self._lines[queue].file(entry, self._clock.now())
-        return len(unclaimed)
+        check_change(state)
+        now, line = self._clock.now(), self._lines.get(queue) or _Line()
+        found = [line.entries[id] for id in dict.fromkeys(ids) if id in line.entries]
+        free = [e for e in found if not _is_over(e.task, now) and _may_change(e.task, state)]
+        for entry in free:
+            if state == "gone":
+                del line.entries[entry.task.id]
+            else:
+                entry.task = _changed(entry.task, order, due_at, state, now)
+                line.file(entry, now)
+        return len(free)
+
+    async def pause(self, queue: str, paused: bool) -> None:
+        """Let nobody claim until it is resumed."""
+        self._lines.setdefault(queue, _Line()).is_paused = paused
 
     def begin_epoch(self, epoch: int) -> None:
         """Give from now on only tokens that are higher than any before."""
         self._last_token = max(self._last_token, floor_of(epoch))
 
-    async def stats(self, queue: str) -> dict[str, int]:
-        """Return counts by state, and ``oldest_us`` = age of the oldest ready task."""
-        counts: dict[str, int] = dict.fromkeys(STATES, 0)
+    async def stats(self, queue: str) -> QueueStats:
+        """Return counts."""
         line = self._lines.get(queue)
-        oldest = now = self._clock.now()
-        for entry in line.entries.values() if line else ():
-            counts[entry.task.state] += 1
-            if entry.task.state == "ready":
-                oldest = min(oldest, entry.offered_at)
-        return {**counts, "oldest_us": now - oldest}
+        if line is None:
+            return QueueStats()
+        now = self._clock.now()
+        tasks = [entry.task for entry in line.entries.values() if not _is_over(entry.task, now)]
+        counts = Counter(_shown(task, now) for task in tasks)
+        ready = [task for task in tasks if _shown(task, now) == "ready"]
+        return QueueStats(
+            **counts,
+            finished=line.finished,
+            failed=line.failed,
+            oldest_us=max((now - max(task.offered_at, task.due_at) for task in ready), default=0),
+            levels=Counter(task.level for task in ready),
+            paused=line.is_paused,
+        )
+
+    async def sweep(self, queue: str, limit: int = 1000) -> int:
+        """Remove up to ``limit`` tasks that were kept for as long as they should; return how many."""
+        now = self._clock.now()
+        entries = self._lines[queue].entries if queue in self._lines else {}
+        over = [id for id, entry in entries.items() if _is_over(entry.task, now)][:limit]
+        for id in over:
+            del entries[id]
+        return len(over)
 
     def _claim_of(self, task: Task) -> _Entry | None:
         line = self._lines.get(task.queue)
@@ -214,6 +258,76 @@ class MemoryQueue:
         return entry
 
 
-def _check_state(state: str) -> None:
-    if state not in ("ready", "done", "dead"):
-        raise ConfigurationError(f"A task cannot be put in state {state!r}.", hint="Use ready, done or dead.")
+# ---------------------------------------------------------------- tasks
+
+
+def _shown(task: Task, now: int) -> str:
+    return "later" if task.state == "ready" and task.due_at > now else task.state
+
+
+def _is_over(task: Task, now: int) -> bool:
+    return task.state in ("done", "dead") and 0 < task.until <= now
+
+
+def _blocks(known: Task, offered: Task, now: int) -> bool:
+    if _is_over(known, now):
+        return False
+    return known.state != "done" or now < known.ended_at + _us(offered.again)
+
+
+def _settled(task: Task, settlement: Settlement, now: int) -> Task:
+    state = settlement.state
+    has_ended = state in ("done", "dead")
+    return replace(
+        task,
+        state="ready" if state == "back" else state,
+        claims=task.claims - (state == "back"),
+        data=b"" if state == "done" else task.data,
+        due_at=now + _us(settlement.delay) if settlement.delay else task.due_at,
+        note=settlement.note,
+        outcome=task.outcome if settlement.outcome is None else settlement.outcome,
+        worker="",
+        until=now + _us(settlement.keep) if has_ended and settlement.keep is not None else 0,
+        ended_at=now if has_ended else 0,
+    )
+
+
+def _may_change(task: Task, state: str | None) -> bool:
+    return task.state in ("ready", "dead") or (task.state == "done" and state == "gone")
+
+
+def _changed(task: Task, order: float | None, due_at: int | None, state: str | None, now: int) -> Task:
+    task = replace(
+        task, order=task.order if order is None else order, due_at=task.due_at if due_at is None else due_at
+    )
+    if state == "ready":
+        return replace(task, state=state, claims=0, until=0, ended_at=0)
+    return replace(task, state=state, until=0, ended_at=now) if state else task
+
+
+def _us(seconds: float) -> int:
+    return round(seconds * MICROSECONDS)
+
+
+def _place(task: Task) -> int:
+    return {"ready": task.due_at, "claimed": task.until}.get(task.state, task.ended_at)
+
+
+def _by_order(entry: _Entry) -> tuple[float, int]:
+    return entry.task.order, entry.number
+
+
+def _by_time(entry: _Entry) -> tuple[float, int]:
+    return _place(entry.task), entry.number
+
+
+_PLACES: Mapping[str, Callable[[_Entry], tuple[float, int]]] = MappingProxyType(
+    {
+        "": _by_order,
+        "ready": _by_order,
+        "later": _by_time,
+        "claimed": _by_time,
+        "done": _by_time,
+        "dead": _by_time,
+    }
+)

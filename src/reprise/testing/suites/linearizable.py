@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from reprise.kernel.chance import Random, seeded
 from reprise.kernel.clock import SystemClock
 from reprise.stores.lease import Grant
-from reprise.stores.queue import Task
+from reprise.stores.queue import Settlement, Task
 from reprise.stores.store import Store
 from reprise.testing.linearizable import History, check_linearizable
 from reprise.testing.sequential import FencedLock, WorkQueue
@@ -143,7 +143,7 @@ async def use_queue(store: Store, client: str, history: History, dice: Random, t
         if action == "offer":
             task = Task(dice.choice("abcdefgh"), QUEUE, order=dice.choice((0.0, 0.0, 1.0)))
             call = queue.offer([task])
-            await history.record(client, "offer", task.id, task.order, key=QUEUE, of=call, tell=bool)
+            await history.record(client, "offer", task.id, task.order, key=QUEUE, of=call, tell=_only)
         elif action == "claim" or not claimed:
             limit = dice.randint(1, 2)
             call = queue.claim(QUEUE, client, limit, ttl or LONG)
@@ -155,8 +155,8 @@ async def use_queue(store: Store, client: str, history: History, dice: Random, t
             await history.record(client, "extend", *wish, key=QUEUE, of=call, tell=_is_extended)
         else:
             task, state = dice.choice(claimed), dice.choice(("done", "done", "ready"))
-            call, wish = queue.settle(task, state), (task.id, task.token, state)
-            await history.record(client, "settle", *wish, key=QUEUE, of=call)
+            call, wish = queue.settle([Settlement(task, state)]), (task.id, task.token, state)
+            await history.record(client, "settle", *wish, key=QUEUE, of=call, tell=_only)
 
 
 async def use_both(store: Store, client: str, history: History, dice: Random, ttl: float) -> None:
@@ -173,6 +173,10 @@ async def drain(store: Store, history: History) -> None:
 
 def _is_extended(extended: list[Task | None]) -> bool:
     return extended[0] is not None
+
+
+def _only(answers: list[bool]) -> bool:
+    return answers[0]
 
 
 def _claims(tasks: list[Task]) -> tuple[tuple[str, int], ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from reprise.kernel.errors import ConfigurationError
-from reprise.stores.queue import Task
+from reprise.stores.queue import QueueStats, Settlement, Task
 from reprise.stores.store import Store
 from reprise.testing.suites.keeper import LONG, Keeper, KeeperSuite, soon
 from reprise.testing.suites.queue_model import QueueMachine
@@ -27,6 +28,12 @@ async def claimed(store: Store, limit: int = 100, ttl: float = LONG, worker: str
     return [task.id for task in await store.queue.claim("q", worker, limit, ttl)]
 
 
+async def settled(store: Store, task: Task, state: str, **how: Any) -> bool:
+    """Settle one task."""
+    [answer] = await store.queue.settle([Settlement(task, state, **how)])
+    return answer
+
+
 class QueueSuite(KeeperSuite):
     """Tests of the port ``Queue``."""
 
@@ -38,7 +45,7 @@ class QueueSuite(KeeperSuite):
 
     async def test_a_task_goes_through_the_queue_whole(self, store: Store) -> None:
         """What is claimed is what was offered, with the claim on it."""
-        assert await store.queue.offer([Task("a", "q", bytes(range(256)), order=1.5, due_at=7)]) == 1
+        assert await store.queue.offer([Task("a", "q", bytes(range(256)), order=1.5, due_at=7)]) == [True]
         [task] = await store.queue.claim("q", "w1", 10, LONG)
         assert (task.id, task.queue, task.data, task.order, task.due_at) == (
             "a",
@@ -65,17 +72,19 @@ class QueueSuite(KeeperSuite):
 
     async def test_offering_a_live_id_again_changes_nothing(self, store: Store) -> None:
         """Whether it is ready or claimed, in the same offer or a later one."""
-        assert await store.queue.offer([*tasks("a", "b"), Task("a", "q", b"other")]) == 2
+        assert await store.queue.offer([*tasks("a", "b"), Task("a", "q", b"other")]) == [True, True, False]
         await claimed(store, 1)
-        assert await store.queue.offer([Task("a", "q", b"other"), Task("b", "q", order=-9.0)]) == 0
+        again = [Task("a", "q", b"other"), Task("b", "q", order=-9.0), Task("c", "q")]
+        assert await store.queue.offer(again) == [False, False, True]
         assert [(task.id, task.data, task.order) for task in await store.queue.find("q")] == [
             ("a", b"a", 0.0),
             ("b", b"b", 0.0),
+            ("c", b"", 0.0),
         ]
 
     async def test_queues_do_not_share(self, store: Store) -> None:
         """The same id may be in two queues."""
-        assert await store.queue.offer([*tasks("a"), *tasks("a", queue="other")]) == 2
+        assert await store.queue.offer([*tasks("a"), *tasks("a", queue="other")]) == [True, True]
         assert await claimed(store) == ["a"]
         assert [task.id for task in await store.queue.claim("other", "w", 5, LONG)] == ["a"]
         assert await store.queue.claim("none", "w", 5, LONG) == []
@@ -84,7 +93,8 @@ class QueueSuite(KeeperSuite):
         """By the keeper's clock."""
         await store.queue.offer([Task("far", "q", order=-1.0, due_at=FAR), *tasks("now")])
         assert await claimed(store) == ["now"]
-        assert await self.ids(await store.queue.find("q", "ready")) == ["far"]
+        assert await store.queue.find("q", "ready") == []
+        assert await self.ids(await store.queue.find("q", "later")) == ["far"]
         assert await store.queue.change("q", ["far"], due_at=0) == 1
         assert await claimed(store) == ["far"]
 
@@ -109,7 +119,7 @@ class QueueSuite(KeeperSuite):
         [task] = await store.queue.claim("q", "w", 1, LONG)
         fresh = await keeper.reopen(store)
         assert await claimed(fresh) == ["b"]
-        assert await fresh.queue.settle(task, "done")
+        assert await settled(fresh, task, "done")
 
     # ------------------------------------------------------------ claims end
 
@@ -129,7 +139,7 @@ class QueueSuite(KeeperSuite):
         await keeper.pass_time(keeper.short)
         [new] = await store.queue.claim("q", "w", 1, LONG)
         for state in ("done", "dead", "ready"):
-            assert await store.queue.settle(old, state) is False
+            assert await settled(store, old, state) is False
         assert await store.queue.extend([old], LONG) == [None]
         assert await store.queue.find("q") == [new]
 
@@ -137,7 +147,7 @@ class QueueSuite(KeeperSuite):
         """From now, each by itself; the lost are told in their places."""
         await store.queue.offer(tasks("a", "b"))
         a, b = await store.queue.claim("q", "w", 2, 60)
-        await store.queue.settle(a, "done")
+        await settled(store, a, "done")
         lost, kept = await store.queue.extend([a, b], LONG)
         assert lost is None
         assert kept is not None
@@ -153,52 +163,126 @@ class QueueSuite(KeeperSuite):
         """It is claimed never again and settled only once."""
         await store.queue.offer(tasks("a"))
         [task] = await store.queue.claim("q", "w", 1, LONG)
-        assert await store.queue.settle(task, "done") is True
-        assert await store.queue.settle(task, "done") is False
+        assert await settled(store, task, "done") is True
+        assert await settled(store, task, "done") is False
         assert await claimed(store) == []
 
-    async def test_done_tasks_are_found(self, store: Store) -> None:
-        """For people to look at; the keeper may forget old ones."""
-        self.skip_if("forgets_done")
-        await store.queue.offer(tasks("a"))
+    async def test_what_is_done_is_kept_with_its_outcome(self, store: Store) -> None:
+        """But not what was to be done; until somebody removes it."""
+        await store.queue.offer([Task("a", "q", b"work", level=3)])
         [task] = await store.queue.claim("q", "w", 1, LONG)
-        await store.queue.settle(task, "done", note="well")
+        await settled(store, task, "done", note="well", outcome=bytes(range(256)))
         [found] = await store.queue.find("q", "done")
         assert (found.id, found.state, found.note, found.worker, found.until) == ("a", "done", "well", "", 0)
+        assert (found.data, found.outcome, found.level) == (b"", bytes(range(256)), 3)
+        assert 0 < found.offered_at <= found.ended_at
+        assert await store.queue.find("q", ids=["a", "nobody"]) == [found]
+        assert await store.queue.change("q", ["a"], state="ready") == 0
+        assert await store.queue.change("q", ["a"], state="gone") == 1
+        assert await store.queue.find("q") == []
+
+    async def test_what_has_ended_is_kept_for_a_time(self, keeper: Keeper, store: Store) -> None:
+        """After it, it is there for nobody, swept or not."""
+        await store.queue.offer(tasks("a", "b", "c", "d", "e"))
+        for task, state, keep in zip(
+            await store.queue.claim("q", "w", 5, LONG),
+            ("done", "dead", "done", "dead", "done"),
+            (keeper.short, keeper.short, LONG, None, keeper.short),
+            strict=True,
+        ):
+            assert await settled(store, task, state, keep=keep)
+        assert await store.queue.sweep("q") == 0
+        await keeper.pass_time(keeper.short)
+        assert await self.ids(await store.queue.find("q")) == ["c", "d"]
+        assert await store.queue.find("q", "dead", ids=["b"]) == []
+        assert await store.queue.change("q", ["b"], state="ready") == 0
+        stats = await store.queue.stats("q")
+        assert (stats.done, stats.dead, stats.finished, stats.failed) == (1, 1, 3, 2)
+        assert await store.queue.offer(tasks("a", "b", "d")) == [True, True, False]
+        assert await store.queue.sweep("q", 0) == 0
+        assert await store.queue.sweep("q") == 1
+        assert await store.queue.sweep("q") == 0
+        assert await claimed(store) == ["a", "b"]
+
+    async def test_an_id_may_be_closed_for_a_time_after_it_was_done(
+        self, keeper: Keeper, store: Store
+    ) -> None:
+        """As whoever offers it wishes; what is not kept is not known."""
+        await store.queue.offer(tasks("a", "b"))
+        a, b = await store.queue.claim("q", "w", 5, LONG)
+        await store.queue.settle([Settlement(a, "done"), Settlement(b, "gone")])
+        assert await store.queue.offer([Task("a", "q", again=LONG), Task("b", "q", again=LONG)]) == [
+            False,
+            True,
+        ]
+        await keeper.pass_time(keeper.short)
+        assert await store.queue.offer([Task("a", "q", again=keeper.short)]) == [True]
+
+    async def test_a_claim_may_end_as_if_it_never_was(self, store: Store) -> None:
+        """What was not tried has no fewer tries left, and is no failure."""
+        await store.queue.offer(tasks("a", "b", "c"))
+        await store.queue.settle(
+            [Settlement(task, "back") for task in await store.queue.claim("q", "w", 2, LONG)]
+        )
+        [a] = await store.queue.claim("q", "w", 1, LONG)
+        assert (a.id, a.claims) == ("a", 1)
+        assert await settled(store, a, "ready", note="in vain", outcome=b"1")
+        [a] = await store.queue.claim("q", "w", 1, LONG)
+        assert (a.id, a.claims, a.note, a.outcome) == ("a", 2, "in vain", b"1")
+        assert await settled(store, a, "back", delay=LONG)
+        stats = await store.queue.stats("q")
+        assert (stats.ready, stats.later, stats.failed) == (2, 1, 1)
+        [later] = await store.queue.find("q", "later")
+        assert (later.claims, later.outcome) == (1, b"1")
+
+    async def test_many_are_settled_at_once(self, store: Store) -> None:
+        """Each for itself; an old claim among them does not harm the rest."""
+        await store.queue.offer([*tasks("a", "b", "c"), *tasks("a", queue="p")])
+        a, b, c = await store.queue.claim("q", "w", 3, LONG)
+        [p] = await store.queue.claim("p", "w", 3, LONG)
+        await settled(store, b, "ready")
+        ends = [Settlement(a, "done"), Settlement(b, "done"), Settlement(c, "dead"), Settlement(p, "gone")]
+        assert await store.queue.settle([*ends, ends[0]]) == [True, False, True, True, False]
+        assert await store.queue.settle([]) == []
+        assert await self.ids(await store.queue.find("q", "dead")) == ["c"]
+        assert await store.queue.names() == ["q"]
 
     async def test_a_done_id_may_be_offered_anew(self, store: Store) -> None:
         """Only a live id is the same work."""
         await store.queue.offer(tasks("a"))
         [first] = await store.queue.claim("q", "w", 1, LONG)
-        await store.queue.settle(first, "done")
-        assert await store.queue.offer([Task("a", "q", b"new")]) == 1
+        await settled(store, first, "done")
+        assert await store.queue.offer([Task("a", "q", b"new")]) == [True]
         [second] = await store.queue.claim("q", "w", 1, LONG)
         assert (second.data, second.claims) == (b"new", 1)
         assert second.token > first.token
-        assert await store.queue.settle(first, "done") is False
+        assert await settled(store, first, "done") is False
 
     async def test_put_back_at_once_or_later(self, store: Store) -> None:
         """With a note why; in its old place in the order."""
         await store.queue.offer(tasks("a", "b"))
         a, b = await store.queue.claim("q", "w", 2, LONG)
-        await store.queue.settle(b, "ready", note="busy")
-        await store.queue.settle(a, "ready", due_at=FAR)
+        await settled(store, b, "ready", note="busy")
+        await settled(store, a, "ready", delay=LONG)
         [again] = await store.queue.claim("q", "w", 5, LONG)
         assert (again.id, again.note, again.claims) == ("b", "busy", 2)
-        [later] = await store.queue.find("q", "ready")
-        assert (later.id, later.due_at, later.worker, later.until) == ("a", FAR, "", 0)
+        [later] = await store.queue.find("q", "later")
+        assert (later.id, later.worker, later.until) == ("a", "", 0)
+        assert later.due_at > a.until - LONG * 1_000_000
 
     async def test_dead_letters_are_kept_and_can_be_redriven(self, store: Store) -> None:
         """They are not claimed, block their id, and live again when told so."""
         await store.queue.offer(tasks("a"))
         [task] = await store.queue.claim("q", "w", 1, LONG)
-        assert await store.queue.settle(task, "dead", note="poison")
+        assert await settled(store, task, "dead", note="poison")
         assert await claimed(store) == []
-        assert await store.queue.offer(tasks("a")) == 0
+        assert await store.queue.offer(tasks("a")) == [False]
         [dead] = await store.queue.find("q", "dead")
         assert (dead.id, dead.note, dead.claims) == ("a", "poison", 1)
+        assert dead.ended_at > 0
         assert await store.queue.change("q", ["a"], state="ready") == 1
-        assert await claimed(store) == ["a"]
+        [again] = await store.queue.claim("q", "w", 5, LONG)
+        assert (again.id, again.data, again.claims, again.ended_at) == ("a", b"a", 1, 0)
 
     async def test_change_leaves_claimed_tasks_alone(self, store: Store) -> None:
         """And counts what it changed; unknown ids are ignored."""
@@ -208,17 +292,17 @@ class QueueSuite(KeeperSuite):
         assert await self.ids(await store.queue.find("q", "ready")) == ["c", "b"]
         assert await store.queue.change("q", ["b"], state="dead") == 1
         assert await claimed(store) == ["c"]
-        assert await store.queue.settle(a, "done")
+        assert await settled(store, a, "done")
 
     async def test_states_are_checked(self, store: Store) -> None:
         """A typo does not lose a task."""
         await store.queue.offer(tasks("a"))
         [task] = await store.queue.claim("q", "w", 1, LONG)
         with pytest.raises(ConfigurationError):
-            await store.queue.settle(task, "doen")
+            await store.queue.settle([Settlement(task, "done"), Settlement(task, "doen")])
         with pytest.raises(ConfigurationError):
             await store.queue.change("q", ["a"], state="claimed")
-        assert await store.queue.settle(task, "done")
+        assert await settled(store, task, "done")
 
     # ------------------------------------------------------------ looking
 
@@ -229,33 +313,81 @@ class QueueSuite(KeeperSuite):
         assert await self.ids(await store.queue.find("q", limit=2)) == ["a", "b"]
         assert await self.ids(await store.queue.find("q", "claimed")) == ["a"]
         assert await self.ids(await store.queue.find("q", "ready", 1)) == ["b"]
+        assert await self.ids(await store.queue.find("q", "ready", 5, skip=1)) == ["c"]
+        assert await self.ids(await store.queue.find("q", ids=["c", "a", "c", "x"])) == ["a", "c"]
+        assert await self.ids(await store.queue.find("q", "ready", ids=["c", "a"])) == ["c"]
         assert await store.queue.find("none") == []
 
-    async def test_stats(self, keeper: Keeper, store: Store) -> None:
-        """Counts by state, and the age of the oldest ready task."""
-        assert await store.queue.stats("q") == {
-            "ready": 0,
-            "claimed": 0,
-            "done": 0,
-            "dead": 0,
-            "oldest_us": 0,
-        }
-        await store.queue.offer(tasks("a", "b", "c", "d"))
-        for state in ("dead", "claimed"):
-            [task] = await store.queue.claim("q", "w", 1, LONG)
-            if state == "dead":
-                await store.queue.settle(task, "dead")
+    async def test_what_has_ended_is_found_in_that_order(self, keeper: Keeper, store: Store) -> None:
+        """Whatever their order was before; page by page."""
+        await store.queue.offer([Task(str(n), "q", order=float(-n)) for n in range(5)])
+        tasks = {task.id: task for task in await store.queue.claim("q", "w", 5, LONG)}
+        died = ["2", "4", "0", "1", "3"]
+        for id in died:
+            await settled(store, tasks[id], "dead")
+            await keeper.pass_time(0.001)
+        assert await self.ids(await store.queue.find("q", "dead", 3)) == died[:3]
+        assert await self.ids(await store.queue.find("q", "dead", 3, skip=3)) == died[3:]
+
+    async def test_when_there_will_be_something(self, keeper: Keeper, store: Store) -> None:
+        """When a task is due or a claim ends, whatever comes first."""
+        assert await store.queue.due("q") is None
+        await store.queue.offer([*tasks("a"), Task("b", "q", delay=LONG)])
+        assert await store.queue.due("q") == 0
+        [task] = await store.queue.claim("q", "w", 5, LONG / 2)
+        first = await store.queue.due("q")
+        assert first is not None
+        assert LONG / 4 < first <= LONG / 2
+        await settled(store, task, "done")
+        then = await store.queue.due("q")
+        assert then is not None
+        assert first < then <= LONG
+        await store.queue.offer([Task("c", "q", delay=keeper.short)])
+        assert await claimed(store) == []
         await keeper.pass_time(keeper.short)
-        counts = await store.queue.stats("q")
-        assert (counts["ready"], counts["claimed"], counts["dead"]) == (2, 1, 1)
-        assert keeper.short * 1_000_000 <= counts["oldest_us"] < LONG * 1_000_000
+        assert await store.queue.due("q") == 0
+        assert await claimed(store) == ["c"]
+
+    async def test_a_paused_queue_gives_nothing(self, keeper: Keeper, store: Store) -> None:
+        """Whoever asks, also after a restart; claims that there are may end."""
+        await store.queue.offer(tasks("a", "b"))
+        [task] = await store.queue.claim("q", "w", 1, LONG)
+        await store.queue.pause("q", paused=True)
+        await store.queue.pause("q", paused=True)
+        assert await claimed(store) == []
+        assert await store.queue.due("q") is None
+        assert await settled(store, task, "done")
+        assert await store.queue.offer([*tasks("c"), *tasks("x", queue="p")]) == [True, True]
+        assert (await store.queue.stats("q")).paused
+        assert [task.id for task in await store.queue.claim("p", "w", 1, LONG)] == ["x"]
+        if "one_process" not in self.exceptions:
+            store = await keeper.reopen(store)
+        assert await claimed(store) == []
+        await store.queue.pause("q", paused=False)
+        assert await claimed(store) == ["b", "c"]
+        assert not (await store.queue.stats("q")).paused
+
+    async def test_stats(self, keeper: Keeper, store: Store) -> None:
+        """What is there, what went through, and for how long the oldest waits."""
+        assert await store.queue.stats("q") == QueueStats()
+        names = [Task(id, "q", level=2) for id in "abcdef"]
+        await store.queue.offer([*names, Task("g", "q", level=5), Task("later", "q", delay=LONG, level=2)])
+        for state in ("dead", "claimed", "done", "ready"):
+            [task] = await store.queue.claim("q", "w", 1, LONG)
+            if state != "claimed":
+                await settled(store, task, state)
+        await keeper.pass_time(keeper.short)
+        stats = await store.queue.stats("q")
+        assert (stats.ready, stats.later, stats.claimed, stats.done, stats.dead) == (4, 1, 1, 1, 1)
+        assert (stats.finished, stats.failed, dict(stats.levels)) == (1, 2, {2: 3, 5: 1})
+        assert keeper.short * 1_000_000 <= stats.oldest_us < LONG * 1_000_000
 
     async def test_queues_are_known_by_name(self, store: Store) -> None:
         """As long as they have a task, of whatever state."""
         assert await store.queue.names() == []
         await store.queue.offer([Task("1", "b"), Task("1", "a"), Task("2", "b"), Task("1", "ä")])
         [task] = await store.queue.claim("a", "w", 1, LONG)
-        await store.queue.settle(task, "dead")
+        await settled(store, task, "dead")
         assert await store.queue.names() == ["a", "b", "ä"]
 
     # ------------------------------------------------------------ model

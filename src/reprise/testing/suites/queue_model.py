@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from reprise.stores.queue import Task
+from reprise.stores.queue import Settlement, Task
 from reprise.testing.suites.keeper import LONG, Keeper
 
 _ids = st.sampled_from("abcde")
@@ -25,6 +26,7 @@ class Item(msgspec.Struct, eq=False):
     far: bool
     state: str = "ready"
     token: int = 0
+    claims: int = 0
     short: bool = False
     ended: bool = False
 
@@ -41,6 +43,8 @@ class QueueMachine(RuleBasedStateMachine):
         """In the order of their offers."""
         self.past: list[Task] = []
         self.highest = 0
+        self.counted: Counter[str] = Counter()
+        """Claims by how they ended."""
 
     def _ordered(self) -> list[Item]:
         return sorted((item for item in self.items if item.state != "done"), key=lambda item: item.order)
@@ -52,8 +56,8 @@ class QueueMachine(RuleBasedStateMachine):
     def offer(self, id: str, order: float, far: bool) -> None:
         """Offer one task."""
         new = self._live(id) is None
-        task = Task(id, "q", id.encode(), order, due_at=FAR if far else 0)
-        assert self.runner.run(self.store.queue.offer([task])) == new
+        task = Task(id, "q", id.encode(), order, due_at=FAR if far else 0, level=len(id))
+        assert self.runner.run(self.store.queue.offer([task])) == [new]
         if new:
             self.items = [item for item in self.items if item.id != id]
             self.items.append(Item(id, order, far))
@@ -72,10 +76,12 @@ class QueueMachine(RuleBasedStateMachine):
         self.highest = max([self.highest, *tokens])
         for item, task in zip(free, tasks, strict=False):
             item.state, item.token, item.short, item.ended = "claimed", task.token, short, False
+            item.claims += 1
+            assert task.claims == item.claims
         self.past += tasks
 
     @precondition(lambda self: self.past)
-    @rule(data=st.data(), state=st.sampled_from(("done", "dead", "ready", "ready")), far=st.booleans())
+    @rule(data=st.data(), state=st.sampled_from(("done", "gone", "dead", "ready", "back")), far=st.booleans())
     def settle(self, data: st.DataObject, state: str, far: bool) -> None:
         """Settle any claim there ever was, except one whose time is over and that nobody else took."""
         task = data.draw(st.sampled_from(self.past))
@@ -83,10 +89,13 @@ class QueueMachine(RuleBasedStateMachine):
         if item is not None and item.ended:
             return
         live = item is not None and item.state == "claimed" and item.token == task.token
-        due_at = FAR if far else 0
-        assert self.runner.run(self.store.queue.settle(task, state, due_at=due_at)) is live
+        settlement = Settlement(task, state, delay=LONG if far else 0)
+        assert self.runner.run(self.store.queue.settle([settlement])) == [live]
         if item is not None and live:
-            item.state, item.far = state, far
+            item.claims -= state == "back"
+            item.state = {"back": "ready", "gone": "done"}.get(state, state)
+            item.far = item.far or far
+            self.counted[state] += 1
 
     @precondition(lambda self: self.past)
     @rule(data=st.data(), short=st.booleans())
@@ -108,7 +117,7 @@ class QueueMachine(RuleBasedStateMachine):
         id=_ids,
         order=st.none() | _orders,
         far=st.none() | st.booleans(),
-        state=st.sampled_from((None, "ready", "dead")),
+        state=st.sampled_from((None, "ready", "dead", "gone")),
     )
     def change(self, id: str, order: float | None, far: bool | None, state: str | None) -> None:
         """Change one task that is not done."""
@@ -121,7 +130,8 @@ class QueueMachine(RuleBasedStateMachine):
         if changed:
             item.order = item.order if order is None else order
             item.far = item.far if far is None else far
-            item.state = state or item.state
+            item.claims = 0 if state == "ready" else item.claims
+            item.state = {None: item.state, "gone": "done"}.get(state, state)
 
     @rule()
     def pass_time(self) -> None:
@@ -145,19 +155,30 @@ class QueueMachine(RuleBasedStateMachine):
         """Begin an epoch: tokens go on above all that were given, claims stay."""
         self.runner.run(self.store.begin_epoch())
 
-    @rule(state=st.sampled_from(("ready", "claimed", "dead")))
-    def look(self, state: str) -> None:
-        """Ask for the tasks of one state."""
+    @rule()
+    def look(self) -> None:
+        """Ask for the tasks of each state, and for the counts."""
         if any(item.ended for item in self.items):
             return
+        items = self._ordered()
+        ready = [item.id for item in items if item.state == "ready" and not item.far]
+        assert self._found("ready") == ready
+        assert set(self._found("later")) == {i.id for i in items if i.state == "ready" and i.far}
+        for state in ("claimed", "dead"):
+            assert set(self._found(state)) == {item.id for item in items if item.state == state}
+        stats = self.runner.run(self.store.queue.stats("q"))
+        assert (stats.ready, stats.later) == (len(ready), len(self._found("later")))
+        assert stats.finished == self.counted["done"] + self.counted["gone"]
+        assert stats.failed == self.counted["ready"] + self.counted["dead"]
+        assert stats.levels == Counter(len(id) for id in ready)
+
+    def _found(self, state: str) -> list[str]:
         found = self.runner.run(self.store.queue.find("q", state))
-        assert [(task.id, task.order) for task in found] == [
-            (item.id, item.order) for item in self._ordered() if item.state == state
-        ]
+        assert len({task.id for task in found}) == len(found)
+        return [task.id for task in found]
 
     def teardown(self) -> None:
         """Compare once more and close."""
-        for state in ("ready", "claimed", "dead"):
-            self.look(state)
+        self.look()
         self.runner.run(self.keeper.close())
         self.runner.close()
