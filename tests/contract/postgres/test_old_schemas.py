@@ -40,7 +40,8 @@ async def write_first(connection, store) -> None:
 async def write_third(connection) -> None:
     """Write the queue that the third schema brought."""
     await connection.execute(
-        "INSERT INTO tasks VALUES (nextval('task_numbers'), 'q', 't', '\\x01ff', 2.5, 0, 'ready', 0, 0, '', 0, '', 9, 1, 0)"
+        "INSERT INTO tasks (number, queue, id, data, rank, due_at, state, claims, token, worker, until, note, offered_at,"
+        " place, later_at) VALUES (nextval('task_numbers'), 'q', 't', '\\x01ff', 2.5, 0, 'ready', 0, 0, '', 0, '', 9, 1, 0)"
     )
 
 

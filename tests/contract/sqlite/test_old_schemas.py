@@ -47,11 +47,15 @@ async def write_first(connection: Connection, store) -> None:
             insert(connection, "run_tags", name, value, row.created_at, row.id, sealed=False)
 
 
-def write_second(connection: Connection) -> None:
-    """Write the tables that the second schema brought."""
+def write_second(connection: Connection, **later: Any) -> None:
+    """Write the tables that the second schema brought; ``later`` are the columns that a task has got since."""
     insert(connection, "leases", "x", "me", 41, 1 << 60, 0)
     connection.execute("INSERT INTO meta VALUES ('token', 41), ('clock', 5)")
-    insert(connection, "tasks", 1, "q", "t", b"\1\xff", 2.5, 0, "ready", 0, 0, "", 0, "", 9, 1, 0)
+    columns = ["number", "queue", "id", "data", "rank", "due_at", "state", "claims", "token", "worker", "until", "note",
+               "offered_at", "place", "later_at", *later, "crc"]  # fmt: skip
+    row = seal(1, "q", "t", b"\1\xff", 2.5, 0, "ready", 0, 0, "", 0, "", 9, 1, 0, *later.values())
+    marks = ",".join("?" * len(row))
+    connection.execute(f"INSERT INTO tasks ({', '.join(columns)}) VALUES ({marks})", row)
 
 
 def write_cells(connection: Connection) -> None:
@@ -84,7 +88,7 @@ async def test_a_file_of_each_schema_comes_up_to_date_with_all_that_is_in_it(
     await store.start()
     later = store._writer._transaction.connection
     if version == 1:  # that schema had neither leases nor queues
-        write_second(later)
+        write_second(later, outcome=b"", level=0, ended_at=0)
     if version < 8:
         write_cells(later)
     assert await store.schema() == (NEWEST, NEWEST)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
-from types import MappingProxyType
 
 import msgspec
 from msgspec.structs import replace
@@ -13,6 +12,18 @@ from msgspec.structs import replace
 from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.stores.conditions import floor_of
 from reprise.stores.queue import QueueStats, Settlement, Task, check_change, check_settlements
+from reprise.stores.tasks import (
+    blocks,
+    changed,
+    claimed,
+    is_over,
+    may_change,
+    micros,
+    offered,
+    place,
+    settled,
+    shown,
+)
 
 
 class _Entry(msgspec.Struct, eq=False):
@@ -88,15 +99,10 @@ class MemoryQueue:
 
     def _offer(self, task: Task, now: int) -> bool:
         line = self._lines.setdefault(task.queue, _Line())
-        if (known := line.entries.get(task.id)) is not None and _blocks(known.task, task, now):
+        if (known := line.entries.get(task.id)) is not None and blocks(known.task, task, now):
             return False
-        due_at = now + _us(task.delay) if task.delay else task.due_at
-        fresh = replace(
-            task, state="ready", claims=0, token=0, worker="", until=0, due_at=due_at, offered_at=now, ended_at=0,
-            delay=0.0, again=0.0,
-        )  # fmt: skip
         self._offers += 1
-        line.entries[task.id] = entry = _Entry(fresh, self._offers)
+        line.entries[task.id] = entry = _Entry(offered(task, now), self._offers)
         line.file(entry, now)
         return True
 
@@ -105,23 +111,16 @@ class MemoryQueue:
         line = self._lines.get(queue)
         if line is None or line.is_paused or limit < 1:
             return []
-        now, claimed = self._clock.now(), list[Task]()
+        now, mine = self._clock.now(), list[Task]()
         line.promote(now)
         for entry in line.claimable():
             self._last_token += 1
-            entry.task = replace(
-                entry.task,
-                state="claimed",
-                claims=entry.task.claims + 1,
-                token=self._last_token,
-                worker=worker,
-                until=now + _us(ttl),
-            )
+            entry.task = claimed(entry.task, self._last_token, worker, now + micros(ttl))
             line.file(entry, now)
-            claimed.append(entry.task)
-            if len(claimed) == limit:
+            mine.append(entry.task)
+            if len(mine) == limit:
                 break
-        return claimed
+        return mine
 
     async def due(self, queue: str) -> float | None:
         """Return in how many seconds there will be something to claim; None = not by the passing of time."""
@@ -140,7 +139,7 @@ class MemoryQueue:
         for task in tasks:
             entry = self._claim_of(task)
             if entry is not None:
-                entry.task = replace(entry.task, until=now + _us(ttl))
+                entry.task = replace(entry.task, until=now + micros(ttl))
                 self._lines[task.queue].file(entry, now)
             extended.append(entry and entry.task)
         return extended
@@ -163,7 +162,7 @@ class MemoryQueue:
         if settlement.state == "gone":
             del line.entries[entry.task.id]
         else:
-            entry.task = _settled(entry.task, settlement, now)
+            entry.task = settled(entry.task, settlement, now)
             line.file(entry, now)
         return True
 
@@ -186,8 +185,8 @@ class MemoryQueue:
         chosen = (
             entries.values() if ids is None else [entries[id] for id in dict.fromkeys(ids) if id in entries]
         )
-        found = [e for e in chosen if not _is_over(e.task, now) and state in ("", _shown(e.task, now))]
-        found.sort(key=_PLACES[state])
+        found = [e for e in chosen if not is_over(e.task, now) and state in ("", shown(e.task, now))]
+        found.sort(key=lambda entry: (place(entry.task, state), entry.number))
         return [entry.task for entry in found[skip : skip + limit]]
 
     async def change(
@@ -206,12 +205,12 @@ class MemoryQueue:
         check_change(state)
         now, line = self._clock.now(), self._lines.get(queue) or _Line()
         found = [line.entries[id] for id in dict.fromkeys(ids) if id in line.entries]
-        free = [e for e in found if not _is_over(e.task, now) and _may_change(e.task, state)]
+        free = [entry for entry in found if may_change(entry.task, state, now)]
         for entry in free:
             if state == "gone":
                 del line.entries[entry.task.id]
             else:
-                entry.task = _changed(entry.task, order, due_at, state, now)
+                entry.task = changed(entry.task, order, due_at, state, now)
                 line.file(entry, now)
         return len(free)
 
@@ -229,9 +228,9 @@ class MemoryQueue:
         if line is None:
             return QueueStats()
         now = self._clock.now()
-        tasks = [entry.task for entry in line.entries.values() if not _is_over(entry.task, now)]
-        counts = Counter(_shown(task, now) for task in tasks)
-        ready = [task for task in tasks if _shown(task, now) == "ready"]
+        tasks = [entry.task for entry in line.entries.values() if not is_over(entry.task, now)]
+        counts = Counter(shown(task, now) for task in tasks)
+        ready = [task for task in tasks if shown(task, now) == "ready"]
         return QueueStats(
             **counts,
             finished=line.finished,
@@ -245,7 +244,7 @@ class MemoryQueue:
         """Remove up to ``limit`` tasks that were kept for as long as they should; return how many."""
         now = self._clock.now()
         entries = self._lines[queue].entries if queue in self._lines else {}
-        over = [id for id, entry in entries.items() if _is_over(entry.task, now)][:limit]
+        over = [id for id, entry in entries.items() if is_over(entry.task, now)][:limit]
         for id in over:
             del entries[id]
         return len(over)
@@ -256,78 +255,3 @@ class MemoryQueue:
         if entry is None or entry.task.state != "claimed" or entry.task.token != task.token:
             return None
         return entry
-
-
-# ---------------------------------------------------------------- tasks
-
-
-def _shown(task: Task, now: int) -> str:
-    return "later" if task.state == "ready" and task.due_at > now else task.state
-
-
-def _is_over(task: Task, now: int) -> bool:
-    return task.state in ("done", "dead") and 0 < task.until <= now
-
-
-def _blocks(known: Task, offered: Task, now: int) -> bool:
-    if _is_over(known, now):
-        return False
-    return known.state != "done" or now < known.ended_at + _us(offered.again)
-
-
-def _settled(task: Task, settlement: Settlement, now: int) -> Task:
-    state = settlement.state
-    has_ended = state in ("done", "dead")
-    return replace(
-        task,
-        state="ready" if state == "back" else state,
-        claims=task.claims - (state == "back"),
-        data=b"" if state == "done" else task.data,
-        due_at=now + _us(settlement.delay) if settlement.delay else task.due_at,
-        note=settlement.note,
-        outcome=task.outcome if settlement.outcome is None else settlement.outcome,
-        worker="",
-        until=now + _us(settlement.keep) if has_ended and settlement.keep is not None else 0,
-        ended_at=now if has_ended else 0,
-    )
-
-
-def _may_change(task: Task, state: str | None) -> bool:
-    return task.state in ("ready", "dead") or (task.state == "done" and state == "gone")
-
-
-def _changed(task: Task, order: float | None, due_at: int | None, state: str | None, now: int) -> Task:
-    task = replace(
-        task, order=task.order if order is None else order, due_at=task.due_at if due_at is None else due_at
-    )
-    if state == "ready":
-        return replace(task, state=state, claims=0, until=0, ended_at=0)
-    return replace(task, state=state, until=0, ended_at=now) if state else task
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * MICROSECONDS)
-
-
-def _place(task: Task) -> int:
-    return {"ready": task.due_at, "claimed": task.until}.get(task.state, task.ended_at)
-
-
-def _by_order(entry: _Entry) -> tuple[float, int]:
-    return entry.task.order, entry.number
-
-
-def _by_time(entry: _Entry) -> tuple[float, int]:
-    return _place(entry.task), entry.number
-
-
-_PLACES: Mapping[str, Callable[[_Entry], tuple[float, int]]] = MappingProxyType(
-    {
-        "": _by_order,
-        "ready": _by_order,
-        "later": _by_time,
-        "claimed": _by_time,
-        "done": _by_time,
-        "dead": _by_time,
-    }
-)

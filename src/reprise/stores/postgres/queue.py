@@ -6,87 +6,101 @@ from collections.abc import Sequence
 from itertools import count
 
 from reprise.kernel.clock import MICROSECONDS
-from reprise.kernel.errors import ConfigurationError
 from reprise.stores.postgres.connections import Pool
 from reprise.stores.postgres.driver import Connection, Row
 from reprise.stores.postgres.statements import statements
-from reprise.stores.queue import Task
+from reprise.stores.queue import STATES, QueueStats, Settlement, Task, check_change, check_settlements
+from reprise.stores.tasks import is_over, micros, place, shown
 
 SQL = statements("queue.sql")
-
-KEPT_DONE = 1000
-"""Finished tasks that a queue remembers for people to look at; older ones are forgotten now and then."""
-STATES = ("ready", "claimed", "done", "dead")
 
 
 class PostgresQueue:
     """Queues by name.
 
     When a connection breaks before the server's answer came, the statement is sent again. A settle is then told what
-    its first attempt did; tasks that a lost claim took come back when its time is over; an offer does not count those
-    that its lost attempt added.
+    its first attempt did; tasks that a lost claim took come back when its time is over; an offer does not call those
+    new that its lost attempt added.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._done: dict[str, int] = {}
 
-    async def offer(self, tasks: Sequence[Task]) -> int:
-        """Add tasks and return how many were new; an id that is done may be offered anew."""
-        return await self._pool.run(lambda c: offer(c, tasks)) if tasks else 0
+    async def offer(self, tasks: Sequence[Task]) -> list[bool]:
+        """Add tasks and return of each whether it is new."""
+        return await self._pool.run(lambda c: offer(c, tasks)) if tasks else []
 
     async def claim(self, queue: str, worker: str, limit: int, ttl: float) -> list[Task]:
         """Claim up to ``limit`` ready, due tasks (and claimed ones whose claim ended) for ``ttl`` seconds."""
         if limit < 1:
             return []
-        rows = await self._pool.run(lambda c: c.fetch(SQL["claim"], queue, worker, limit, _us(ttl)))
+        rows = await self._pool.run(lambda c: c.fetch(SQL["claim"], queue, worker, limit, micros(ttl)))
         return [_to_task(row) for row in rows]
+
+    async def due(self, queue: str) -> float | None:
+        """Return in how many seconds there will be something to claim; None = not by the passing of time."""
+        left: int | None = await self._pool.run(lambda c: c.fetchval(SQL["due"], queue))
+        return None if left is None else max(0, left) / MICROSECONDS
 
     async def extend(self, tasks: Sequence[Task], ttl: float) -> list[Task | None]:
         """Extend claims; None in the place of each that was lost."""
         if not tasks:
             return []
         columns = ([t.queue for t in tasks], [t.id for t in tasks], [t.token for t in tasks])
-        rows = await self._pool.run(lambda c: c.fetch(SQL["extend"], *columns, _us(ttl)))
+        rows = await self._pool.run(lambda c: c.fetch(SQL["extend"], *columns, micros(ttl)))
         extended = {(row["queue"], row["id"], row["token"]): _to_task(row) for row in rows}
         return [extended.get((task.queue, task.id, task.token)) for task in tasks]
 
-    async def settle(self, task: Task, state: str, *, due_at: int = 0, note: str = "") -> bool:
-        """End a claim: ``done``, ``dead``, or ``ready`` again at ``due_at``. False = the token is old.
+    async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
+        """End claims; return of each whether it was ended: its token is not old.
 
         A late settle still counts as long as nobody else has claimed the task. Raises ``ConfigurationError`` for
-        another state.
+        a state that is none.
         """
-        _check_state(state)
+        check_settlements(settlements)
+        if not settlements:
+            return []
+        ends: dict[_Claim, Settlement] = {}
+        for each in settlements:
+            ends.setdefault(_claim(each.task), each)
+        wishes = list(ends.values())
         attempts = count()
 
-        async def attempt(connection: Connection) -> bool:
+        async def attempt(connection: Connection) -> Sequence[Row]:
             again = next(attempts) > 0
-            return await connection.fetchval(
-                SQL["settle"], task.queue, task.id, task.token, state, due_at, note, again
-            )
+            rows = await connection.fetch(SQL["settle"], *_columns(wishes))
+            if again:
+                rows = [*rows, *await connection.fetch(SQL["traces"], *_traces(wishes))]
+            return rows
 
-        settled = await self._pool.run(attempt)
-        if settled and state == "done":
-            await self._forget_old(task.queue)
-        return settled
-
-    async def _forget_old(self, queue: str) -> None:
-        done = self._done[queue] = self._done.get(queue, 0) + 1
-        if done % KEPT_DONE == 0:
-            await self._pool.run(lambda c: c.execute(SQL["forget_done"], queue, KEPT_DONE))
+        settled = {_claim(wishes[row["n"] - 1].task) for row in await self._pool.run(attempt)}
+        return [
+            _claim(each.task) in settled and ends.pop(_claim(each.task), None) is not None
+            for each in settlements
+        ]
 
     async def names(self) -> list[str]:
         """Return the names of the queues that have tasks of any state."""
         return [row["name"] for row in await self._pool.run(lambda c: c.fetch(SQL["names"]))]
 
-    async def find(self, queue: str, state: str = "", limit: int = 100) -> list[Task]:
-        """Return tasks in their order, of one state if given."""
-        if state:
-            rows = await self._pool.run(lambda c: c.fetch(SQL["find_state"], queue, limit, state))
-        else:
-            rows = await self._pool.run(lambda c: c.fetch(SQL["find"], queue, limit))
-        return [_to_task(row) for row in rows]
+    async def find(
+        self,
+        queue: str,
+        state: str = "",
+        limit: int = 100,
+        *,
+        ids: Sequence[str] | None = None,
+        skip: int = 0,
+    ) -> list[Task]:
+        """Return tasks of one state if given, of ``ids`` if given, after the first ``skip``."""
+        if ids is not None:
+            return _chosen(
+                await self._pool.run(lambda c: c.fetch(SQL["find_ids"], queue, ids)), state, skip, limit
+            )
+        statement = SQL[f"find_{state}" if state else "find"]
+        return [
+            _to_task(row) for row in await self._pool.run(lambda c: c.fetch(statement, queue, limit, skip))
+        ]
 
     async def change(
         self,
@@ -97,41 +111,104 @@ class PostgresQueue:
         due_at: int | None = None,
         state: str | None = None,
     ) -> int:
-        """Change unclaimed tasks (redrive dead ones, delay, re-order); return how many.
+        """Change tasks that are ready or dead (redrive, delay, re-order, remove); return how many.
 
-        Raises ``ConfigurationError`` for a state other than ready, done, dead.
+        Raises ``ConfigurationError`` for a state other than ready, dead, gone.
         """
-        if state is not None:
-            _check_state(state)
+        check_change(state)
+        if state == "gone":
+            return len(await self._pool.run(lambda c: c.fetch(SQL["remove"], queue, list(ids))))
         rank = None if order is None else float(order)
         changes = (list(ids), rank, due_at, state)
         return len(await self._pool.run(lambda c: c.fetch(SQL["change"], queue, *changes)))
 
-    async def stats(self, queue: str) -> dict[str, int]:
-        """Return counts by state, and ``oldest_us`` = age of the oldest ready task."""
+    async def pause(self, queue: str, paused: bool) -> None:
+        """Let nobody claim until it is resumed."""
+        await self._pool.run(lambda c: c.execute(SQL["pause" if paused else "resume"], queue))
+
+    async def stats(self, queue: str) -> QueueStats:
+        """Return counts."""
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
+        levels: dict[int, int] = {}
         oldest_us = 0
         for row in await self._pool.run(lambda c: c.fetch(SQL["counts"], queue)):
-            counts[row["state"]] = row["count"]
-            if row["state"] == "ready":
-                oldest_us = row["age"]
-        return {**counts, "oldest_us": oldest_us}
+            counts[row["shown"]] += row["count"]
+            if row["shown"] == "ready":
+                levels[row["level"]] = row["count"]
+                oldest_us = max(oldest_us, row["age"])
+        [row] = await self._pool.run(lambda c: c.fetch(SQL["ends"], queue))
+        return QueueStats(
+            **counts,
+            finished=row["finished"],
+            failed=row["failed"],
+            oldest_us=oldest_us,
+            levels=levels,
+            paused=row["paused"],
+        )
+
+    async def sweep(self, queue: str, limit: int = 1000) -> int:
+        """Remove up to ``limit`` tasks that were kept for as long as they should; return how many."""
+        return len(await self._pool.run(lambda c: c.fetch(SQL["sweep"], queue, limit)))
 
 
-async def offer(connection: Connection, tasks: Sequence[Task]) -> int:
-    """Add tasks and return how many were new."""
+async def offer(connection: Connection, tasks: Sequence[Task]) -> list[bool]:
+    """Add tasks and return of each whether it is new."""
     first: dict[tuple[str, str], Task] = {}
     for task in tasks:
         first.setdefault((task.queue, task.id), task)
     offered = list(first.values())
-    return await connection.fetchval(
+    rows = await connection.fetch(
         SQL["offer"],
         [task.queue for task in offered],
         [task.id for task in offered],
         [task.data for task in offered],
         [float(task.order) for task in offered],
         [task.due_at for task in offered],
+        [micros(task.delay) for task in offered],
+        [task.note for task in offered],
+        [task.outcome for task in offered],
+        [task.level for task in offered],
+        [micros(task.again) for task in offered],
     )
+    new = {(row["queue"], row["id"]) for row in rows}
+    return [
+        (task.queue, task.id) in new and first.pop((task.queue, task.id), None) is not None for task in tasks
+    ]
+
+
+# ---------------------------------------------------------------- values and rows
+
+_Claim = tuple[str, str, int]
+
+
+def _claim(task: Task) -> _Claim:
+    return task.queue, task.id, task.token
+
+
+def _columns(wishes: Sequence[Settlement]) -> tuple[Sequence[object], ...]:
+    return (
+        [wish.task.queue for wish in wishes],
+        [wish.task.id for wish in wishes],
+        [wish.task.token for wish in wishes],
+        [wish.state for wish in wishes],
+        [micros(wish.delay) for wish in wishes],
+        [wish.note for wish in wishes],
+        [wish.outcome for wish in wishes],
+        [None if wish.keep is None else micros(wish.keep) for wish in wishes],
+    )
+
+
+def _traces(wishes: Sequence[Settlement]) -> tuple[Sequence[object], ...]:
+    queues, ids, tokens, states, _, notes, *_ = _columns(wishes)
+    return queues, ids, tokens, states, notes
+
+
+def _chosen(rows: Sequence[Row], state: str, skip: int, limit: int) -> list[Task]:
+    found = [(_to_task(row), row["number"]) for row in rows]
+    now = rows[0]["now"] if rows else 0
+    found = [each for each in found if not is_over(each[0], now) and state in ("", shown(each[0], now))]
+    found.sort(key=lambda each: (place(each[0], state), each[1]))
+    return [task for task, _ in found[skip : skip + limit]]
 
 
 def _to_task(row: Row) -> Task:
@@ -147,13 +224,8 @@ def _to_task(row: Row) -> Task:
         row["worker"],
         row["until"],
         row["note"],
+        row["outcome"],
+        row["level"],
+        row["offered_at"],
+        row["ended_at"],
     )
-
-
-def _us(seconds: float) -> int:
-    return round(seconds * MICROSECONDS)
-
-
-def _check_state(state: str) -> None:
-    if state not in ("ready", "done", "dead"):
-        raise ConfigurationError(f"A task cannot be put in state {state!r}.", hint="Use ready, done or dead.")

@@ -19,7 +19,7 @@ _PAGE = 1000
 _FEW = 20
 """Blobs, and cells, read at once; each may be large."""
 
-_TABLES = {"streams": 1, "trims": 0, "runs": 0, "terms": 0, "leases": 0, "tasks": 2, "spaces": 0}
+_TABLES = {"streams": 1, "trims": 0, "runs": 0, "terms": 0, "leases": 0, "tasks": 2, "lines": 0, "spaces": 0}
 """Tables and the column by which a person knows a row."""
 
 

@@ -131,7 +131,7 @@ class QueueMachine(RuleBasedStateMachine):
             item.order = item.order if order is None else order
             item.far = item.far if far is None else far
             item.claims = 0 if state == "ready" else item.claims
-            item.state = {None: item.state, "gone": "done"}.get(state, state)
+            item.state = "done" if state == "gone" else state or item.state
 
     @rule()
     def pass_time(self) -> None:

@@ -21,7 +21,7 @@ SELECT name, holder, token, expires_at, shared, crc FROM leases
 
 -- name: tasks
 SELECT number, queue, id, data, rank, due_at, state, claims, token, worker, until, note, offered_at, place, later_at,
-    crc
+    outcome, level, ended_at, crc
 FROM tasks
 
 -- name: spaces
@@ -39,6 +39,9 @@ WHERE rowid > ? ORDER BY rowid LIMIT ?
 SELECT s.space FROM spaces s
 WHERE s.head <> max(s.kept_after, ifnull((SELECT max(position) FROM cell_changes c WHERE c.space = s.space), 0))
     OR s.head < ifnull((SELECT max(version) FROM cells c WHERE c.space = s.space), 0)
+
+-- name: lines
+SELECT queue, paused, finished, failed, crc FROM lines
 
 -- name: trims
 SELECT stream, through, crc FROM trims
