@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _EXPORTS: dict[str, str] = {
     "Reprise": "reprise.app.reprise",
     "load_settings": "reprise.cli.config",
+    "DeadLetters": "reprise.coordination.dead_letters",
     "Leader": "reprise.coordination.leader",
     "LeaderElection": "reprise.coordination.leader",
     "Term": "reprise.coordination.leader",
@@ -21,6 +22,12 @@ _EXPORTS: dict[str, str] = {
     "HeldLock": "reprise.coordination.locks",
     "LockHolder": "reprise.coordination.locks",
     "LockManager": "reprise.coordination.locks",
+    "TaskQueue": "reprise.coordination.queue",
+    "Task": "reprise.coordination.tasks",
+    "TaskAttempt": "reprise.coordination.tasks",
+    "TaskInfo": "reprise.coordination.tasks",
+    "TaskQueueStats": "reprise.coordination.tasks",
+    "QueueWorker": "reprise.coordination.worker",
     "Budget": "reprise.kernel.budget",
     "Cost": "reprise.kernel.budget",
     "Clock": "reprise.kernel.clock",
@@ -102,6 +109,8 @@ _EXPORTS: dict[str, str] = {
     "StreamClosed": "reprise.kernel.errors",
     "StreamMissing": "reprise.kernel.errors",
     "StuckBodyError": "reprise.kernel.errors",
+    "TaskFailed": "reprise.kernel.errors",
+    "TaskNotFound": "reprise.kernel.errors",
     "UnknownAgent": "reprise.kernel.errors",
     "UnknownHandler": "reprise.kernel.errors",
     "UnknownOption": "reprise.kernel.errors",
@@ -251,6 +260,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from reprise.app.reprise import Reprise as Reprise
     from reprise.cli.config import load_settings as load_settings
+    from reprise.coordination.dead_letters import DeadLetters as DeadLetters
     from reprise.coordination.leader import Leader as Leader, LeaderElection as LeaderElection, Term as Term
     from reprise.coordination.locks import (
         DistributedLock as DistributedLock,
@@ -258,6 +268,14 @@ if TYPE_CHECKING:
         LockHolder as LockHolder,
         LockManager as LockManager,
     )
+    from reprise.coordination.queue import TaskQueue as TaskQueue
+    from reprise.coordination.tasks import (
+        Task as Task,
+        TaskAttempt as TaskAttempt,
+        TaskInfo as TaskInfo,
+        TaskQueueStats as TaskQueueStats,
+    )
+    from reprise.coordination.worker import QueueWorker as QueueWorker
     from reprise.kernel.budget import Budget as Budget, Cost as Cost
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
     from reprise.kernel.errors import (
@@ -337,6 +355,8 @@ if TYPE_CHECKING:
         StreamClosed as StreamClosed,
         StreamMissing as StreamMissing,
         StuckBodyError as StuckBodyError,
+        TaskFailed as TaskFailed,
+        TaskNotFound as TaskNotFound,
         UnknownAgent as UnknownAgent,
         UnknownHandler as UnknownHandler,
         UnknownOption as UnknownOption,

@@ -37,6 +37,8 @@ RepriseError
 ├── LockNotAcquired               a lock was not free within the time waited
 │   └── DeadlockDetected          those who hold each other's locks wait in a circle
 ├── ClaimLost                     a queue claim ended or passed to another worker
+├── TaskNotFound                  no task of that id in the queue, or no longer
+├── TaskFailed                    a task is a dead letter; carries why, and its attempts
 ├── RunError                      about one run
 │   ├── RunNotFound               no run with that id
 │   ├── AmbiguousId               a prefix that several runs share
@@ -299,6 +301,20 @@ class DeadlockDetected(LockNotAcquired):
 
 class ClaimLost(RepriseError):
     """A claim on a queued task ended or passed to another worker."""
+
+
+class TaskNotFound(RepriseError):
+    """There is no task of that id in the queue, or no longer."""
+
+
+class TaskFailed(RepriseError):
+    """A task was given up and is a dead letter. ``attempts`` says what became of each try."""
+
+    attempts: tuple[object, ...] = ()
+
+    def __init__(self, what: str = "", *, hint: str = "", attempts: Iterable[object] = ()) -> None:
+        super().__init__(what, hint=hint)
+        self.attempts = tuple(attempts)
 
 
 class RunError(RepriseError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.priority import Priority
 
@@ -34,6 +35,21 @@ def strict(priority: Priority) -> float:
     True
     """
     return float(Priority.CRITICAL - priority)
+
+
+def aged(priority: Priority, at: int, *, step: float = 60.0) -> float:
+    """Return the key by which the more urgent goes first, and none starves: each ``step`` seconds are worth one priority.
+
+    ``at`` is when the task could first be done, in microseconds since the epoch. All grow old at the same pace, so the
+    order of two tasks never changes and can be fixed when they are offered.
+
+    >>> minute = 60_000_000
+    >>> aged(Priority.HIGH, at=0) < aged(Priority.NORMAL, at=0)
+    True
+    >>> aged(Priority.NORMAL, at=0) < aged(Priority.HIGH, at=2 * minute)
+    True
+    """
+    return at / MICROSECONDS + step * strict(priority)
 
 
 def earliest_deadline(deadline: int | None) -> float:

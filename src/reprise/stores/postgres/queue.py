@@ -66,14 +66,14 @@ class PostgresQueue:
         wishes = list(ends.values())
         attempts = count()
 
-        async def attempt(connection: Connection) -> Sequence[Row]:
+        async def attempt(connection: Connection) -> set[int]:
             again = next(attempts) > 0
             rows = await connection.fetch(SQL["settle"], *_columns(wishes))
             if again:
                 rows = [*rows, *await connection.fetch(SQL["traces"], *_traces(wishes))]
-            return rows
+            return {row["n"] for row in rows}
 
-        settled = {_claim(wishes[row["n"] - 1].task) for row in await self._pool.run(attempt)}
+        settled = {_claim(wishes[number - 1].task) for number in await self._pool.run(attempt)}
         return [
             _claim(each.task) in settled and ends.pop(_claim(each.task), None) is not None
             for each in settlements

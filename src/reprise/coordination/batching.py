@@ -1,0 +1,99 @@
+"""Small things that many do at once go to the keeper together; and who waits for taps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from reprise.stores.signal import Signal
+
+I = TypeVar("I")  # noqa: E741
+A = TypeVar("A")
+
+MOST = 500
+"""Items that are sent at once."""
+
+
+class Batch(Generic[I, A]):
+    """Gather the items of concurrent callers, send them together, give each caller its answer.
+
+    What comes in one turn of the loop, and while a batch is on its way, goes together. So many callers who simply await
+    are as fast as one who sends a list, and one who is alone waits for nobody.
+    """
+
+    def __init__(self, send: Callable[[Sequence[I]], Awaitable[Sequence[A]]]) -> None:
+        self._send = send
+        self._waiting: list[tuple[I, asyncio.Future[A]]] = []
+        self._sending: asyncio.Task[None] | None = None
+
+    def put(self, item: I) -> asyncio.Future[A]:
+        """Hand over an item; return the future of its answer. Giving up waiting does not take it back."""
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._flush())
+        return answer
+
+    async def close(self) -> None:
+        """Wait until all that was handed over is answered."""
+        if self._sending is not None:
+            await asyncio.wait([self._sending])
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+                await self._answer(batch)
+        finally:
+            self._sending = None
+
+    async def _answer(self, batch: Sequence[tuple[I, asyncio.Future[A]]]) -> None:
+        try:
+            answers = await self._send([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001  every caller is told
+            for _, waiter in batch:
+                if not waiter.done():
+                    waiter.set_exception(error)
+            return
+        for (_, waiter), answer in zip(batch, answers, strict=True):
+            if not waiter.done():
+                waiter.set_result(answer)
+
+
+class Bell:
+    """The taps of one name, counted, so that none is missed between a look and a wait."""
+
+    def __init__(self, signal: Signal, name: str) -> None:
+        self.rings = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._callbacks: list[Callable[[], None]] = []
+        self._end = signal.listen(name, self._ring)
+
+    def also(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back at each ring; return what ends that."""
+        self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
+
+    async def wait(self, heard: int, timeout: float) -> None:
+        """Wait until it has rung more often than ``heard``, at most ``timeout`` seconds."""
+        if self.rings != heard:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        try:
+            await asyncio.wait([waiter], timeout=timeout)
+        finally:
+            self._waiting.discard(waiter)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._end()
+
+    def _ring(self, _name: str) -> None:
+        self.rings += 1
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        for callback in tuple(self._callbacks):
+            callback()

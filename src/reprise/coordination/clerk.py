@@ -1,0 +1,133 @@
+"""How tasks become rows, and what becomes of the claims on them: decided here, without asking anybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from reprise.coordination.places import Place
+from reprise.coordination.tasks import (
+    Order,
+    Task,
+    done,
+    encoded,
+    failed,
+    read_order,
+    to_task,
+    unique_id,
+    write_order,
+)
+from reprise.kernel.clock import MICROSECONDS, from_datetime
+from reprise.kernel.ids import Ids
+from reprise.kernel.order import aged
+from reprise.kernel.policy import Fault, Retry, seconds
+from reprise.kernel.priority import Priority
+from reprise.kernel.surroundings import SURROUNDINGS
+from reprise.stores import queue as port
+
+LONGEST_WAIT = 5.0
+"""Seconds after which a task is offered again, at the latest, that had no place under a limit."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """On what terms a queue takes tasks and keeps what came of them; see :class:`~reprise.coordination.queue.TaskQueue`."""
+
+    result_ttl: float
+    dead_letter_ttl: float
+    dedupe_window: float
+    retry: Retry
+    payload_limit: int
+    step: float
+
+
+class Clerk:
+    """Writes and reads the rows of a queue."""
+
+    def __init__(self, queue: str, terms: Terms) -> None:
+        self._queue = queue
+        self._terms = terms
+        around = SURROUNDINGS.get()
+        self._uniform = around.uniform
+        self.now = around.clock.now
+        self.new_id = Ids(self.now).new
+
+    def row_of(self, task: Task) -> port.Task:
+        """Return the row that a task becomes, with an id if it has none. Raises ``CodecError``, ``PayloadTooLarge``."""
+        now = self.now()
+        delay, due_at = seconds(task.delay, "delay"), 0
+        if task.run_at is not None:
+            due_at = from_datetime(task.run_at)
+        payload = encoded(
+            task.payload, self._terms.payload_limit, "The payload of a task {!r}", task.task_type
+        )
+        first = max(due_at, now + round(delay * MICROSECONDS))
+        return port.Task(
+            task.task_id or (unique_id(task) if task.unique else self.new_id()),
+            self._queue,
+            write_order(task, payload, now),
+            aged(Priority.parse(task.priority), first, step=self._terms.step),
+            due_at,
+            level=int(task.priority),
+            delay=delay,
+            again=0.0 if task.unique else self._terms.dedupe_window,
+        )
+
+    def read(self, row: port.Task) -> Task | port.Settlement:
+        """Return a claimed row as a task, or how it ends because there is no use in trying."""
+        try:
+            order = read_order(row)
+            if (why := _hopeless(row, order, self.now())) is None:
+                return to_task(row, order)
+        except (msgspec.DecodeError, ValueError) as error:
+            why = f"it cannot be read: {error}"
+        return port.Settlement(row, "dead", note=why, keep=self._terms.dead_letter_ttl)
+
+    def put_back(self, row: port.Task, place: Place | None = None) -> port.Settlement:
+        """Return how the claim on a row ends that is not tried: a little later again, if a place is wanted."""
+        wait = (
+            0.0
+            if place is None
+            else min(LONGEST_WAIT, place.period / place.most or 0.5) * (0.5 + self._uniform())
+        )
+        return port.Settlement(row, "back", delay=wait, note=row.note)
+
+    def holder_of(self, row: port.Task) -> str:
+        """Return as whom a claimed task holds its places."""
+        return f"{row.id}#{row.token}"
+
+    def finished(self, task: Task, result: Any) -> port.Settlement:
+        """Return how the claim on a task ends that is done. Raises ``CodecError``, ``PayloadTooLarge``."""
+        assert task.row is not None
+        keep = max(self._terms.result_ttl, self._terms.dedupe_window)
+        if not keep:
+            return port.Settlement(task.row, "gone")
+        data = (
+            b""
+            if result is None
+            else encoded(result, self._terms.payload_limit, "The result of task {}", task.task_id)
+        )
+        return port.Settlement(task.row, "done", outcome=done(task, data), keep=keep)
+
+    def given_up(self, task: Task, error: str | BaseException, *, retry: bool = True) -> port.Settlement:
+        """Return how the claim on a task ends whose try failed."""
+        row = task.row
+        assert row is not None
+        cause = error if isinstance(error, BaseException) else None
+        why = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        if cause is not None and self._terms.retry.classify(cause) is Fault.PERMANENT:
+            retry = False
+        outcome = failed(row, self.now(), why)
+        if not retry or task.attempt > task.max_retries:
+            return port.Settlement(row, "dead", note=why, outcome=outcome, keep=self._terms.dead_letter_ttl)
+        delay = self._terms.retry.delay(task.attempt, self._uniform(), cause)
+        return port.Settlement(row, "ready", delay=delay, note=why, outcome=outcome)
+
+
+def _hopeless(row: port.Task, order: Order, now: int) -> str | None:
+    """Return why there is no use in trying a task, None if there is."""
+    if order.expires_at and now >= order.expires_at:
+        return "it expired before anybody could do it"
+    if row.claims > order.max_retries + 1:
+        return f"its workers died or lost it {row.claims - 1} times"
+    return None

@@ -1,0 +1,457 @@
+"""Workers of queues: they claim ahead, do many tasks side by side, and say in batches what came of them.
+
+A worker talks to the keeper in rounds: what has ended since the last one is settled, and as many tasks as there is room for
+are claimed, both at once. What ends while a round is on its way goes with the next, so under load a round settles and claims
+many, and a worker with little to do answers at once. When there is nothing to claim it sleeps until it is tapped, or until
+the keeper said that something will be due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from reprise.coordination.lanes import Lanes
+from reprise.coordination.tasks import Task
+from reprise.kernel.errors import ConfigurationError, StoreError
+from reprise.kernel.policy import Duration, seconds
+from reprise.stores import queue as port
+from reprise.stores.lease import Grant
+
+if TYPE_CHECKING:
+    from reprise.coordination.queue import TaskQueue
+
+Handler: TypeAlias = "Callable[[Task], Any]"
+"""Does a task and returns its result; a plain function is called in a thread."""
+Handlers: TypeAlias = "Mapping[str, Handler] | Handler"
+"""By task type (``"*"`` = all others), or one for all."""
+
+Called: TypeAlias = "Callable[[Task], Awaitable[Any]]"
+"""A handler as it is called."""
+
+_LOG = logging.getLogger(__name__)
+
+AHEAD = 0.5
+"""Seconds of work that are claimed ahead: more would keep others idle, and hold up what is urgent."""
+LOOK_AGAIN = 5.0
+"""Seconds after which an idle worker looks again without having been tapped."""
+BEAT = 10.0
+"""Most seconds between two times that a worker says it is there; it counts as gone after three."""
+PAUSE = (0.05, 5.0)
+"""Seconds to wait after the first and the last of the times that the keeper could not be reached."""
+LAST = 10.0
+"""Seconds that ``stop`` waits for the keeper to take what came of the last tasks."""
+UNKNOWN = 5.0
+"""Seconds after which a task that nobody here can do is offered to others again."""
+
+
+class Job:
+    """A task that is claimed here and not settled yet."""
+
+    __slots__ = ("is_ended", "is_lost", "places", "row", "running", "task")
+
+    def __init__(self, row: port.Task, task: Task) -> None:
+        self.row = row
+        self.task = task
+        self.places: list[Grant] = []
+        self.running: asyncio.Task[None] | None = None
+        self.is_ended = self.is_lost = False
+
+
+class QueueWorker:
+    """Does the tasks of a queue until it is stopped.
+
+    ``async with`` starts and drains it; ``run`` does it until it is cancelled or stopped.
+
+    Args:
+        handlers: by task type, or one for all. A coroutine function, or a plain function, which is called in a thread.
+        concurrency: tasks that are done at one time.
+        prefetch: tasks that are claimed ahead at most, four times ``concurrency`` by default. It claims no more than what it
+            takes about half a second to do.
+        timeout: seconds that a try may take, for all types or by type. A thread cannot be stopped: its task counts as failed
+            and what it does goes on.
+        visibility_timeout: seconds after which others get the tasks of a worker that died; renewed while it lives. None =
+            the queue's.
+        grace: seconds that ``stop`` waits for what is being done; what is not done by then is cancelled and given back.
+
+    Raises ``ConfigurationError`` for numbers out of range, and without handlers.
+    """
+
+    def __init__(
+        self,
+        queue: TaskQueue,
+        handlers: Handlers,
+        *,
+        concurrency: int = 50,
+        prefetch: int | None = None,
+        timeout: Duration | Mapping[str, Duration] | None = None,
+        visibility_timeout: Duration | None = None,
+        name: str = "",
+        grace: Duration = 30.0,
+    ) -> None:
+        if concurrency < 1 or (prefetch is not None and prefetch < 0) or not handlers:
+            raise ConfigurationError(
+                f"A worker of queue {queue.name!r} has concurrency={concurrency}, prefetch={prefetch}, "
+                f"{'no ' if not handlers else ''}handlers.",
+                hint="Give at least 1, at least 0, and handlers.",
+            )
+        self.queue = queue
+        self.name = name or f"worker-{queue.clerk.new_id()}"
+        self._handlers = self._by_type(handlers)
+        self._concurrency = concurrency
+        self._prefetch = 4 * concurrency if prefetch is None else prefetch
+        self._timeouts = _timeouts(timeout)
+        self._ttl = queue.visibility_timeout if visibility_timeout is None else seconds(visibility_timeout)
+        self._grace = seconds(grace, "grace")
+        self._jobs: dict[int, Job] = {}
+        """All that is claimed, by token."""
+        self._ready: deque[Job] = deque()
+        """Claimed and not begun."""
+        self._running = 0
+        self._ends: list[port.Settlement] = []
+        self._freed: list[Grant] = []
+        self._wake = asyncio.Event()
+        self._is_dry = False
+        """Whether there was nothing more to claim when we last asked."""
+        self._is_stopping = False
+        self._mean = 1.0
+        """Seconds that a task takes, of late."""
+        self._services: list[asyncio.Task[None]] = []
+        self._threads: ThreadPoolExecutor | None = None
+        self._serving = asyncio.Event()
+        self.counters: dict[str, int] = dict.fromkeys(
+            ("claimed", "completed", "failed", "dead", "lost", "given_back"), 0
+        )
+        self._waited = 0.0
+
+    # ------------------------------------------------------------ life
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Begin to work, and return when others can see that; idempotent. Raises ``StoreUnreachable``."""
+        if self._services:
+            return
+        self._store = await self.queue.start()
+        self._is_stopping = self._is_dry = False
+        await self._say_we_are_there()
+        self._lanes = Lanes(self._store.lease, self._ttl, self._begin, self._give_back)
+        self._unlisten = self.queue.bell("").also(self._rung)
+        self._services = [asyncio.create_task(self._rounds()), asyncio.create_task(self._tend())]
+        self._serving.set()
+
+    async def ready(self) -> None:
+        """Wait until it works; returns at once while it does."""
+        await self._serving.wait()
+
+    async def run(self) -> None:
+        """Work until ``stop`` is called elsewhere, or this is cancelled; then drain."""
+        await self.start()
+        try:
+            await asyncio.wait([self._services[0]])
+        finally:
+            await self.stop()
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Claim no more, give back what was not begun, wait for the rest; idempotent, safe before start.
+
+        What still runs after ``timeout`` seconds (None = ``grace``) is cancelled and given back: it does not count as tried.
+        """
+        if not self._services or self._is_stopping:
+            return
+        self._is_stopping = True
+        self._serving.clear()
+        self._unlisten()
+        for job in (*self._ready, *await self._lanes.close()):
+            self._give_back(job)
+        self._ready.clear()
+        running = [job.running for job in self._jobs.values() if job.running is not None]
+        if running:
+            _, late = await asyncio.wait(running, timeout=self._grace if timeout is None else timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        self._wake.set()
+        await asyncio.wait(self._services[:1], timeout=LAST)
+        for service in self._services:
+            service.cancel()
+        await asyncio.wait(self._services)
+        self._services = []
+        with suppress(StoreError):
+            await self._store.lease.drop([self._presence] if self._presence is not None else [])
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
+
+    def statistics(self) -> dict[str, int | float | str]:
+        """Return counters, what it has in hand, and for how long tasks waited and took on average, in seconds."""
+        claimed = self.counters["claimed"]
+        return {
+            **self.counters,
+            "running": self._running,
+            "ahead": len(self._ready),
+            "waited_mean": self._waited / claimed if claimed else 0.0,
+            "took_mean": self._mean,
+            "name": self.name,
+        }
+
+    # ------------------------------------------------------------ rounds
+
+    async def _rounds(self) -> None:
+        pause = PAUSE[0]
+        timer: asyncio.TimerHandle | None = None
+        while not (self._is_stopping and not self._jobs and not self._ends):
+            self._wake.clear()
+            await asyncio.sleep(0)  # what ends in this turn of the loop goes along
+            room = self._room()
+            if not (room or self._ends):
+                await self._wake.wait()
+                continue
+            try:
+                due = await self._round(room)
+            except StoreError as error:
+                _LOG.warning("Queue %s cannot be reached, trying again: %s", self.queue.name, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, PAUSE[1])
+                continue
+            pause = PAUSE[0]
+            if self._is_dry and not self._is_stopping:
+                if timer is not None:
+                    timer.cancel()
+                timer = asyncio.get_running_loop().call_later(due, self._look)
+        if timer is not None:
+            timer.cancel()
+
+    async def _round(self, room: int) -> float:
+        """Settle what has ended, claim what there is room for; return in how many seconds to look again when it is dry."""
+        ends, self._ends = self._ends, []
+        freed, self._freed = self._freed, []
+        heard = self.queue.bell("").rings
+        settling = asyncio.ensure_future(self._settle(ends, freed))
+        rows: list[port.Task] = []
+        try:
+            if room:
+                rows = await self._store.queue.claim(self.queue.name, self.name, room, self._ttl)
+        finally:
+            await asyncio.wait([settling])
+        for row in rows:
+            self._take_in(row)
+        self._fill()
+        settling.result()
+        if len(rows) < room and heard == self.queue.bell("").rings:
+            due = await self._store.queue.due(self.queue.name)
+            if heard == self.queue.bell("").rings:
+                self._is_dry = True
+                return LOOK_AGAIN if due is None else min(LOOK_AGAIN, max(due, 0.001))
+        return LOOK_AGAIN
+
+    async def _settle(self, ends: list[port.Settlement], freed: list[Grant]) -> None:
+        if not ends:
+            return
+        try:
+            answers = await self.queue.settle(ends)
+            await self._store.lease.drop(freed)
+        except StoreError:
+            self._ends[:0], self._freed[:0] = ends, freed
+            raise
+        for end, stood in zip(ends, answers, strict=True):
+            self._jobs.pop(end.task.token, None)
+            self._count(end, stood=stood)
+
+    def _count(self, end: port.Settlement, *, stood: bool) -> None:
+        names = {
+            "done": "completed",
+            "gone": "completed",
+            "ready": "failed",
+            "dead": "dead",
+            "back": "given_back",
+        }
+        self.counters[names[end.state] if stood else "lost"] += 1
+        if not stood:
+            _LOG.warning(
+                "Another worker has the task %s by now: what we did of it does not count.", end.task.id
+            )
+
+    def _room(self) -> int:
+        """Return how many tasks to claim now."""
+        if self._is_stopping or self._is_dry:
+            return 0
+        ahead = min(self._prefetch, int(self._concurrency * AHEAD / self._mean))
+        room = self._concurrency + ahead - self._running - len(self._ready) - self._lanes.waiting
+        return max(0, room) if room > ahead // 2 or not self._ready else 0
+
+    def _rung(self) -> None:
+        self._is_dry = False
+        self._wake.set()
+
+    def _look(self) -> None:
+        self._rung()
+
+    # ------------------------------------------------------------ tasks
+
+    def _take_in(self, row: port.Task) -> None:
+        self.counters["claimed"] += 1
+        claimed_at = row.until - self._ttl * 1e6
+        self._waited += max(0.0, claimed_at - max(row.offered_at, row.due_at)) / 1e6
+        task = self.queue.clerk.read(row)
+        if isinstance(task, port.Settlement):
+            self._ends.append(task)
+            return
+        job = self._jobs[row.token] = Job(row, task)
+        try:
+            places = self.queue.places.of(task)
+        except Exception as error:  # noqa: BLE001  it is the user's function that says whose place it is
+            self._end(job, self.queue.clerk.given_up(task, error))
+            return
+        if not places:
+            self._ready.append(job)
+        elif not self._lanes.line_up(job, places, self.queue.clerk.holder_of(row)):
+            self._end(job, self.queue.clerk.put_back(row, places[-1]))
+
+    def _begin(self, job: Job) -> None:
+        """Do a task that has got its places, as soon as there is a hand free."""
+        self._ready.append(job)
+        self._fill()
+
+    def _give_back(self, job: Job) -> None:
+        self._end(job, self.queue.clerk.put_back(job.row))
+
+    def _fill(self) -> None:
+        while self._ready and self._running < self._concurrency and not self._is_stopping:
+            job = self._ready.popleft()
+            if not job.is_lost:
+                self._running += 1
+                job.running = asyncio.create_task(self._do(job))
+
+    async def _do(self, job: Job) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        end = await self._tried(job)
+        self._running -= 1
+        self._mean += (clock() - began - self._mean) / 16
+        if job.is_lost:
+            self._forget(job)
+        else:
+            self._end(job, end)
+        self._fill()
+
+    async def _tried(self, job: Job) -> port.Settlement:
+        """Do a task; return how its claim ends."""
+        task = job.task
+        handler = self._handlers.get(task.task_type) or self._handlers.get("*")
+        if handler is None:
+            _LOG.warning("Nobody here can do tasks of type %r (%s).", task.task_type, task.task_id)
+            return port.Settlement(job.row, "back", delay=UNKNOWN, note=f"no handler for {task.task_type}")
+        try:
+            return self.queue.clerk.finished(task, await self._called(handler, task))
+        except asyncio.CancelledError:
+            if self._is_stopping or job.is_lost:
+                return self.queue.clerk.put_back(job.row)
+            return self.queue.clerk.given_up(task, "it cancelled itself")
+        except Exception as error:  # noqa: BLE001  whatever a handler raises is what came of the task
+            return self.queue.clerk.given_up(task, error)
+
+    async def _called(self, handler: Called, task: Task) -> Any:
+        limit = self._timeouts.get(task.task_type, self._timeouts.get("*"))
+        if limit is None:
+            return await handler(task)
+        within = asyncio.timeout(limit)
+        try:
+            async with within:
+                return await handler(task)
+        except TimeoutError as error:
+            if within.expired():
+                raise TimeoutError(f"it took longer than {limit:g} s") from error
+            raise
+
+    def _end(self, job: Job, end: port.Settlement) -> None:
+        job.is_ended = True
+        self._ends.append(end)
+        self._freed += job.places
+        self._wake.set()
+
+    def _forget(self, job: Job) -> None:
+        """A claim that another has by now is no more ours to end."""
+        self._jobs.pop(job.row.token, None)
+        self._freed += job.places
+        self.counters["lost"] += 1
+
+    # ------------------------------------------------------------ staying alive
+
+    async def _tend(self) -> None:
+        """Renew what we hold, say that we are there, and now and then remove what was kept for long enough."""
+        clock = asyncio.get_running_loop().time
+        beat = min(self._ttl / 3, BEAT)
+        purge_at = clock() + self.queue.purge_interval
+        while True:
+            await asyncio.sleep(beat)
+            try:
+                await self._renew()
+                await self._say_we_are_there()
+                if self.queue.purge_interval and clock() >= purge_at:
+                    await self.queue.purge()
+                    purge_at = clock() + self.queue.purge_interval
+            except StoreError as error:
+                _LOG.warning("Claims on queue %s could not be renewed: %s", self.queue.name, error)
+
+    async def _renew(self) -> None:
+        jobs = [job for job in self._jobs.values() if not (job.is_lost or job.is_ended)]
+        rows = await self._store.queue.extend([job.row for job in jobs], self._ttl)
+        for job, row in zip(jobs, rows, strict=True):
+            if row is None and not job.is_ended:
+                self._lose(job)
+        await self._store.lease.renew([grant for job in jobs for grant in job.places], self._ttl)
+
+    def _lose(self, job: Job) -> None:
+        _LOG.warning("The claim on task %s was lost.", job.task.task_id)
+        job.is_lost = True
+        if job.running is not None:
+            job.running.cancel()
+        else:
+            self._forget(job)
+
+    async def _say_we_are_there(self) -> None:
+        self._presence = await self._store.lease.take(
+            f"queue/{self.queue.name}/workers", self.name, 3 * BEAT, shared=True
+        )
+
+    # ------------------------------------------------------------ handlers
+
+    def _by_type(self, handlers: Handlers) -> dict[str, Called]:
+        given = {"*": handlers} if callable(handlers) else handlers
+        return {type: self._awaited(handler) for type, handler in given.items()}
+
+    def _awaited(self, handler: Handler) -> Called:
+        """Return a handler that is awaited; a plain function is called in a thread, in the context of its task."""
+        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
+            return handler
+
+        async def in_thread(task: Task) -> Any:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix=self.name)
+            context, loop = copy_context(), asyncio.get_running_loop()
+            result = await loop.run_in_executor(self._threads, lambda: context.run(handler, task))
+            return await result if inspect.isawaitable(result) else result
+
+        return in_thread
+
+
+def _timeouts(given: Duration | Mapping[str, Duration] | None) -> dict[str, float]:
+    by_type = given if isinstance(given, Mapping) else {} if given is None else {"*": given}
+    return {type: seconds(limit, f"timeout of {type}") for type, limit in by_type.items()}
