@@ -16,6 +16,7 @@ import msgspec
 from reprise.coordination.batching import Batch, Bell
 from reprise.coordination.clerk import Clerk, Terms
 from reprise.coordination.dead_letters import DeadLetters
+from reprise.coordination.hands import Handlers
 from reprise.coordination.keepers import Keeper, Source
 from reprise.coordination.places import Place, Places, take
 from reprise.coordination.tasks import (
@@ -27,7 +28,7 @@ from reprise.coordination.tasks import (
     read_outcome,
     result_of,
 )
-from reprise.coordination.worker import Handlers, QueueWorker
+from reprise.coordination.worker import QueueWorker
 from reprise.kernel.errors import (
     ClaimLost,
     ConfigurationError,

@@ -9,16 +9,14 @@ the keeper said that something will be due.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from contextlib import suppress
-from contextvars import copy_context
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Self
 
+from reprise.coordination.hands import Handlers, Hands
 from reprise.coordination.lanes import Lanes
 from reprise.coordination.tasks import Task
 from reprise.kernel.errors import ConfigurationError, StoreError
@@ -28,14 +26,6 @@ from reprise.stores.lease import Grant
 
 if TYPE_CHECKING:
     from reprise.coordination.queue import TaskQueue
-
-Handler: TypeAlias = "Callable[[Task], Any]"
-"""Does a task and returns its result; a plain function is called in a thread."""
-Handlers: TypeAlias = "Mapping[str, Handler] | Handler"
-"""By task type (``"*"`` = all others), or one for all."""
-
-Called: TypeAlias = "Callable[[Task], Awaitable[Any]]"
-"""A handler as it is called."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,10 +95,9 @@ class QueueWorker:
             )
         self.queue = queue
         self.name = name or f"worker-{queue.clerk.new_id()}"
-        self._handlers = self._by_type(handlers)
+        self._hands = Hands(handlers, timeout, concurrency, self.name)
         self._concurrency = concurrency
         self._prefetch = 4 * concurrency if prefetch is None else prefetch
-        self._timeouts = _timeouts(timeout)
         self._ttl = queue.visibility_timeout if visibility_timeout is None else seconds(visibility_timeout)
         self._grace = seconds(grace, "grace")
         self._jobs: dict[int, Job] = {}
@@ -125,7 +114,6 @@ class QueueWorker:
         self._mean = 1.0
         """Seconds that a task takes, of late."""
         self._services: list[asyncio.Task[None]] = []
-        self._threads: ThreadPoolExecutor | None = None
         self._serving = asyncio.Event()
         self.counters: dict[str, int] = dict.fromkeys(
             ("claimed", "completed", "failed", "dead", "lost", "given_back"), 0
@@ -195,9 +183,7 @@ class QueueWorker:
         self._services = []
         with suppress(StoreError):
             await self._store.lease.drop([self._presence] if self._presence is not None else [])
-        if self._threads is not None:
-            self._threads.shutdown(wait=False)
-            self._threads = None
+        self._hands.close()
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters, what it has in hand, and for how long tasks waited and took on average, in seconds."""
@@ -354,31 +340,17 @@ class QueueWorker:
     async def _tried(self, job: Job) -> port.Settlement:
         """Do a task; return how its claim ends."""
         task = job.task
-        handler = self._handlers.get(task.task_type) or self._handlers.get("*")
-        if handler is None:
+        if not self._hands.can_do(task):
             _LOG.warning("Nobody here can do tasks of type %r (%s).", task.task_type, task.task_id)
             return port.Settlement(job.row, "back", delay=UNKNOWN, note=f"no handler for {task.task_type}")
         try:
-            return self.queue.clerk.finished(task, await self._called(handler, task))
+            return self.queue.clerk.finished(task, await self._hands.do(task))
         except asyncio.CancelledError:
             if self._is_stopping or job.is_lost:
                 return self.queue.clerk.put_back(job.row)
             return self.queue.clerk.given_up(task, "it cancelled itself")
         except Exception as error:  # noqa: BLE001  whatever a handler raises is what came of the task
             return self.queue.clerk.given_up(task, error)
-
-    async def _called(self, handler: Called, task: Task) -> Any:
-        limit = self._timeouts.get(task.task_type, self._timeouts.get("*"))
-        if limit is None:
-            return await handler(task)
-        within = asyncio.timeout(limit)
-        try:
-            async with within:
-                return await handler(task)
-        except TimeoutError as error:
-            if within.expired():
-                raise TimeoutError(f"it took longer than {limit:g} s") from error
-            raise
 
     def _end(self, job: Job, end: port.Settlement) -> None:
         job.is_ended = True
@@ -430,28 +402,3 @@ class QueueWorker:
         self._presence = await self._store.lease.take(
             f"queue/{self.queue.name}/workers", self.name, 3 * BEAT, shared=True
         )
-
-    # ------------------------------------------------------------ handlers
-
-    def _by_type(self, handlers: Handlers) -> dict[str, Called]:
-        given = {"*": handlers} if callable(handlers) else handlers
-        return {type: self._awaited(handler) for type, handler in given.items()}
-
-    def _awaited(self, handler: Handler) -> Called:
-        """Return a handler that is awaited; a plain function is called in a thread, in the context of its task."""
-        if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__):
-            return handler
-
-        async def in_thread(task: Task) -> Any:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(self._concurrency, thread_name_prefix=self.name)
-            context, loop = copy_context(), asyncio.get_running_loop()
-            result = await loop.run_in_executor(self._threads, lambda: context.run(handler, task))
-            return await result if inspect.isawaitable(result) else result
-
-        return in_thread
-
-
-def _timeouts(given: Duration | Mapping[str, Duration] | None) -> dict[str, float]:
-    by_type = given if isinstance(given, Mapping) else {} if given is None else {"*": given}
-    return {type: seconds(limit, f"timeout of {type}") for type, limit in by_type.items()}
