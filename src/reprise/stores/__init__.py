@@ -17,6 +17,11 @@ _KEEPERS = {
     "sqlite": "reprise.stores.sqlite.store:open_sqlite",
     "postgresql": "reprise.stores.postgres:open_postgres",
     "postgres": "reprise.stores.postgres:open_postgres",
+    "redis": "reprise.stores.redis:open_redis",
+    "rediss": "reprise.stores.redis:open_redis",
+    "unix": "reprise.stores.redis:open_redis",
+    "redis+sentinel": "reprise.stores.redis:open_redis",
+    "rediss+sentinel": "reprise.stores.redis:open_redis",
 }
 """Who keeps what a URL names: module and function (URL to store), loaded when first needed."""
 
@@ -26,7 +31,8 @@ def open_store(url: str, *, keys: Keys | None = None) -> Store:
 
     Its log packs payloads; with ``keys`` (a :class:`~reprise.stores.packing.keys.KeyRing`) it seals them, too.
 
-    ``memory://`` · ``sqlite:///relative.db`` · ``sqlite:////absolute.db`` · ``postgresql://user@host/database``
+    ``memory://`` · ``sqlite:///relative.db`` · ``sqlite:////absolute.db`` · ``postgresql://user@host/database`` · and, for
+    coordination only, ``redis://host:6379/0`` · ``rediss://…`` · ``redis+sentinel://host:26379,host/service/0``
 
     Raises:
         ConfigurationError: no keeper has that scheme, or the URL is malformed.
@@ -40,7 +46,7 @@ def open_store(url: str, *, keys: Keys | None = None) -> Store:
             f"No store is known for the URL {url.partition('@')[0]!r}.",
             hint=f"Did you mean {near!r}?"
             if near
-            else "Use memory://, sqlite:///file.db or postgresql://host/db.",
+            else "Use memory://, sqlite:///file.db, postgresql://host/db or redis://host.",
         )
     module, _, name = keeper.partition(":")
     packed = import_module("reprise.stores.packing").packed

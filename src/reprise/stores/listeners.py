@@ -36,12 +36,12 @@ class Listeners:
         for name in names:
             if name == EVERYTHING:
                 for key, callbacks in [*self._exact.items(), *self._prefix.items()]:
-                    _call(callbacks, key)
+                    call_back(callbacks, key)
                 continue
-            _call(self._exact.get(name, ()), name)
+            call_back(self._exact.get(name, ()), name)
             for prefix, callbacks in list(self._prefix.items()):
                 if name.startswith(prefix):
-                    _call(callbacks, name)
+                    call_back(callbacks, name)
 
     async def wait(self, name: str, timeout: float) -> bool:
         """Wait for one tap; False when ``timeout`` seconds passed without one."""
@@ -64,7 +64,8 @@ async def next_tap(
     return True
 
 
-def _call(callbacks: Sequence[Callable[[str], None]], name: str) -> None:
+def call_back(callbacks: Sequence[Callable[[str], None]], name: str) -> None:
+    """Call listeners; the error of one is shown to the loop and disturbs nobody else."""
     for callback in tuple(callbacks):
         try:
             callback(name)

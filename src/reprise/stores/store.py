@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from reprise.stores.blobs import Blobs
 from reprise.stores.cells import Cells
@@ -105,4 +105,22 @@ class Store(Protocol):
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters: appends, commits, records, refused, bytes, and what the keeper has to say."""
+        ...
+
+
+class Remark(NamedTuple):
+    """What one look at a server found. ``repair`` is a command, or what to do where no command does it."""
+
+    check: str
+    level: Literal["ok", "warn", "fail"]
+    text: str
+    repair: str = ""
+
+
+@runtime_checkable
+class Coordinating(Protocol):
+    """A store without a log: it keeps no runs, and tells how its server is set."""
+
+    async def examine(self) -> list[Remark]:
+        """Tell whether the server is set so that what it answers is still so after it has failed."""
         ...

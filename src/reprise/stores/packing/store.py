@@ -21,7 +21,7 @@ from reprise.stores.presence import Presence
 from reprise.stores.queue import Queue
 from reprise.stores.runs import Runs
 from reprise.stores.signal import Signal
-from reprise.stores.store import Schema, Store
+from reprise.stores.store import Coordinating, Schema, Store
 from reprise.stores.transactions import Transactions
 
 MOST_PROBLEMS = 1000
@@ -160,7 +160,7 @@ async def _problems(unpacker: Unpacker, records: list[Record]) -> list[str]:
 
 
 def packed(store: Store, keys: Keys | None = None) -> Store:
-    """Return a store that packs its payloads. What is kept in memory is packed only to be sealed.
+    """Return a store that packs its payloads. What is kept in memory is packed only to be sealed; without a log, nothing.
 
     Raises:
         ConfigurationError: the store packs already, with other keys.
@@ -172,7 +172,7 @@ def packed(store: Store, keys: Keys | None = None) -> Store:
                 hint="Give the keys once, where it is opened.",
             )
         return store
-    if keys is None and store.url.startswith("memory:"):
+    if isinstance(store, Coordinating) or (keys is None and store.url.startswith("memory:")):
         return store
     return PackedStore(store, keys)
 

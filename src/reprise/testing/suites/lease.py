@@ -264,8 +264,10 @@ class LeaseSuite(KeeperSuite):
         """Else nobody would hold it and nobody could have it."""
         grant = await taken(store, "x", "a")
         gone = await self.queue_up(keeper, store, "b")
-        await store.lease.drop([grant])
+        dropping = asyncio.create_task(store.lease.drop([grant]))
+        await asyncio.sleep(0)
         gone.cancel()
+        await dropping
         with pytest.raises(asyncio.CancelledError):
             await gone
 

@@ -1,0 +1,266 @@
+"""The store over a Redis server: leases and taps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from secrets import token_hex
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from reprise.kernel.errors import ConfigurationError
+from reprise.stores.redis.driver import Redis, Target
+from reprise.stores.redis.lease import RedisLease
+from reprise.stores.redis.signal import RedisSignal
+from reprise.stores.redis.wire import Wire
+from reprise.stores.store import Remark, Schema
+
+LAYOUT = 1
+"""Version of the layout of keys, which every key begins with."""
+OLDEST = (6, 2)
+"""The oldest server whose commands we use."""
+PREFIX, PATIENCE = "reprise", 5.0
+KEEPS_ALL = "noeviction"
+"""What a server does when it is full that throws nothing away."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class RedisStore:
+    """Leases and taps for any number of processes and machines; the log is kept elsewhere.
+
+    ``to``
+        A URL (``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``) or a client of redis-py's asyncio side, whose
+        settings are taken.
+    ``prefix``
+        Begins every key and channel. Two stores with two prefixes know nothing of each other.
+    ``patience``
+        Seconds for which a lost server is waited for before ``StoreUnreachable``.
+    ``allow_eviction``
+        Also work with a server that throws keys away when it is full: a lock may then be lost without anybody knowing.
+    """
+
+    def __init__(
+        self,
+        to: str | Redis,
+        *,
+        prefix: str = PREFIX,
+        patience: float = PATIENCE,
+        allow_eviction: bool = False,
+    ) -> None:
+        if patience <= 0:
+            raise ConfigurationError(f"patience={patience} must be positive.", hint="Give it in seconds.")
+        if not prefix or set(prefix) & set("{}*?[]\\ \n"):
+            raise ConfigurationError(
+                f"{prefix!r} cannot begin keys.", hint="Use letters, digits, '-', '_', '.' and ':'."
+            )
+        self._target = Target(to, patience)
+        self._root = f"{prefix}:{LAYOUT}:"
+        self._allow_eviction = allow_eviction
+        self._wire = Wire(self._target, self._pushed, self._back)
+        self._mine = f"{self._root}to:{token_hex(8)}"
+        """The channel on which this store is told what it waits for."""
+        self.signal = RedisSignal(self._wire, f"{self._root}tap:")
+        self.lease = RedisLease(self._wire, self._lease_keys, self._mine)
+        self._epoch = 0
+
+    @property
+    def url(self) -> str:
+        """The URL, without a password."""
+        prefix = self._root.partition(f":{LAYOUT}:")[0]
+        return self._target.url if prefix == PREFIX else f"{self._target.url}?prefix={prefix}"
+
+    @property
+    def log(self) -> NoReturn:
+        """Redis keeps no log."""
+        self._keeps_no("log")
+
+    @property
+    def blobs(self) -> NoReturn:
+        """Redis keeps no payloads of runs."""
+        self._keeps_no("payloads of runs")
+
+    @property
+    def runs(self) -> NoReturn:
+        """Redis keeps no runs."""
+        self._keeps_no("runs")
+
+    @property
+    def queue(self) -> NoReturn:
+        """Redis keeps no queues yet."""
+        self._keeps_no("queues")
+
+    @property
+    def presence(self) -> NoReturn:
+        """Redis does not know the workers of runs."""
+        self._keeps_no("workers of runs")
+
+    @property
+    def transactions(self) -> NoReturn:
+        """Redis has no transactions that span a caller's own work."""
+        self._keeps_no("transactions")
+
+    async def schema(self) -> Schema:
+        """Return the version of the layout of keys; there is only one so far."""
+        return Schema(LAYOUT, LAYOUT)
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs began before the one we are in; as this process last saw it."""
+        return self._epoch
+
+    async def begin_epoch(self, above: int = 0) -> int:
+        """Begin an epoch: all leases end. Tokens need no new beginning, they are moments of the server's clock."""
+        key = f"{self._root}epoch"
+        known = int(await self._wire.send("GET", key) or 0)
+        self._epoch = max(known, above) + 1
+        await self._wire.send("SET", key, self._epoch)
+        cursor, pattern, start = b"0", f"{self._root}lease:{{*}}:held", len(f"{self._root}lease:{{")
+        while True:
+            cursor, keys = await self._wire.send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            for found in set(keys):
+                await self.lease.end(unquote(found.decode()[start : -len("}:held")]))
+            if cursor == b"0":
+                return self._epoch
+
+    async def start(self) -> None:
+        """Open; idempotent.
+
+        Raises:
+            StoreUnreachable: there is no server.
+            ConfigurationError: the server is too old, lets us not in, or may throw away what we keep.
+        """
+        if not self._wire.closed:
+            return
+        await self._wire.start()
+        try:
+            await self._wire.send("SUBSCRIBE", self._mine)  # again: this time we want to know whether we may
+            self._check(await self._info())
+            self._epoch = int(await self._wire.send("GET", f"{self._root}epoch") or 0)
+        except BaseException:
+            await self._wire.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close; idempotent, safe before start."""
+        if not self._wire.closed:
+            await self._wire.stop()
+        await self._target.close()
+
+    async def examine(self) -> list[Remark]:
+        """Tell whether the server is set so that what it answers is still so after it has failed."""
+        info = await self._info()
+        try:
+            answer: dict[bytes, bytes] = await self._wire.send("CONFIG", "GET", "appendfsync")
+            sync = answer.get(b"appendfsync", b"").decode()
+        except ConfigurationError:
+            sync = ""
+        version = Remark("server", "ok", f"Redis {info['redis_version']}") if info else None
+        return [each for each in (version, _of_memory(info), _of_disk(info, sync)) if each is not None]
+
+    def statistics(self) -> dict[str, int | float | str]:
+        """Return how many commands were sent, and over how many connections."""
+        return dict(self._wire.counters)
+
+    async def _info(self) -> dict[str, str]:
+        """Return what the server tells of itself; nothing where we may not ask."""
+        try:
+            told = str(await self._wire.send("INFO"), "utf-8")
+        except ConfigurationError as error:
+            _LOG.warning("It is not known whether Redis at %s throws keys away: %s", self.url, error.what)
+            return {}
+        lines = (line.partition(":") for line in told.splitlines())
+        return {name: value for name, _, value in lines}
+
+    def _check(self, info: Mapping[str, str]) -> None:
+        version = info.get("redis_version", ".".join(map(str, OLDEST)))
+        if tuple(map(int, version.split(".")[:2])) < OLDEST:
+            raise ConfigurationError(
+                f"Redis at {self.url} has version {version}.",
+                hint=f"Use {'.'.join(map(str, OLDEST))} or newer.",
+            )
+        policy = info.get("maxmemory_policy", KEEPS_ALL)
+        if policy != KEEPS_ALL and not self._allow_eviction:
+            raise ConfigurationError(
+                f"Redis at {self.url} throws keys away when it is full (maxmemory-policy {policy}): locks and tasks could "
+                "be lost without anybody knowing.",
+                hint=f"Set it to {KEEPS_ALL}, use another server, or say allow_eviction=True.",
+            )
+
+    def _lease_keys(self, name: str) -> tuple[str, str]:
+        """Return the keys of a lease: who holds it, and who waits. The braces put both into one slot of a cluster."""
+        key = f"{self._root}lease:{{{quote(name, safe='')}}}"
+        return f"{key}:held", f"{key}:line"
+
+    def _pushed(self, push: Sequence[Any]) -> None:
+        if push[0] == b"message" and push[1] == self._mine.encode():
+            self.lease.pushed(push[2])
+        elif push[0] in (b"message", b"pmessage"):
+            self.signal.pushed(push)
+
+    def _back(self) -> None:
+        self._wire.tell("SUBSCRIBE", self._mine)
+        self.signal.back()
+
+    def _keeps_no(self, what: str) -> NoReturn:
+        raise ConfigurationError(
+            f"Redis keeps no {what}.",
+            hint="Runs live in sqlite:///file.db or postgresql://host/db; Redis coordinates.",
+        )
+
+
+def open_redis(url: str) -> RedisStore:
+    """Return the store of a URL such as ``redis://user:password@host:6379/0?prefix=reprise&patience=5&allow_eviction=no``.
+
+    What else stands behind ``?`` is given to redis-py (``ssl_ca_certs=/etc/ca.pem``).
+
+    Raises:
+        ConfigurationError: the URL is not Redis's, or an option has no such value.
+
+    >>> open_redis("redis://ada:secret@cache/2?prefix=blue").url
+    'redis://cache/2?prefix=blue'
+    """
+    parts = urlsplit(url)
+    options = dict(parse_qsl(parts.query))
+    prefix, patience = options.pop("prefix", PREFIX), options.pop("patience", str(PATIENCE))
+    allow = options.pop("allow_eviction", "no")
+    if allow not in _SAID:
+        raise ConfigurationError(f"allow_eviction is {allow!r}.", hint="Say yes or no.")
+    try:
+        seconds = float(patience)
+    except ValueError:
+        raise ConfigurationError(f"patience is {patience!r}.", hint="Give it in seconds.") from None
+    bare = urlunsplit(parts._replace(query=urlencode(options)))
+    return RedisStore(bare, prefix=prefix, patience=seconds, allow_eviction=_SAID[allow])
+
+
+_SAID = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
+def _of_memory(info: Mapping[str, str]) -> Remark:
+    policy, limit = info.get("maxmemory_policy"), info.get("maxmemory_human", "0B")
+    if policy is None:
+        return Remark("memory", "warn", "the server does not tell what it does when it is full", "Allow INFO")
+    if policy != KEEPS_ALL:
+        text = f"maxmemory-policy is {policy}: locks and tasks may be thrown away when it is full"
+        return Remark("memory", "warn", text, f"redis-cli CONFIG SET maxmemory-policy {KEEPS_ALL}")
+    used = info.get("used_memory_human", "?")
+    text = f"{used} of {'all there is' if limit == '0B' else limit}, nothing is thrown away"
+    return Remark("memory", "ok", text)
+
+
+def _of_disk(info: Mapping[str, str], sync: str) -> Remark:
+    """Tell what is left after the server was killed."""
+    on = "redis-cli CONFIG SET appendonly yes; redis-cli CONFIG SET appendfsync always"
+    if not info:
+        return Remark("disk", "warn", "the server does not tell what it writes to its disk", "Allow INFO")
+    if info.get("aof_enabled") != "1":
+        return Remark("disk", "warn", "no append-only file: what was answered is lost when it is killed", on)
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return Remark("disk", "fail", "the append-only file could not be written", "Make room on its disk")
+    if not sync:
+        return Remark("disk", "ok", "append-only file; how often it is synced is not told (CONFIG)")
+    if sync != "always":
+        text = f"appendfsync is {sync}: a second or more of what was answered may be lost with the machine"
+        return Remark("disk", "warn", text, "redis-cli CONFIG SET appendfsync always")
+    return Remark("disk", "ok", "append-only file, synced before each answer")

@@ -1,0 +1,325 @@
+"""What Redis does to us: restarts, lost connections and scripts, full memory, servers that hang or keep nothing."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from redis.asyncio import Redis
+from tests.conftest import oldest_and_newest, start_or_skip
+from tests.contract.redis.keeper import RedisKeeper
+from tests.servers import redis_installs, start_redis
+
+from reprise import ConfigurationError, Reprise
+from reprise.kernel.errors import StoreClosed, StoreFull, StoreUnreachable
+from reprise.stores import open_store
+from reprise.stores.redis import RedisStore
+from reprise.testing.suites import until
+from reprise.testing.suites.keeper import soon
+
+
+@pytest.fixture(scope="module")
+def killable():
+    """A Redis that the module may kill; what it acknowledged is on its disk."""
+    install = oldest_and_newest(redis_installs())[-1]
+    server = start_or_skip(install, "--appendonly", "yes", "--appendfsync", "always", start=start_redis)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def keeper(killable):
+    keeper = RedisKeeper(killable.url)
+    yield keeper
+    await keeper.close()
+
+
+@pytest.fixture
+async def store(keeper):
+    return await keeper.open()
+
+
+async def line(keeper, holder, store):
+    """Stand in line for x."""
+    before = await keeper.waiting("x")
+    task = asyncio.create_task(store.lease.take("x", holder, 60, wait=None))
+
+    async def known():
+        return await keeper.waiting("x") > before
+
+    await until(known, f"{holder} waits")
+    return task
+
+
+async def test_a_restart_of_the_server_is_not_noticed(killable, keeper, store):
+    grant = await store.lease.take("x", "a", 60)
+    waits = await line(keeper, "b", store)
+    tapped = asyncio.create_task(store.signal.wait("news", 60))
+    killable.crash()
+    assert await soon(store.lease.holder("x")) == [grant]
+    store.signal.wake(["news"])
+    assert await soon(tapped)
+    await store.lease.drop([grant])
+    served = await soon(waits)
+    assert (served.holder, served.token > grant.token) == ("b", True)
+    assert store.statistics()["connections"] == 2
+
+
+async def test_a_connection_that_is_cut_is_made_again(keeper, store):
+    grant = await store.lease.take("x", "a", 60)
+    waits = await line(keeper, "b", store)
+    await keeper.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    await store.lease.drop([grant])
+    assert (await soon(waits)).holder == "b"
+
+
+async def test_lost_scripts_are_loaded_again(keeper, store):
+    await keeper.ask("SCRIPT", "FLUSH")
+    grants = await asyncio.gather(*(store.lease.take(f"n{n}", "a", 60) for n in range(5)))
+    await keeper.ask("SCRIPT", "FLUSH")
+    assert all(await store.lease.renew(grants, 60))
+
+
+async def test_who_waits_and_is_gone_blocks_nobody(keeper, store):
+    """Its process was killed: nobody hears that it was served, so the next is."""
+    grant = await store.lease.take("x", "a", 60)
+    other = await keeper.open()
+    gone = await line(keeper, "gone", other)
+    waits = await line(keeper, "b", store)
+    other._wire._link.transport.abort()
+    other._wire.closed = True
+
+    async def alone():
+        return len(await keeper.ask("PUBSUB", "CHANNELS", f"{keeper.prefix}:1:to:*")) == 1
+
+    await until(alone, "the server noticed")
+    await store.lease.drop([grant])
+    assert (await soon(waits)).holder == "b"
+    gone.cancel()
+
+
+async def test_a_server_that_is_away(killable, keeper):
+    store = RedisStore(killable.url, prefix=keeper.prefix, patience=0.3)
+    await store.start()
+    os.kill(killable.pid(), signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreUnreachable, match="cannot be reached"):
+            await soon(store.lease.take("x", "a", 60))
+        with pytest.raises(StoreUnreachable):
+            await RedisStore(killable.url, patience=0.1).start()
+    finally:
+        os.kill(killable.pid(), signal.SIGCONT)
+
+    async def back():
+        try:
+            return await store.lease.take("x", "a", 60)
+        except StoreUnreachable:
+            return False
+
+    await until(back, "it is reached again")
+    await store.stop()
+    with pytest.raises(StoreClosed):
+        await store.lease.take("x", "a", 60)
+
+
+async def test_full_memory_is_said_and_takes_nothing(keeper, store):
+    grant = await store.lease.take("x", "a", 60)
+    await keeper.ask("CONFIG", "SET", "maxmemory", "1")
+    try:
+        with pytest.raises(StoreFull, match="maxmemory"):
+            await store.lease.take("y", "a", 60)
+    finally:
+        await keeper.ask("CONFIG", "SET", "maxmemory", "0")
+    assert await store.lease.holder("x") == [grant]
+
+
+async def test_a_server_that_throws_keys_away_is_refused(killable, keeper):
+    await keeper.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(ConfigurationError, match="maxmemory-policy allkeys-lru"):
+            await RedisStore(killable.url).start()
+        store = RedisStore(killable.url, allow_eviction=True)
+        await store.start()
+        await store.stop()
+    finally:
+        await keeper.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+async def test_who_is_not_let_in_is_told(killable, keeper):
+    await keeper.ask("ACL", "SETUSER", "clerk", "on", ">right", "+@all", "-subscribe", "~*")
+    for password, says in (("wrong", "does not let us in"), ("right", "refuses SUBSCRIBE")):
+        client = Redis.from_url(killable.url, username="clerk", password=password)
+        with pytest.raises(ConfigurationError, match=says) as caught:
+            await RedisStore(client).start()
+        assert password not in str(caught.value)
+        await client.aclose()
+
+
+async def test_a_clients_settings_are_taken(killable, keeper):
+    async with Redis.from_url(killable.url, decode_responses=True, db=3) as client:
+        store = RedisStore(client, prefix=keeper.prefix)
+        await store.start()
+        await store.lease.take("x", "a", 60)
+        assert await client.keys() == [f"{keeper.prefix}:1:lease:{{x}}:held"]
+        await store.stop()
+
+
+async def test_names_of_any_kind(store):
+    for name in ("a{b}c", "{", "}{", "ä b\n*", "x" * 1000):
+        grant = await store.lease.take(name, "me {}:=", 60)
+        assert await store.lease.holder(name) == [grant]
+    assert await store.begin_epoch() == 1
+    assert await store.lease.holder("a{b}c") == []
+
+
+RIGHTS = (
+    "+get +info +ping +evalsha +eval +publish +subscribe +unsubscribe +time +hgetall +hset +hdel +pexpire"
+    " +lindex +lpop +lrem +llen +lpos +rpush"
+).split()
+RESET = ("reset", "resetchannels", "on", ">right")
+"""What the guide says that a user needs for leases and taps."""
+
+
+@pytest.fixture
+async def clerk(killable, keeper):
+    """A client of a user with no right but those that the guide names."""
+    pattern = f"{keeper.prefix}:1:*"
+    await keeper.ask("ACL", "SETUSER", "clerk", *RESET, f"~{pattern}", f"&{pattern}", *RIGHTS)
+    async with Redis.from_url(killable.url, username="clerk", password="right") as client:
+        yield client
+    await keeper.ask("ACL", "DELUSER", "clerk")
+
+
+async def test_few_rights_will_do(clerk, keeper, caplog):
+    store = RedisStore(clerk, prefix=keeper.prefix)
+    await store.start()
+    try:
+        [grant] = await store.lease.renew([await store.lease.take("x", "a", 60)], 60)
+        waits = await line(keeper, "b", store)
+        tapped = asyncio.create_task(store.signal.wait("news", 60))
+        await asyncio.sleep(0)
+        await store.lease.drop([grant])
+        store.signal.wake(["news"])
+        assert (await soon(waits)).holder == "b"
+        assert await soon(tapped)
+        with pytest.raises(ConfigurationError, match="refuses SET"):
+            await store.begin_epoch()
+        assert not caplog.records
+        store.signal.listen("all/*", print)
+        await until(lambda: asyncio.sleep(0, "refuses PSUBSCRIBE" in caplog.text), "it is said")
+    finally:
+        await store.stop()
+
+
+async def test_what_cannot_be_read_is_a_warning(clerk, keeper, caplog):
+    await keeper.ask("ACL", "SETUSER", "clerk", "-info")
+    store = RedisStore(clerk, prefix=keeper.prefix)
+    await store.start()
+    assert "not known whether" in caplog.text
+    assert [remark.level for remark in await store.examine()] == ["warn", "warn"]
+    await store.stop()
+
+
+async def test_a_server_that_is_no_master_any_more(killable, keeper):
+    store = RedisStore(killable.url, prefix=keeper.prefix, patience=0.5)
+    await store.start()
+    await keeper.ask("REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(StoreUnreachable, match="READONLY"):
+            await soon(store.lease.take("x", "a", 60))
+        waits = asyncio.create_task(store.lease.take("x", "a", 60))
+        await asyncio.sleep(0)
+    finally:
+        await keeper.ask("REPLICAOF", "NO", "ONE")
+    assert await soon(waits)
+    await store.stop()
+
+
+async def test_full_memory_leaves_to_holders_what_they_have(keeper, store):
+    """They renew it and give it back; who waits gets it."""
+    grant = await store.lease.take("x", "a", 60)
+    waits = await line(keeper, "b", store)
+    await keeper.ask("CONFIG", "SET", "maxmemory", "1")
+    try:
+        [renewed] = await store.lease.renew([grant], 90)
+        await store.lease.drop([renewed])
+        assert (await soon(waits)).holder == "b"
+    finally:
+        await keeper.ask("CONFIG", "SET", "maxmemory", "0")
+
+
+async def test_the_server_is_examined(keeper, store):
+    assert [(each.check, each.level) for each in await store.examine()] == [
+        ("server", "ok"),
+        ("memory", "ok"),
+        ("disk", "ok"),
+    ]
+    for key, value, check, says in (
+        ("maxmemory-policy", "allkeys-lru", "memory", "thrown away"),
+        ("appendfsync", "everysec", "disk", "a second or more"),
+        ("appendonly", "no", "disk", "no append-only file"),
+    ):
+        before = (await keeper.ask("CONFIG", "GET", key))[key.encode()]
+        await keeper.ask("CONFIG", "SET", key, value)
+        try:
+            [remark] = [each for each in await store.examine() if each.check == check]
+            assert (remark.level, says in remark.text, bool(remark.repair)) == ("warn", True, True)
+        finally:
+            await keeper.ask("CONFIG", "SET", key, before)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://x", "no URL of Redis"),
+        ("redis://x:port", "no URL of Redis"),
+        ("redis+sentinel://x", "names no service"),
+        ("redis+sentinel:///service", "names no service"),
+        ("redis+sentinel://x/service/first", "names no service"),
+    ],
+)
+def test_other_urls_are_refused(url, says):
+    with pytest.raises(ConfigurationError, match=says):
+        RedisStore(url)
+
+
+@pytest.mark.parametrize("query", ["patience=long", "patience=-1", "allow_eviction=perhaps", "prefix=a%7Bb"])
+def test_options_of_a_url_are_checked(query):
+    with pytest.raises(ConfigurationError):
+        open_store(f"redis://x?{query}")
+
+
+def test_what_a_url_says_is_taken():
+    store = open_store("rediss://me:secret@x:1/2?prefix=p&patience=0.5&allow_eviction=yes")
+    assert (store.url, store._target.patience, store._allow_eviction) == (
+        "rediss://x:1/2?prefix=p",
+        0.5,
+        True,
+    )
+
+
+async def test_it_keeps_no_log(killable):
+    """Whoever asks for a port that it does not offer is told where that is to be had; it is not packed."""
+    store = open_store(killable.url.replace("unix://", "redis://"))
+    assert isinstance(store, RedisStore)
+    for port in ("log", "runs", "blobs", "presence", "transactions"):
+        with pytest.raises(ConfigurationError, match=r"Redis keeps no .* Runs live in sqlite"):
+            getattr(store, port)
+    with pytest.raises(ConfigurationError, match="Redis keeps no"):
+        async with Reprise(store=RedisStore(killable.url)):
+            pass
+
+
+async def test_doctor_tells_how_the_server_is_set(killable):
+    shown = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "reprise", "doctor", "--store", f"{killable.url}?prefix=doctor"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "append-only file, synced before each answer" in shown.stdout
+    assert "nothing is thrown away" in shown.stdout
+    assert shown.returncode == 0

@@ -1,0 +1,26 @@
+"""The Redis keeper keeps the promises that it gives: leases and taps."""
+
+import pytest
+from tests.contract.redis.keeper import RedisKeeper
+
+from reprise.testing.suites import KeeperSuite, LeaseSuite, SignalSuite
+
+
+class InRedis(KeeperSuite):
+    """What the suites need to know."""
+
+    examples = 20
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis):
+        self.server = redis
+
+    def make_keeper(self) -> RedisKeeper:
+        """Return fresh keys."""
+        return RedisKeeper(self.server.url)
+
+
+class TestLease(InRedis, LeaseSuite): ...
+
+
+class TestSignal(InRedis, SignalSuite): ...
