@@ -14,7 +14,7 @@ _numbers = count()
 class RedisKeeper(Keeper):
     """Stores whose keys begin with a word of their own."""
 
-    short = 0.1
+    short = 0.3
     exact_time = False
 
     def __init__(self, url: str) -> None:

@@ -15,6 +15,7 @@ from tests.servers import redis_installs, start_redis
 from reprise import ConfigurationError, Reprise
 from reprise.kernel.errors import StoreClosed, StoreFull, StoreUnreachable
 from reprise.stores import open_store
+from reprise.stores.queue import Settlement, Task
 from reprise.stores.redis import RedisStore
 from reprise.testing.suites import until
 from reprise.testing.suites.keeper import soon
@@ -178,8 +179,13 @@ RIGHTS = (
     "+get +info +ping +evalsha +eval +publish +subscribe +unsubscribe +time +hgetall +hset +hdel +pexpire"
     " +lindex +lpop +lrem +llen +lpos +rpush"
 ).split()
-RESET = ("reset", "resetchannels", "on", ">right")
 """What the guide says that a user needs for leases and taps."""
+RESET = ("reset", "resetchannels", "on", ">right")
+QUEUE_RIGHTS = (
+    "+set +del +sadd +smembers +hget +hmget +hincrby +hexists +hlen +hscan"
+    " +zadd +zrem +zcard +zcount +zrange +zrangebyscore +zpopmin"
+).split()
+"""What it needs for queues on top."""
 
 
 @pytest.fixture
@@ -211,6 +217,24 @@ async def test_few_rights_will_do(clerk, keeper, caplog):
         await until(lambda: asyncio.sleep(0, "refuses PSUBSCRIBE" in caplog.text), "it is said")
     finally:
         await store.stop()
+
+
+async def test_a_few_more_will_do_for_queues(clerk, keeper):
+    await keeper.ask("ACL", "SETUSER", "clerk", *QUEUE_RIGHTS)
+    store = RedisStore(clerk, prefix=keeper.prefix)
+    await store.start()
+    await store.queue.offer([Task("a", "q"), Task("b", "q"), Task("later", "q", delay=60)])
+    a, b = await store.queue.claim("q", "w", 2, 60)
+    await store.queue.extend([a, b], 60)
+    await store.queue.settle([Settlement(a, "done", keep=60, outcome=b"x"), Settlement(b, "dead")])
+    assert await store.queue.change("q", ["b"], state="ready") == 1
+    assert [task.id for task in await store.queue.find("q")] == ["a", "b", "later"]
+    await store.queue.pause("q", paused=True)
+    assert (await store.queue.stats("q")).ready == 1
+    assert await store.queue.due("q") is None
+    assert await store.queue.sweep("q") == 0
+    assert await store.queue.names() == ["q"]
+    await store.stop()
 
 
 async def test_what_cannot_be_read_is_a_warning(clerk, keeper, caplog):

@@ -3,7 +3,7 @@
 import pytest
 from tests.contract.redis.keeper import RedisKeeper
 
-from reprise.testing.suites import KeeperSuite, LeaseSuite, SignalSuite
+from reprise.testing.suites import KeeperSuite, LeaseSuite, LinearizableSuite, QueueSuite, SignalSuite
 
 
 class InRedis(KeeperSuite):
@@ -24,3 +24,9 @@ class TestLease(InRedis, LeaseSuite): ...
 
 
 class TestSignal(InRedis, SignalSuite): ...
+
+
+class TestQueue(InRedis, QueueSuite): ...
+
+
+class TestConcurrentClients(InRedis, LinearizableSuite): ...

@@ -156,6 +156,21 @@ if what == 'renew' then
   return {}
 end
 
+-- holder, token, at least this token
+if what == 'lift' then
+  local mine = held[ARGV[2]]
+  if not mine or mine[1] ~= ARGV[3] then
+    return {}
+  end
+  if tonumber(mine[1]) < tonumber(ARGV[4]) then
+    last = math.max(last + 1, tonumber(ARGV[4]))
+    local record = whole(last) .. ' ' .. mine[2] .. ' ' .. mine[3]
+    redis.call('HSET', KEYS[1], 'last', whole(last), '=' .. ARGV[2], record)
+    return {whole(last), mine[2]}
+  end
+  return {mine[1], mine[2]}
+end
+
 -- holder, token
 if what == 'drop' then
   local mine = held[ARGV[2]]

@@ -7,9 +7,10 @@ and nobody overtakes. Who waits looks again when the lease of a holder that says
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -21,6 +22,8 @@ from reprise.stores.redis.wire import Script, Wire, no_matter
 SCRIPT = Script.of("lease.lua")
 LOOK_AGAIN = 0.01
 """Seconds after the end of somebody's lease at which who waits for it looks."""
+PAGE = 1000
+"""Keys looked at with one command, where all have to be."""
 LONGEST_LOOK = 30.0
 """Seconds after which whoever waits looks again in any case."""
 
@@ -37,8 +40,8 @@ class _Wish(NamedTuple):
 class RedisLease:
     """Leases by name."""
 
-    def __init__(self, wire: Wire, keys: Callable[[str], tuple[str, str]], channel: str) -> None:
-        self._wire, self._keys, self._channel = wire, keys, channel
+    def __init__(self, wire: Wire, root: str, channel: str) -> None:
+        self._wire, self._root, self._channel = wire, root, channel
         self._numbers = count(1)
         self._wishes: dict[bytes, _Wish] = {}
 
@@ -97,9 +100,26 @@ class RedisLease:
         ]
         return sorted(found, key=lambda grant: grant.token)
 
-    async def end(self, name: str) -> None:
-        """End all grants of a name."""
-        await self._do(name, "end")
+    async def find(self, prefix: str = "") -> list[Grant]:
+        """Return the live grants of all names that begin with ``prefix``, by name, then oldest first.
+
+        Goes through all keys of the server, some at a time.
+        """
+        names = sorted([name async for name in self._all(prefix)])
+        return [grant for grants in await asyncio.gather(*map(self.holder, names)) for grant in grants]
+
+    async def lift(self, grant: Grant, token: int) -> Grant | None:
+        """Give a grant a token that is at least ``token``, and every later one a higher; None when it was lost.
+
+        A lease of another name follows when the server's clock has come there: tokens are moments of it.
+        """
+        reply = await self._do(grant.name, "lift", grant.holder, grant.token, token)
+        return _grant(grant.name, grant.holder, reply)
+
+    async def end_all(self) -> None:
+        """End all grants of all names."""
+        async for name in self._all(""):
+            await self._do(name, "end")
 
     def pushed(self, message: bytes) -> None:
         """Take in that a wish was granted."""
@@ -107,6 +127,23 @@ class RedisLease:
         wish = self._wishes.get(id)
         if wish is not None and not wish.answer.done():
             wish.answer.set_result(Grant(wish.name, wish.holder, int(token), int(ends)))
+
+    async def _all(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names that are known and begin with a prefix."""
+        cursor, seen = b"0", set[bytes]()
+        pattern = f"{self._root}lease:{{{quote(prefix, safe='')}*:held"
+        while True:
+            cursor, keys = await self._wire.send("SCAN", cursor, "MATCH", pattern, "COUNT", PAGE)
+            for key in set(keys) - seen:
+                yield unquote(key.decode()[len(f"{self._root}lease:{{") : -len("}:held")])
+            seen.update(keys)
+            if cursor == b"0":
+                return
+
+    def _keys(self, name: str) -> tuple[str, str]:
+        """Return the keys of a name: who holds it, and who waits. The braces put both into one slot of a cluster."""
+        key = f"{self._root}lease:{{{quote(name, safe='')}}}"
+        return f"{key}:held", f"{key}:line"
 
     async def _wait(self, wish: _Wish, wait: float | None) -> Grant | None:
         loop = asyncio.get_running_loop()

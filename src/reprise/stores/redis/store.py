@@ -1,4 +1,4 @@
-"""The store over a Redis server: leases and taps."""
+"""The store over a Redis server: leases, queues and taps."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from reprise.kernel.errors import ConfigurationError
 from reprise.stores.redis.driver import Redis, Target
 from reprise.stores.redis.lease import RedisLease
+from reprise.stores.redis.queue import RedisQueue
 from reprise.stores.redis.signal import RedisSignal
 from reprise.stores.redis.wire import Wire
 from reprise.stores.store import Remark, Schema
@@ -27,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class RedisStore:
-    """Leases and taps for any number of processes and machines; the log is kept elsewhere.
+    """Leases, queues and taps for any number of processes and machines; the log is kept elsewhere.
 
     ``to``
         A URL (``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``) or a client of redis-py's asyncio side, whose
@@ -58,10 +59,12 @@ class RedisStore:
         self._root = f"{prefix}:{LAYOUT}:"
         self._allow_eviction = allow_eviction
         self._wire = Wire(self._target, self._pushed, self._back)
-        self._mine = f"{self._root}to:{token_hex(8)}"
+        me = token_hex(8)
+        self._mine = f"{self._root}to:{me}"
         """The channel on which this store is told what it waits for."""
         self.signal = RedisSignal(self._wire, f"{self._root}tap:")
-        self.lease = RedisLease(self._wire, self._lease_keys, self._mine)
+        self.lease = RedisLease(self._wire, self._root, self._mine)
+        self.queue = RedisQueue(self._wire, self._root, me)
         self._epoch = 0
 
     @property
@@ -84,11 +87,6 @@ class RedisStore:
     def runs(self) -> NoReturn:
         """Redis keeps no runs."""
         self._keeps_no("runs")
-
-    @property
-    def queue(self) -> NoReturn:
-        """Redis keeps no queues yet."""
-        self._keeps_no("queues")
 
     @property
     def presence(self) -> NoReturn:
@@ -115,13 +113,8 @@ class RedisStore:
         known = int(await self._wire.send("GET", key) or 0)
         self._epoch = max(known, above) + 1
         await self._wire.send("SET", key, self._epoch)
-        cursor, pattern, start = b"0", f"{self._root}lease:{{*}}:held", len(f"{self._root}lease:{{")
-        while True:
-            cursor, keys = await self._wire.send("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-            for found in set(keys):
-                await self.lease.end(unquote(found.decode()[start : -len("}:held")]))
-            if cursor == b"0":
-                return self._epoch
+        await self.lease.end_all()
+        return self._epoch
 
     async def start(self) -> None:
         """Open; idempotent.
@@ -187,11 +180,6 @@ class RedisStore:
                 hint=f"Set it to {KEEPS_ALL}, use another server, or say allow_eviction=True.",
             )
 
-    def _lease_keys(self, name: str) -> tuple[str, str]:
-        """Return the keys of a lease: who holds it, and who waits. The braces put both into one slot of a cluster."""
-        key = f"{self._root}lease:{{{quote(name, safe='')}}}"
-        return f"{key}:held", f"{key}:line"
-
     def _pushed(self, push: Sequence[Any]) -> None:
         if push[0] == b"message" and push[1] == self._mine.encode():
             self.lease.pushed(push[2])
@@ -201,6 +189,7 @@ class RedisStore:
     def _back(self) -> None:
         self._wire.tell("SUBSCRIBE", self._mine)
         self.signal.back()
+        self.queue.back()
 
     def _keeps_no(self, what: str) -> NoReturn:
         raise ConfigurationError(

@@ -1,0 +1,533 @@
+-- What becomes of the tasks of queues: a list of operations, done at once, in their order. Time is the server's, in
+-- microseconds.
+--
+-- KEYS[i] begins the keys of a queue, which all lie in one slot:
+--   :task      hash  id -> order, due, offered, number (doubles), level (32 bits), big-endian; behind them the data
+--   :claim     hash  id -> {state, number, token, until, claims, ended, worker, note}; none = offered, never claimed
+--   :outcome   hash  id -> what those who settled it left
+--   :ready :later :claimed :done :dead
+--              sorted sets of places (number and id), by order, time when due, end of claim, time of the end
+--   :since     sorted set of the places in :ready, by the time since when they could be claimed
+--   :levels    hash  level -> how many places of it are in :ready
+--   :done:end :dead:end
+--              sorted sets of those places in :done and :dead that are not kept for ever, by the end of their being kept
+--   :meta      hash  number, token: the last ones; finished, failed: counts; paused
+--   :said:<client>
+--              what the client's last call was answered: asked again after a lost connection, it gets the same
+-- ARGV[1]  the client    ARGV[2]  the number of its call    ARGV[3]  the operations: {{queue, name, arguments ...} ...}
+
+local KEPT_SAID = '600000' -- milliseconds: longer than any client asks again
+local MOST = 1000          -- places that one operation lets move on by the time
+local CHUNK = 4000         -- arguments of one command; Lua takes no more than 8,000
+local HEAD, HEAD_SIZE = '>ddddi4', 36
+local PLACE = '%016.0f%s'
+
+local call, concat = redis.call, table.concat
+local time = call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+-- One command for many: its arguments in chunks, each of whole pairs.
+local function many(command, key, values)
+  for first = 1, #values, CHUNK do
+    call(command, key, unpack(values, first, math.min(first + CHUNK - 1, #values)))
+  end
+end
+
+local function read(key, ids)
+  local found = {}
+  for first = 1, #ids, CHUNK do
+    local part = call('HMGET', key, unpack(ids, first, math.min(first + CHUNK - 1, #ids)))
+    for i = 1, #part do
+      found[first + i - 1] = part[i]
+    end
+  end
+  return found
+end
+
+local function ids_of(places)
+  local ids = {}
+  for i, place in ipairs(places) do
+    ids[i] = string.sub(place, 17)
+  end
+  return ids
+end
+
+-- ---------------------------------------------------------------- who stands in line
+
+-- A line collects who is to stand in :ready, or in :later; `stand` lets them.
+local function line()
+  return {ready = {}, since = {}, later = {}, levels = {}}
+end
+
+local function join(line, place, order, due, since, level)
+  if due > now then
+    local later = line.later
+    later[#later + 1], later[#later + 2] = due, place
+    return
+  end
+  local ready, sinces, levels = line.ready, line.since, line.levels
+  ready[#ready + 1], ready[#ready + 2] = order, place
+  sinces[#sinces + 1], sinces[#sinces + 2] = math.max(due, since), place
+  levels[level] = (levels[level] or 0) + 1
+end
+
+local function count_levels(q, levels, sign)
+  for level, count in pairs(levels) do
+    call('HINCRBY', q .. ':levels', level, sign * count)
+  end
+end
+
+local function stand(q, line)
+  many('ZADD', q .. ':ready', line.ready)
+  many('ZADD', q .. ':since', line.since)
+  many('ZADD', q .. ':later', line.later)
+  count_levels(q, line.levels, 1)
+end
+
+-- Let tasks that are due, and those whose claim has ended, stand in line. The first change needs no memory, so that a
+-- server that is full does not refuse it.
+local function move_on(q)
+  local over = call('ZRANGEBYSCORE', q .. ':claimed', '-inf', now, 'LIMIT', 0, MOST)
+  local due = call('ZRANGEBYSCORE', q .. ':later', '-inf', now, 'LIMIT', 0, MOST)
+  if #over == 0 and #due == 0 then
+    return
+  end
+  many('ZREM', q .. ':claimed', over)
+  many('ZREM', q .. ':later', due)
+  local joining, records = line(), {}
+  local ids = ids_of(over)
+  local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
+  for i, id in ipairs(ids) do
+    local order, _, _, _, level = struct.unpack(HEAD, tasks[i])
+    local record = cmsgpack.unpack(claims[i])
+    record[1], record[7] = 'ready', '' -- under its token: a late settle counts until somebody claims it
+    records[#records + 1], records[#records + 2] = id, cmsgpack.pack(record)
+    join(joining, over[i], order, 0, record[4], level)
+  end
+  many('HSET', q .. ':claim', records)
+  for i, task in ipairs(read(q .. ':task', ids_of(due))) do
+    local order, at, _, _, level = struct.unpack(HEAD, task)
+    join(joining, due[i], order, at, at, level)
+  end
+  stand(q, joining)
+end
+
+-- ---------------------------------------------------------------- tasks
+
+local function is_over(record)
+  return (record[1] == 'done' or record[1] == 'dead') and record[4] > 0 and record[4] <= now
+end
+
+-- Take places out of all sorted sets, and their tasks out of the rest unless they stay.
+local function remove(q, places, stays)
+  local ids, levels = ids_of(places), {}
+  local tasks = read(q .. ':task', ids)
+  for i, place in ipairs(places) do
+    if tasks[i] and call('ZREM', q .. ':ready', place) == 1 then
+      local _, _, _, _, level = struct.unpack(HEAD, tasks[i])
+      levels[level] = (levels[level] or 0) + 1
+    end
+  end
+  count_levels(q, levels, -1)
+  for _, set in ipairs({':since', ':later', ':claimed', ':done', ':dead', ':done:end', ':dead:end'}) do
+    many('ZREM', q .. set, places)
+  end
+  if not stays then
+    many('HDEL', q .. ':claim', ids)
+    many('HDEL', q .. ':outcome', ids)
+    many('HDEL', q .. ':task', ids)
+  end
+end
+
+-- What the client makes tasks of: id, task, claim, outcome of each that is there; of all states, or of `token` only.
+local function shown(q, ids, tokens)
+  local flat = {}
+  local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
+  local outcomes = read(q .. ':outcome', ids)
+  for i, id in ipairs(ids) do
+    local record = claims[i] and cmsgpack.unpack(claims[i])
+    if tasks[i] and not (record and is_over(record)) and (not tokens or record and record[3] == tokens[i]) then
+      local n = #flat
+      flat[n + 1], flat[n + 2], flat[n + 3], flat[n + 4] = id, tasks[i], claims[i] or '', outcomes[i] or ''
+    end
+  end
+  return flat
+end
+
+-- Whether what is known of an id closes it to another offer.
+local function blocks(record, again)
+  if not record then
+    return true
+  end
+  return not is_over(record) and (record[1] ~= 'done' or now < record[6] + again)
+end
+
+local does, looks, again = {}, {}, {}
+
+-- {id, data, order, due, level, delay, again} ...: answers a 1 for each that is new, a 0 for the others
+function does.offer(q, offers)
+  local ids = {}
+  for i, offer in ipairs(offers) do
+    ids[i] = offer[1]
+  end
+  local known, seen, old = read(q .. ':task', ids), {}, {}
+  local new, answer, joining = {}, {}, line()
+  local number = tonumber(call('HGET', q .. ':meta', 'number') or '0')
+  for i, offer in ipairs(offers) do
+    local id = offer[1]
+    local record = known[i] and call('HGET', q .. ':claim', id)
+    record = record and cmsgpack.unpack(record)
+    if seen[id] or known[i] and blocks(record, offer[7]) then
+      answer[i] = '0'
+    else
+      if record then
+        old[#old + 1] = string.format(PLACE, record[2], id)
+      end
+      local order, level = offer[3], offer[5]
+      local due = offer[6] > 0 and now + offer[6] or offer[4]
+      number = number + 1
+      new[#new + 1], new[#new + 2] = id, struct.pack(HEAD, order, due, now, number, level) .. offer[2]
+      join(joining, string.format(PLACE, number, id), order, due, now, level)
+      seen[id], answer[i] = true, '1'
+    end
+  end
+  if #new > 0 then
+    call('HSET', q .. ':meta', 'number', whole(number)) -- first: a server that is full refuses it, and all is as it was
+    remove(q, old)
+    many('HSET', q .. ':task', new)
+    stand(q, joining)
+  end
+  return concat(answer)
+end
+
+-- worker, limit, ttl: answers what `again.claim` is to be asked
+function does.claim(q, worker, limit, ttl)
+  local known = call('HMGET', q .. ':meta', 'paused', 'token')
+  if known[1] or limit < 1 then
+    return {{}, {}}
+  end
+  move_on(q)
+  local popped, places, ids = call('ZPOPMIN', q .. ':ready', limit), {}, {}
+  if #popped == 0 then
+    return {{}, {}}
+  end
+  for i = 1, #popped, 2 do
+    places[#places + 1] = popped[i]
+    ids[#ids + 1] = string.sub(popped[i], 17)
+  end
+  local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
+  local token, ends = math.max(tonumber(known[2] or '0'), now), now + ttl
+  local records, claimed, tokens, levels = {}, {}, {}, {}
+  for i, id in ipairs(ids) do
+    local old = claims[i] and cmsgpack.unpack(claims[i])
+    local _, _, _, number, level = struct.unpack(HEAD, tasks[i])
+    token = token + 1
+    records[2 * i - 1] = id
+    records[2 * i] = cmsgpack.pack(
+      {'claimed', number, token, ends, (old and old[5] or 0) + 1, 0, worker, old and old[8] or ''}
+    )
+    claimed[2 * i - 1], claimed[2 * i] = ends, places[i]
+    tokens[i] = token
+    levels[level] = (levels[level] or 0) + 1
+  end
+  many('ZREM', q .. ':since', places)
+  count_levels(q, levels, -1)
+  many('HSET', q .. ':claim', records)
+  many('ZADD', q .. ':claimed', claimed)
+  call('HSET', q .. ':meta', 'token', whole(token))
+  return {ids, tokens}
+end
+
+function again.claim(q, answer)
+  return shown(q, answer[1], answer[2])
+end
+
+-- Remove what has been kept for long enough; answers how many.
+local function sweep(q, limit)
+  local removed = 0
+  for _, set in ipairs({':done:end', ':dead:end'}) do
+    local places = call('ZRANGEBYSCORE', q .. set, '-inf', now, 'LIMIT', 0, math.max(limit - removed, 0))
+    if #places > 0 then
+      remove(q, places)
+      removed = removed + #places
+    end
+  end
+  return removed
+end
+
+local function settle_one(q, settlement, record, task, joining, records, outcomes)
+  local id, state, delay, note = settlement[1], settlement[3], settlement[4], settlement[5]
+  local place = string.format(PLACE, record[2], id)
+  if settlement[6] then
+    outcomes[#outcomes + 1], outcomes[#outcomes + 2] = id, settlement[6]
+  end
+  local order, due, offered, number, level = struct.unpack(HEAD, task)
+  record[1], record[4], record[6], record[7], record[8] = state, 0, 0, '', note
+  if state == 'done' or state == 'dead' then
+    record[6] = now
+    call('ZADD', q .. ':' .. state, now, place)
+    if settlement[7] then
+      record[4] = now + settlement[7]
+      call('ZADD', q .. ':' .. state .. ':end', record[4], place)
+    end
+    if state == 'done' then
+      call('HSET', q .. ':task', id, string.sub(task, 1, HEAD_SIZE))
+    end
+  else
+    record[1], record[3] = 'ready', 0
+    record[5] = record[5] - (state == 'back' and 1 or 0)
+    if delay > 0 then
+      due = now + delay
+      local data = string.sub(task, HEAD_SIZE + 1)
+      call('HSET', q .. ':task', id, struct.pack(HEAD, order, due, offered, number, level) .. data)
+    end
+    join(joining, place, order, due, offered, level)
+  end
+  records[#records + 1], records[#records + 2] = id, cmsgpack.pack(record)
+end
+
+-- {id, token, state, delay, note, outcome or nil, keep or nil} ...: answers a 1 for each that was ended, a 0 for the others
+function does.settle(q, settlements)
+  local ids = {}
+  for i, settlement in ipairs(settlements) do
+    ids[i] = settlement[1]
+  end
+  local claims, live, places, ended, answer = read(q .. ':claim', ids), {}, {}, {}, {}
+  local finished, failed = 0, 0
+  for i, settlement in ipairs(settlements) do
+    local record = claims[i] and cmsgpack.unpack(claims[i])
+    local id, state = settlement[1], settlement[3]
+    local holds = record and (record[1] == 'claimed' or record[1] == 'ready') and record[3] > 0
+    answer[i] = '0'
+    if holds and record[3] == settlement[2] and not ended[id] then
+      live[#live + 1] = {settlement, record}
+      places[#places + 1] = string.format(PLACE, record[2], id)
+      ended[id], answer[i] = true, '1'
+      finished = finished + ((state == 'done' or state == 'gone') and 1 or 0)
+      failed = failed + ((state == 'dead' or state == 'ready') and 1 or 0)
+    end
+  end
+  local tasks = read(q .. ':task', ids_of(places))
+  local joining, records, outcomes, gone = line(), {}, {}, {}
+  many('ZREM', q .. ':claimed', places)
+  for i, pair in ipairs(live) do
+    local settlement, record = pair[1], pair[2]
+    if record[1] == 'ready' then
+      remove(q, {places[i]}, true) -- its claim had ended, and nobody else took it
+    end
+    if settlement[3] == 'gone' then
+      gone[#gone + 1] = settlement[1]
+    else
+      settle_one(q, settlement, record, tasks[i], joining, records, outcomes)
+    end
+  end
+  for _, part in ipairs({':claim', ':outcome', ':task'}) do
+    many('HDEL', q .. part, gone)
+  end
+  many('HSET', q .. ':claim', records)
+  many('HSET', q .. ':outcome', outcomes)
+  stand(q, joining)
+  if finished > 0 then
+    call('HINCRBY', q .. ':meta', 'finished', finished)
+  end
+  if failed > 0 then
+    call('HINCRBY', q .. ':meta', 'failed', failed)
+  end
+  sweep(q, #settlements)
+  return concat(answer)
+end
+
+-- {id, token, ttl} ...: answers the new end of each, 0 for those that were lost
+function does.extend(q, wishes)
+  local ids, answer = {}, {}
+  for i, wish in ipairs(wishes) do
+    ids[i] = wish[1]
+  end
+  for i, claim in ipairs(read(q .. ':claim', ids)) do
+    local record = claim and cmsgpack.unpack(claim)
+    answer[i] = '0'
+    if record and record[3] > 0 and record[3] == wishes[i][2] and (record[1] == 'claimed' or record[1] == 'ready') then
+      local place = string.format(PLACE, record[2], ids[i])
+      if record[1] == 'ready' then
+        remove(q, {place}, true)
+      end
+      record[1], record[4] = 'claimed', now + wishes[i][3]
+      call('HSET', q .. ':claim', ids[i], cmsgpack.pack(record))
+      call('ZADD', q .. ':claimed', record[4], place)
+      answer[i] = whole(record[4])
+    end
+  end
+  return answer
+end
+
+-- ids, order or nil, due or nil, state or nil: answers how many were changed
+function does.change(q, ids, wished_order, wished_due, state)
+  local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
+  local joining, gone, changed, seen = line(), {}, 0, {}
+  for i, id in ipairs(ids) do
+    local record = claims[i] and cmsgpack.unpack(claims[i])
+    local is = record and record[1] or 'ready'
+    local may = is == 'ready' or is == 'dead' or (is == 'done' and state == 'gone')
+    if tasks[i] and may and not seen[id] and not (record and is_over(record)) then
+      seen[id], changed = true, changed + 1
+      local order, due, offered, number, level = struct.unpack(HEAD, tasks[i])
+      local place = string.format(PLACE, number, id)
+      if state == 'gone' then
+        gone[#gone + 1] = place
+      else
+        order, due = wished_order or order, wished_due or due
+        record = record or {'ready', number, 0, 0, 0, 0, '', ''}
+        remove(q, {place}, true)
+        if state == 'ready' then
+          record[4], record[5], record[6] = 0, 0, 0
+        elseif state then
+          record[4], record[6] = 0, now
+        end
+        record[1], record[3] = state or is, 0
+        call('HSET', q .. ':task', id, struct.pack(HEAD, order, due, offered, number, level) .. string.sub(tasks[i], HEAD_SIZE + 1))
+        call('HSET', q .. ':claim', id, cmsgpack.pack(record))
+        if record[1] == 'dead' then
+          call('ZADD', q .. ':dead', record[6], place)
+          if record[4] > 0 then
+            call('ZADD', q .. ':dead:end', record[4], place)
+          end
+        else
+          join(joining, place, order, due, offered, level)
+        end
+      end
+    end
+  end
+  remove(q, gone)
+  stand(q, joining)
+  return changed
+end
+
+does.sweep = sweep
+
+-- whether nobody may claim
+function does.pause(q, paused)
+  if paused then
+    call('HSET', q .. ':meta', 'paused', '1')
+  else
+    call('HDEL', q .. ':meta', 'paused')
+  end
+  return ''
+end
+
+-- ---------------------------------------------------------------- looking
+
+-- answers after how many microseconds there is something to claim, '' = not by the passing of time
+function looks.due(q)
+  if call('HEXISTS', q .. ':meta', 'paused') == 1 then
+    return ''
+  end
+  move_on(q)
+  if call('ZCARD', q .. ':ready') > 0 then
+    return '0'
+  end
+  local first
+  for _, set in ipairs({':later', ':claimed'}) do
+    local at = call('ZRANGE', q .. set, 0, 0, 'WITHSCORES')[2]
+    if at and (not first or tonumber(at) < first) then
+      first = tonumber(at)
+    end
+  end
+  return first and whole(first - now) or ''
+end
+
+-- Pass over what has been kept for long enough.
+local function ended(q, state, skip, limit)
+  local found, first = {}, 0
+  while #found < skip + limit do
+    local part = call('ZRANGE', q .. ':' .. state, first, first + MOST - 1)
+    if #part == 0 then
+      break
+    end
+    for i, claim in ipairs(read(q .. ':claim', ids_of(part))) do
+      if not is_over(cmsgpack.unpack(claim)) then
+        found[#found + 1] = part[i]
+      end
+    end
+    first = first + MOST
+  end
+  local page = {}
+  for i = skip + 1, math.min(skip + limit, #found) do
+    page[#page + 1] = found[i]
+  end
+  return page
+end
+
+-- state, limit, skip
+function looks.find(q, state, limit, skip)
+  if limit < 1 then
+    return {whole(now)}
+  end
+  local places
+  if state == 'done' or state == 'dead' then
+    places = ended(q, state, skip, limit)
+  else
+    move_on(q)
+    places = call('ZRANGE', q .. ':' .. state, skip, skip + limit - 1)
+  end
+  local flat = shown(q, ids_of(places))
+  table.insert(flat, 1, whole(now))
+  return flat
+end
+
+-- ids
+function looks.look(q, ids)
+  local flat = shown(q, ids)
+  table.insert(flat, 1, whole(now))
+  return flat
+end
+
+-- answers ready, later, claimed, done, dead, finished, failed, since when the oldest is ready, whether paused, levels
+function looks.stats(q)
+  move_on(q)
+  local function kept(state)
+    return call('ZCARD', q .. ':' .. state) - call('ZCOUNT', q .. ':' .. state .. ':end', '-inf', now)
+  end
+  local meta = call('HMGET', q .. ':meta', 'finished', 'failed', 'paused')
+  local oldest = call('ZRANGE', q .. ':since', 0, 0, 'WITHSCORES')[2]
+  return {
+    call('ZCARD', q .. ':ready'), call('ZCARD', q .. ':later'), call('ZCARD', q .. ':claimed'), kept('done'), kept('dead'),
+    tonumber(meta[1] or '0'), tonumber(meta[2] or '0'), oldest and now - oldest or 0, meta[3] and 1 or 0,
+    call('HGETALL', q .. ':levels'),
+  }
+end
+
+-- ---------------------------------------------------------------- one call
+
+local operations = cmsgpack.unpack(ARGV[3])
+local receipt, changes, grows = KEYS[1] .. ':said:' .. ARGV[1], false, false
+for _, operation in ipairs(operations) do
+  changes = changes or does[operation[2]] ~= nil
+  grows = grows or operation[2] == 'offer'
+end
+
+local said = changes and call('GET', receipt)
+said = said and cmsgpack.unpack(said)
+said = said and said[1] == ARGV[2] and said[2]
+if changes and not said and not grows then
+  call('DEL', receipt) -- needs no memory: so nothing after it is refused by a server that is full
+end
+
+local answers, kept = {}, {}
+for i, operation in ipairs(operations) do
+  local q, name = KEYS[operation[1]], operation[2]
+  local act = does[name] or looks[name]
+  local answer = said and said[i]
+  if not answer then
+    answer = act(q, operation[3], operation[4], operation[5], operation[6])
+  end
+  kept[i] = does[name] and answer or false
+  answers[i] = again[name] and again[name](q, answer) or answer
+end
+if changes and not said then
+  call('SET', receipt, cmsgpack.pack({ARGV[2], kept}), 'PX', KEPT_SAID)
+end
+return answers

@@ -1,0 +1,139 @@
+"""What is asked of the same keys in one turn of the loop, or while the last call is under way, becomes one call.
+
+So nobody who awaits one thing after the other waits longer, and many who await one thing each share a round trip, a script
+and a commit. There is one call at a time for the same keys, and each has a number: after a lost connection the script knows
+whether it did it already, and answers the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from reprise.kernel.errors import StoreFull
+from reprise.stores.redis.wire import Script, Wire
+
+MOST = 1000
+"""Items of one call, unless one operation alone has more: a script holds up everybody else."""
+
+Operation = tuple[int, str, list[Any]]
+"""Which of the keys, what is to be done, and with what."""
+
+
+class _Unit:
+    """Operations of one caller, done together or not at all."""
+
+    __slots__ = ("answer", "operations", "weight")
+
+    def __init__(
+        self, operations: Sequence[Operation], weight: int, answer: asyncio.Future[list[Any]]
+    ) -> None:
+        self.operations, self.weight, self.answer = operations, weight, answer
+
+
+class Turns:
+    """Calls of one script with the same keys, one after the other.
+
+    ``client``
+        Under what the script remembers what it answered last.
+    ``merged``
+        Names of operations with a list of items, of which several that follow each other become one.
+    ``unwanted``
+        Called with an operation and its answer whose caller was cancelled meanwhile.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        script: Script,
+        keys: Sequence[str],
+        client: str,
+        merged: frozenset[str],
+        unwanted: Callable[[Operation, Any], None],
+    ) -> None:
+        self._wire, self._script, self._keys, self._client = wire, script, keys, client
+        self._merged, self._unwanted = merged, unwanted
+        self._waiting: deque[_Unit] = deque()
+        self._is_busy = False
+        self._singly = 0
+        """How many of those who wait are asked one by one, since together they were refused."""
+        self._number = 0
+
+    def ask(self, *operations: Operation, weight: int = 1) -> asyncio.Future[list[Any]]:
+        """Have operations done together with what else is asked in this turn; the future has their answers."""
+        loop = asyncio.get_running_loop()
+        unit = _Unit(operations, weight, loop.create_future())
+        self._waiting.append(unit)
+        if not self._is_busy:
+            self._is_busy = True
+            loop.call_soon(self._send)
+        return unit.answer
+
+    def _send(self) -> None:
+        units = [self._waiting.popleft()]
+        weight = units[0].weight
+        while self._waiting and not self._singly and weight + self._waiting[0].weight <= MOST:
+            weight += self._waiting[0].weight
+            units.append(self._waiting.popleft())
+        self._singly = max(self._singly - 1, 0)
+        operations, places = self._joined(units)
+        self._number += 1
+        wish = msgspec.msgpack.encode(operations)
+        reply = self._wire.run(self._script, self._keys, self._client, self._number, wish)
+        reply.add_done_callback(lambda reply: self._came(units, places, reply))
+
+    def _joined(self, units: Sequence[_Unit]) -> tuple[list[list[Any]], list[list[tuple[int, slice]]]]:
+        """Return operations to ask, and for each unit where its answers will be."""
+        joined: list[list[Any]] = []
+        places: list[list[tuple[int, slice]]] = []
+        for unit in units:
+            mine: list[tuple[int, slice]] = []
+            for key, name, args in unit.operations:
+                if name not in self._merged:
+                    joined.append([key, name, *args])
+                    mine.append((len(joined) - 1, slice(None)))
+                    continue
+                if not joined or joined[-1][:2] != [key, name]:
+                    joined.append([key, name, []])
+                items = joined[-1][2]
+                mine.append((len(joined) - 1, slice(len(items), len(items) + len(args))))
+                items += args
+            places.append(mine)
+        return joined, places
+
+    def _came(
+        self,
+        units: Sequence[_Unit],
+        places: Sequence[Sequence[tuple[int, slice]]],
+        reply: asyncio.Future[list[Any]],
+    ) -> None:
+        error = reply.exception()
+        if isinstance(error, StoreFull) and len(units) > 1:
+            # It refuses what needs memory; what needs none is not to suffer from having come with it.
+            self._waiting.extendleft(reversed(units))
+            self._singly += len(units)
+        elif error is not None:
+            for unit in units:
+                if not unit.answer.done():
+                    unit.answer.set_exception(error)
+        else:
+            for unit, mine in zip(units, places, strict=True):
+                self._give(unit, mine, reply.result())
+        if self._waiting:
+            self._send()
+        else:
+            self._is_busy = False
+
+    def _give(self, unit: _Unit, places: Sequence[tuple[int, slice]], answers: Sequence[Any]) -> None:
+        mine: list[Any] = []
+        for operation, (place, part) in zip(unit.operations, places, strict=True):
+            mine.append(answers[place][part] if operation[1] in self._merged else answers[place])
+        if not unit.answer.done():
+            unit.answer.set_result(mine)
+            return
+        for operation, answer in zip(unit.operations, mine, strict=True):
+            self._unwanted(operation, answer)

@@ -1,0 +1,252 @@
+"""What is Redis's own in queues: calls that are shared, answers that get lost, servers that are full or killed."""
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+from tests.conftest import oldest_and_newest, start_or_skip
+from tests.contract.redis.keeper import RedisKeeper
+from tests.servers import redis_installs, start_redis
+
+from reprise.kernel.errors import StoreFull
+from reprise.stores.queue import Settlement, Task
+from reprise.testing.suites import until
+from reprise.testing.suites.keeper import soon
+
+LONG = 3600
+
+
+@pytest.fixture(scope="module")
+def killable():
+    """A Redis that the module may kill; what it acknowledged is on its disk."""
+    install = oldest_and_newest(redis_installs())[-1]
+    server = start_or_skip(install, "--appendonly", "yes", "--appendfsync", "always", start=start_redis)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def keeper(killable):
+    keeper = RedisKeeper(killable.url)
+    yield keeper
+    await keeper.close()
+
+
+@pytest.fixture
+async def store(keeper):
+    return await keeper.open()
+
+
+def tasks(count, queue="q"):
+    """Return tasks with data of their own."""
+    return [Task(f"{number:05}", queue, f"work {number}".encode()) for number in range(count)]
+
+
+def lose_the_next_answer(store):
+    """Cut the connection when the server has done what it was asked, before anybody hears of it."""
+    link = store._wire._link
+    link.data_received = lambda data: link.transport.abort()
+
+
+async def full(keeper):
+    await keeper.ask("CONFIG", "SET", "maxmemory", "1")
+
+
+async def roomy(keeper):
+    await keeper.ask("CONFIG", "SET", "maxmemory", "0")
+
+
+# ---------------------------------------------------------------- one call for many
+
+
+async def test_what_is_asked_in_one_turn_is_one_call(store):
+    await store.queue.offer([Task("first", "q")])
+    before = store.statistics()["commands"]
+    answers = await asyncio.gather(*(store.queue.offer([task, task]) for task in tasks(300)))
+    assert answers == [[True, False]] * 300
+    assert store.statistics()["commands"] == before + 1
+    offer, [task], stats = await asyncio.gather(
+        store.queue.offer([Task("last", "q", order=-1)]),
+        store.queue.claim("q", "w", 1, LONG),
+        store.queue.stats("q"),
+    )
+    assert (offer, task.id, stats.ready, stats.claimed) == ([True], "last", 301, 1)
+    assert store.statistics()["commands"] == before + 2
+
+
+async def test_what_is_asked_meanwhile_waits_for_the_answer_and_goes_together(store):
+    await store.queue.offer([Task("first", "q")])
+    before = store.statistics()["commands"]
+    first = asyncio.create_task(store.queue.offer(tasks(1)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    others = [asyncio.create_task(store.queue.offer([task])) for task in tasks(50)]
+    assert await first == [True]
+    assert Counter(answer for [answer] in await asyncio.gather(*others)) == {True: 49, False: 1}
+    assert store.statistics()["commands"] == before + 2
+
+
+async def test_many_at_once(store):
+    """More than one command takes."""
+    every = tasks(10_000)
+    assert all(await store.queue.offer(every))
+    claimed = await store.queue.claim("q", "w", 9_000, LONG)
+    assert [task.id for task in claimed] == [task.id for task in every[:9_000]]
+    assert all(await store.queue.extend(claimed, LONG))
+    assert all(await store.queue.settle([Settlement(task, "done") for task in claimed]))
+    assert len(await store.queue.find("q", "done", 9_000)) == 9_000
+    assert [task.id for task in await store.queue.find("q", limit=3, skip=8_999)] == [
+        "08999",
+        "09000",
+        "09001",
+    ]
+    assert await store.queue.change("q", [task.id for task in every], state="gone") == 10_000
+    assert await store.queue.names() == []
+
+
+async def test_nothing_is_left_of_a_queue_that_is_empty(keeper, store):
+    """But its counts."""
+    await store.queue.offer([*tasks(4), Task("later", "q", delay=LONG), Task("dead", "q")])
+    for task, state in zip(
+        await store.queue.claim("q", "w", 9, LONG), ("done", "gone", "ready", "back", "dead"), strict=True
+    ):
+        await store.queue.settle([Settlement(task, state, note="why", outcome=b"what", keep=LONG)])
+    assert await store.queue.change("q", [task.id for task in await store.queue.find("q")], state="gone") == 5
+    keys = {key.decode().rpartition("}")[2] for key in await keeper.ask("KEYS", f"{keeper.prefix}:1:queue:*")}
+    assert {key.partition(".")[0].partition(":said:")[0] for key in keys} == {":meta", ":levels", ""}
+
+
+# ---------------------------------------------------------------- lost answers
+
+
+async def test_what_is_asked_again_was_done_once(store):
+    await store.queue.offer([Task("first", "q")])
+    lose_the_next_answer(store)
+    assert await soon(store.queue.offer(tasks(3))) == [True] * 3
+    lose_the_next_answer(store)
+    [first] = await soon(store.queue.claim("q", "w", 1, LONG))
+    assert (first.id, first.claims) == ("first", 1)
+    lose_the_next_answer(store)
+    assert await soon(store.queue.settle([Settlement(first, "done")])) == [True]
+    lose_the_next_answer(store)
+    answers = await soon(
+        asyncio.gather(
+            store.queue.claim("q", "w", 2, LONG), store.queue.offer(tasks(4)), store.queue.stats("q")
+        )
+    )
+    assert ([task.id for task in answers[0]], answers[1]) == (["00000", "00001"], [False] * 3 + [True])
+    assert answers[2].claimed == 2
+    lose_the_next_answer(store)
+    assert await soon(store.queue.change("q", ["00003"], state="gone")) == 1
+    assert store.statistics()["connections"] == 6
+
+
+async def test_what_comes_for_nobody_is_given_back(store):
+    """Its caller was cancelled while the server did it."""
+    await store.queue.offer(tasks(2))
+    claiming = asyncio.create_task(store.queue.claim("q", "w", 1, LONG))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    claiming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await claiming
+
+    async def back():
+        return (await store.queue.stats("q")).ready == 2
+
+    await until(back, "it is given back")
+    assert [task.claims for task in await store.queue.claim("q", "w", 2, LONG)] == [1, 1]
+
+
+# ---------------------------------------------------------------- a full server
+
+
+async def test_a_full_server_takes_no_more_and_lets_go_what_it_has(keeper, store):
+    await store.queue.offer([*tasks(5), Task("soon", "q", delay=0.001)])
+    await keeper.pass_time(0.01)
+    await full(keeper)
+    try:
+        with pytest.raises(StoreFull):
+            await store.queue.offer([Task("x", "q"), Task("x", "p")])
+        claimed = await store.queue.claim("q", "w", 6, LONG)
+        assert len(claimed) == 6
+        assert all(await store.queue.extend(claimed, LONG))
+        answers = await asyncio.gather(
+            store.queue.offer([Task("y", "q")]),
+            store.queue.settle([Settlement(task, "done", outcome=b"it") for task in claimed]),
+            store.queue.pause("q", paused=True),
+            return_exceptions=True,
+        )
+        assert isinstance(answers[0], StoreFull)
+        assert answers[1:] == [[True] * 6, None]
+    finally:
+        await roomy(keeper)
+    stats = await store.queue.stats("q")
+    assert (stats.done, stats.ready, stats.paused) == (6, 0, True)
+    assert await store.queue.names() == ["q"]
+
+
+# ---------------------------------------------------------------- kill -9
+
+WORKER = """
+import asyncio, os, sys
+from reprise.stores.queue import Settlement
+from reprise.stores.redis import RedisStore
+
+async def main(url, prefix, effects):
+    store = RedisStore(url, prefix=prefix, patience=30)
+    await store.start()
+    out = os.open(effects, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    while True:
+        claimed = await store.queue.claim("q", str(os.getpid()), 20, 0.5)
+        for task in claimed:
+            os.write(out, task.id.encode() + b"\\n")
+            await store.queue.settle([Settlement(task, "done", outcome=task.data)])
+        await asyncio.sleep(0.01 if not claimed else 0)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_nothing_is_lost_when_workers_and_the_server_are_killed(killable, keeper, store, tmp_path):
+    """Each task is done, its outcome kept, and offered once however often an offer was asked again."""
+    count, dice = 1_000, random.Random(7)
+    effects = tmp_path / "effects"
+
+    def worker():
+        return subprocess.Popen([sys.executable, "-c", WORKER, killable.url, keeper.prefix, str(effects)])
+
+    workers = [worker() for _ in range(2)]
+    offering = asyncio.gather(*(store.queue.offer(tasks(count)[at : at + 10]) for at in range(0, count, 10)))
+    try:
+        for turn in range(4):
+            await asyncio.sleep(0.4)  # let them do something
+            victim = dice.randrange(2)
+            workers[victim].kill()
+            workers[victim].wait()
+            workers[victim] = worker()
+            if turn % 2:
+                await asyncio.to_thread(killable.crash)
+        assert await soon(offering) == [[True] * 10] * (count // 10)
+
+        async def done():
+            return (await store.queue.stats("q")).done == count
+
+        await until(done, "all are done")
+    finally:
+        for each in workers:
+            each.kill()
+            each.wait()
+        offering.cancel()
+        with suppress(asyncio.CancelledError):
+            await offering
+    assert (await store.queue.stats("q")).finished == count
+    kept = await store.queue.find("q", "done", count)
+    assert {task.id: task.outcome for task in kept} == {task.id: task.data for task in tasks(count)}
+    seen = Counter((await asyncio.to_thread(effects.read_text)).split())
+    assert len(seen) == count
+    assert sum(seen.values()) <= count + 4 * 20, "only what a killed worker had is done again"
