@@ -50,7 +50,8 @@ class Keeper:
 
     def __init__(self, source: Source) -> None:
         self.store, self.owned = _store_of(source)
-        self._is_open = not self.owned
+        self.is_open = not self.owned
+        """Whether it can be used: opened here, or the caller's."""
         self._opening = asyncio.Lock()
 
     async def start(self) -> Store:
@@ -59,17 +60,17 @@ class Keeper:
         Raises:
             StoreUnreachable: there is no server.
         """
-        if not self._is_open:
+        if not self.is_open:
             async with self._opening:
-                if not self._is_open:
+                if not self.is_open:
                     await self.store.start()
-                    self._is_open = True
+                    self.is_open = True
         return self.store
 
     async def stop(self) -> None:
         """Close the store if it is ours; idempotent, safe before start."""
-        if self.owned and self._is_open:
-            self._is_open = False
+        if self.owned and self.is_open:
+            self.is_open = False
             await self.store.stop()
 
 

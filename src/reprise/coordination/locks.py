@@ -18,7 +18,8 @@ import msgspec
 from reprise.coordination.acquiring import LOCKS, Acquirer, Want
 from reprise.coordination.deadlocks import owner_of
 from reprise.coordination.guarding import Guard
-from reprise.coordination.keepers import Keeper, Source
+from reprise.coordination.keepers import Source
+from reprise.coordination.redlock import Masters, keeping
 from reprise.coordination.renewing import Holding
 from reprise.kernel.clock import to_datetime
 from reprise.kernel.errors import ConfigurationError, LockLost, LockNotAcquired
@@ -232,9 +233,10 @@ class DistributedLock:
 
 
 class LockManager:
-    """Locks by name.
+    """Locks by name, over one keeper or over a majority of several independent ones (Redlock).
 
-    ``source`` is a client of redis-py's asyncio side, a URL, a ``Reprise`` or a store. What it opens itself it closes in ``stop``, or at the end of ``async with``.
+    ``source`` is a client of redis-py's asyncio side, a URL, a ``Reprise`` or a store; or a list of them, which vote. What it
+    opens itself it closes in ``stop``, or at the end of ``async with``.
 
     >>> async def main() -> bool:
     ...     async with LockManager("memory://") as manager, manager.lock("report", ttl=30) as held:
@@ -255,7 +257,9 @@ class LockManager:
         owner: str = "",
     ) -> None:
         self._settings = _settings(settings)
-        self._acquirer = Acquirer(Keeper(source), owner, self._settings.default_ttl)
+        keeper = keeping(source, self._settings.retry_delay)
+        self._votes = isinstance(keeper, Masters)
+        self._acquirer = Acquirer(keeper, owner, self._settings.default_ttl)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -311,6 +315,11 @@ class LockManager:
         if limit < 1:
             raise ConfigurationError(
                 f"semaphore({name!r}, limit={limit})", hint="The limit must be positive."
+            )
+        if self._votes and limit > 1:
+            raise ConfigurationError(
+                f"semaphore({name!r}): {limit} at each of several keepers are more in all.",
+                hint="Give the LockManager one keeper for semaphores.",
             )
         return self._lock(name, ttl, timeout, limit=limit)
 

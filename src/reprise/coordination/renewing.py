@@ -24,6 +24,8 @@ TOGETHER = 1 / 12
 """Part of the time to live by which a renewal may come early, so that it goes with others."""
 AGAIN = 1.0
 """Seconds after which a renewal that failed is tried again at the latest."""
+EARLY = 0.001
+"""Seconds by which a loop may call back early; what ends by then has ended."""
 DRIFT = 0.01
 """Part of the time to live by which the keeper's clock may be faster than ours."""
 
@@ -159,7 +161,7 @@ class Renewer:
         now = asyncio.get_running_loop().time()
         due: defaultdict[float, list[Holding]] = defaultdict(list)
         for holding in tuple(self._holdings):
-            if holding.ends <= now:
+            if holding.ends <= now + EARLY:
                 self._lose(holding, f"it was not renewed within its {holding.ttl:g} s")
             elif holding.due <= now + holding.ttl * TOGETHER:
                 holding.due = inf

@@ -1,0 +1,263 @@
+"""Locks of a majority, over keepers in memory that come and go, in virtual time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from random import Random
+from typing import Any
+
+import pytest
+
+from reprise import ConfigurationError, LockLost, LockManager, LockNotAcquired, StoreUnreachable
+from reprise.stores.lease import Grant
+from reprise.stores.memory import MemoryStore
+from reprise.testing import run
+
+
+def simulated(main: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Let a test pass on a loop without time, under a few orders of events."""
+
+    def test() -> None:
+        for seed in range(5):
+            run(main, seed=seed)
+
+    test.__name__ = main.__name__
+    return test
+
+
+class Node(MemoryStore):
+    """A keeper that may be away, slow, or hear without answering."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.real, self.lease = self.lease, _Lease(self)  # type: ignore[assignment]
+        self.away = self.mute = False
+        self.slow = 0.0
+
+    async def answer(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        await asyncio.sleep(self.slow)
+        if self.away:
+            raise StoreUnreachable("It is away.")
+        answer = await call()
+        if self.mute:
+            await asyncio.Event().wait()
+        return answer
+
+
+class _Lease:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._node.real, name)
+        return lambda *args, **options: self._node.answer(lambda: method(*args, **options))
+
+
+def town(number: int = 5, **settings: Any) -> tuple[list[Node], LockManager]:
+    nodes = [Node() for _ in range(number)]
+    return nodes, LockManager(nodes, settings=settings or None)
+
+
+async def grants(nodes: Sequence[Node], name: str = "x") -> list[int]:
+    """Return how many each node gave."""
+    return [len(await node.real.holder(f"lock/{name}")) for node in nodes]
+
+
+@simulated
+async def test_a_majority_is_enough_and_everybody_is_told_at_the_end():
+    nodes, manager = town()
+    nodes[0].away, nodes[1].mute = True, True
+    async with manager.lock("x") as held:
+        assert await grants(nodes) == [0, 1, 1, 1, 1]
+        assert held.token > 0
+        nodes[0].away = nodes[1].mute = False
+    assert await grants(nodes) == [0] * 5
+
+
+@simulated
+async def test_no_majority_is_an_error_that_says_so():
+    nodes, manager = town()
+    for node in nodes[:3]:
+        node.away = True
+    with pytest.raises(StoreUnreachable, match="Of 5 keepers 3 cannot be reached"):
+        await manager.lock("x").__aenter__()
+    for node in nodes[:3]:
+        node.away = False
+    assert await grants(nodes) == [0] * 5
+
+
+@simulated
+async def test_who_gets_no_majority_gives_back_what_it_got():
+    nodes, manager = town()
+    for node in nodes[:3]:
+        assert await node.real.take("lock/x", "somebody", 3600)
+    assert not await manager.get_lock("x").acquire(timeout=2)
+    assert await grants(nodes) == [1, 1, 1, 0, 0]
+    with pytest.raises(LockNotAcquired, match="held by somebody"):
+        await manager.lock("x").__aenter__()
+
+
+@simulated
+async def test_a_vote_that_took_longer_than_the_lease_is_none():
+    nodes, manager = town()
+    for node in nodes:
+        node.slow = 0.15
+    assert not await manager.get_lock("x", ttl=0.15).acquire(timeout=0)
+    assert await manager.get_lock("x", ttl=1).acquire(timeout=0)
+
+
+@simulated
+async def test_whoever_waits_is_tapped():
+    _, manager = town(retry_delay=1000.0, retry_count=1)
+    loop = asyncio.get_running_loop()
+    async with manager.lock("x"):
+        waiter = asyncio.create_task(manager.get_lock("x").acquire(timeout=None))
+        await asyncio.sleep(5)
+    began = loop.time()
+    assert await waiter
+    assert loop.time() - began < 0.1
+
+
+@simulated
+async def test_tokens_grow_although_each_keeper_counts_for_itself():
+    nodes, manager = town()
+    for number, node in enumerate(nodes):
+        for _ in range(7 * number):  # they are not in step
+            grant = await node.real.take("other", "o", 1)
+            await node.real.drop([grant])
+    last, random = 0, Random(7)
+    for _ in range(200):
+        for node in nodes:
+            node.away = False
+        for node in random.sample(nodes, 2):
+            node.away = True
+        async with manager.lock("x") as held:
+            assert held.token > last
+            last = held.token
+
+
+@simulated
+async def test_a_holder_outlives_the_majority_that_elected_it():
+    nodes, manager = town()
+    async with manager.lock("x", ttl=3):
+        for away in ((0, 1), (2, 3), (4, 0), (1, 2)) * 3:
+            for node in nodes:
+                node.away = False
+            await asyncio.sleep(3)  # each has it again
+            for number, node in enumerate(nodes):
+                node.away = number in away
+            await asyncio.sleep(10)
+            assert sum(await grants([node for node in nodes if not node.away])) == 3
+
+
+@simulated
+async def test_a_holder_whose_majority_is_gone_is_cancelled():
+    nodes, manager = town()
+
+    async def work() -> None:
+        async with manager.lock("x", ttl=3):
+            await asyncio.sleep(3600)
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(10)
+    for node in nodes[:3]:
+        node.away = True
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(LockLost, match="not renewed"):
+        await working
+    assert asyncio.get_running_loop().time() - began < 3
+
+
+@simulated
+async def test_a_broken_lock_is_broken_everywhere():
+    nodes, manager = town()
+    other = LockManager(nodes)
+
+    async def work() -> None:
+        async with manager.lock("x", ttl=600):
+            await asyncio.sleep(3600)
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(1)
+    assert len(await other.break_lock("x")) == 1
+    assert await grants(nodes) == [0] * 5
+    with pytest.raises(LockLost):
+        await working
+
+
+@simulated
+async def test_a_resource_that_checks_tokens_takes_no_stale_write_under_shifting_majorities():
+    """Two of five are always away, others each time; holders stand still past their time. Without the check, stale ones pass."""
+    nodes, _ = town()
+    highest = stale = refused = written = 0
+    random = Random(11)
+
+    async def client(manager: LockManager) -> None:
+        nonlocal highest, stale, refused, written
+        lock = manager.get_lock("x", ttl=2)
+        for _ in range(6):
+            try:
+                if not await lock.acquire(timeout=60):
+                    continue
+                token = lock.token
+                await asyncio.sleep(random.choice((0.1, 0.5, 5.0)))  # 5 s: a process that stood still
+            except (LockLost, StoreUnreachable):
+                continue
+            if token >= highest:
+                highest = token
+                written += 1
+            else:
+                refused += 1
+            stale += token < highest
+            try:
+                await lock.release()
+            except (LockLost, StoreUnreachable):
+                pass
+
+    async def weather() -> None:
+        while True:
+            for node in nodes:
+                node.away = False
+            for node in random.sample(nodes, 2):
+                node.away = True
+            await asyncio.sleep(random.uniform(0.5, 2))
+
+    changing = asyncio.create_task(weather())
+    await asyncio.gather(*(client(LockManager(nodes, settings={"retry_delay": 1.0})) for _ in range(3)))
+    changing.cancel()
+    assert written > 10
+    assert stale == refused > 0
+
+
+def test_one_keeper_does_not_vote_and_a_semaphore_has_one_keeper():
+    with pytest.raises(ConfigurationError, match="cannot vote"):
+        LockManager([MemoryStore()])
+    with pytest.raises(ConfigurationError, match="more in all"):
+        LockManager([MemoryStore(), MemoryStore(), MemoryStore()]).semaphore("x", 2)
+
+
+@simulated
+async def test_readers_and_a_writer_of_a_majority():
+    nodes, manager = town()
+    async with manager.lock("x", shared=True), manager.lock("y"):
+        assert await asyncio.create_task(_shared(manager))
+        assert not await asyncio.create_task(manager.get_lock("x").acquire(timeout=1))
+    assert await grants(nodes) == [0] * 5
+
+
+async def _shared(manager: LockManager) -> bool:
+    async with manager.lock("x", shared=True) as held:
+        return isinstance(held.token, int)
+
+
+def test_grants_say_when_the_first_of_a_majority_may_end():
+    async def main() -> None:
+        nodes, manager = town(3)
+        lease: Any = manager._acquirer
+        store = await lease.start()
+        await nodes[0].real.take("lock/x", "me", 50)
+        grant = await store.take("lock/x", "me", 10)
+        assert isinstance(grant, Grant)
+        ends = [(await node.real.holder("lock/x"))[0].expires_at for node in nodes]
+        assert grant.expires_at == sorted(ends)[1]
+
+    run(main)
