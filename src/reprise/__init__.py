@@ -22,11 +22,20 @@ _EXPORTS: dict[str, str] = {
     "HeldLock": "reprise.coordination.locks",
     "LockHolder": "reprise.coordination.locks",
     "LockManager": "reprise.coordination.locks",
+    "StateSyncManager": "reprise.coordination.managing",
+    "AddToSet": "reprise.coordination.merging",
+    "Increment": "reprise.coordination.merging",
+    "RemoveFromSet": "reprise.coordination.merging",
     "TaskQueue": "reprise.coordination.queue",
+    "StateEntry": "reprise.coordination.snapshots",
+    "StateSnapshot": "reprise.coordination.snapshots",
+    "StateWrite": "reprise.coordination.snapshots",
+    "StateSync": "reprise.coordination.state",
     "Task": "reprise.coordination.tasks",
     "TaskAttempt": "reprise.coordination.tasks",
     "TaskInfo": "reprise.coordination.tasks",
     "TaskQueueStats": "reprise.coordination.tasks",
+    "StateUpdate": "reprise.coordination.updates",
     "QueueWorker": "reprise.coordination.worker",
     "Budget": "reprise.kernel.budget",
     "Cost": "reprise.kernel.budget",
@@ -94,6 +103,8 @@ _EXPORTS: dict[str, str] = {
     "SignalTypeError": "reprise.kernel.errors",
     "StaleToken": "reprise.kernel.errors",
     "StaleVersion": "reprise.kernel.errors",
+    "StateConflict": "reprise.kernel.errors",
+    "StateTypeError": "reprise.kernel.errors",
     "StepError": "reprise.kernel.errors",
     "StepFailed": "reprise.kernel.errors",
     "StepRefused": "reprise.kernel.errors",
@@ -268,13 +279,26 @@ if TYPE_CHECKING:
         LockHolder as LockHolder,
         LockManager as LockManager,
     )
+    from reprise.coordination.managing import StateSyncManager as StateSyncManager
+    from reprise.coordination.merging import (
+        AddToSet as AddToSet,
+        Increment as Increment,
+        RemoveFromSet as RemoveFromSet,
+    )
     from reprise.coordination.queue import TaskQueue as TaskQueue
+    from reprise.coordination.snapshots import (
+        StateEntry as StateEntry,
+        StateSnapshot as StateSnapshot,
+        StateWrite as StateWrite,
+    )
+    from reprise.coordination.state import StateSync as StateSync
     from reprise.coordination.tasks import (
         Task as Task,
         TaskAttempt as TaskAttempt,
         TaskInfo as TaskInfo,
         TaskQueueStats as TaskQueueStats,
     )
+    from reprise.coordination.updates import StateUpdate as StateUpdate
     from reprise.coordination.worker import QueueWorker as QueueWorker
     from reprise.kernel.budget import Budget as Budget, Cost as Cost
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
@@ -340,6 +364,8 @@ if TYPE_CHECKING:
         SignalTypeError as SignalTypeError,
         StaleToken as StaleToken,
         StaleVersion as StaleVersion,
+        StateConflict as StateConflict,
+        StateTypeError as StateTypeError,
         StepError as StepError,
         StepFailed as StepFailed,
         StepRefused as StepRefused,

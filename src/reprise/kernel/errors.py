@@ -31,6 +31,8 @@ RepriseError
 │       ├── StreamMissing         the stream that must exist does not
 │       ├── StreamClosed          the stream has ended
 │       └── NoRoom                a limit lets no more runs execute or begin
+├── StateConflict                 a key of shared state is not as a write expects it
+├── StateTypeError                a key of shared state holds something else than is to be changed
 ├── LeaseLost                     a lease ended or passed to another holder
 │   ├── LockLost                  a lock ended while its body ran, or is not held any more
 │   └── LeadershipLost            a leader's term ended while its work ran
@@ -270,6 +272,29 @@ class StreamClosed(AppendRefused):
 
 class NoRoom(AppendRefused):
     """A place that the run needs is taken by others."""
+
+
+class StateConflict(RepriseError):
+    """A key of shared state is not as a write expects it; nothing was written.
+
+    ``version`` is the one that it has (0 = it does not exist), ``expected`` the one that was expected, if any.
+    """
+
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        hint: str = "",
+        key: str = "",
+        version: int = 0,
+        expected: int | None = None,
+    ) -> None:
+        super().__init__(what, hint=hint)
+        self.key, self.version, self.expected = key, version, expected
+
+
+class StateTypeError(RepriseError, TypeError):
+    """A key of shared state holds something else than is to be changed, such as a text that is to be counted up."""
 
 
 class LeaseLost(RepriseError):
