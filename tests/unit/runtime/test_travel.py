@@ -18,7 +18,8 @@ from reprise import (
     wait_for_signal,
     workflow,
 )
-from reprise.kernel.events import Kind, run_stream
+from reprise.kernel.events import Kind, Record, run_stream
+from reprise.runtime.moments import state_at
 
 CALLS: list[str] = []
 BROKEN: set[str] = set()
@@ -136,6 +137,37 @@ async def test_failures_signals_and_generations_are_in_the_state():
         assert (early.generation, [one.state for one in early.steps.values()]) == (0, ["done"])
 
 
+async def test_why_a_run_is_cancelled_and_which_child_a_step_is_are_in_the_state():
+    @workflow
+    async def parent() -> str:
+        return await asks()
+
+    async with opened(workflows=[asks]) as app:
+        handle = await app.start(parent, id="p")
+        await recorded(app, "p:1.asks", Kind.STEP_COMPLETED)
+        assert {key: one.child for key, one in (await handle.state()).steps.items()} == {
+            ":1.asks": "p:1.asks"
+        }
+        await handle.cancel("enough")
+        await handle.finished()
+        now = await handle.state()
+        assert (now.status, now.reason) == ("cancelled", "enough")
+
+
+def test_what_later_records_say_began_before_is_under_way_and_nothing_else_is():
+    def record(version, kind, at, key="", data=b"null", took=0):
+        return Record(0, "run/r", version, kind, at, key, data, took=took)
+
+    records = [
+        record(1, Kind.RUN_STARTED, 10, data=b'{"workflow":"w","input":[[],{}]}'),
+        record(2, Kind.STEP_STARTED, 20, ":1.slow", b'"slow"'),
+        record(3, Kind.SIGNAL_RECEIVED, 20, "mail", b'{"name":"go","value":1}'),
+        record(4, Kind.STEP_COMPLETED, 90, ":2.late", took=30),
+    ]
+    then = state_at("r", records, 1)
+    assert [(one.key, one.state, one.started_at) for one in then.waiting] == [(":1.slow", "running", 20)]
+
+
 async def test_what_is_not_there_is_an_error():
     async with opened() as app:
         handle = await done(app, line, ["a"])
@@ -174,6 +206,46 @@ async def test_a_break_shows_where_the_body_waits_and_its_variables():
         assert final.scenes[0].variables["said"] == "['A', 'B']"
         at = linecache.getline(final.scenes[0].where.file, final.scenes[0].where.number)
         assert at.strip() == 'return await last("".join(said))'
+
+
+async def test_a_call_is_stopped_at_once_however_long_it_waits_beside_others():
+    async with opened() as app:
+        await done(app, fan, ["a", "b", "c"])
+        seen = await app.replay("r", stops=["do"])
+        assert [one.key for one in seen.breaks] == ["/do:1", "/do.2:1", "/do.3:1"]
+        assert {one.after for one in seen.steps} == {seen.breaks[0].version}
+
+
+async def test_a_call_that_outlives_the_body_has_no_line():
+    @workflow(on_parent_end="wait")
+    async def child() -> str:
+        return await do("c")
+
+    @workflow
+    async def leaves() -> str:
+        call = asyncio.ensure_future(child())
+        return "done" if call.done() else "left"
+
+    async with opened() as app:
+        await done(app, leaves)
+        seen = await app.replay("r", leaves)
+        assert [(one.name, one.where.number) for one in seen.steps] == [("child", 0)]
+
+
+async def test_a_variable_that_cannot_be_shown_says_so():
+    class Shy:
+        def __repr__(self) -> str:
+            raise ValueError("no")
+
+    @workflow
+    async def hides() -> str:
+        shy = Shy()
+        return await do("a") + type(shy).__name__
+
+    async with opened() as app:
+        await done(app, hides)
+        seen = await app.replay("r", hides, stops=["do"])
+        assert seen.breaks[0].scenes[0].variables["shy"] == "<its repr failed: ValueError>"
 
 
 async def test_every_waiting_task_is_shown_with_its_calls():
@@ -255,6 +327,7 @@ async def test_other_code_diverges_and_both_sides_are_shown():
         await done(app, line, ["a", "b"])
         gone = await app.replay("r", renamed)
         assert (gone.verdict, gone.recorded.key) == ("diverges", ":3.last")
+        assert gone.version == (await versions(app, Kind.STEP_COMPLETED))[-1]
         assert 'return await do("".join(said))' in gone.where.source
         assert gone.scenes[0].variables["said"] == "['A', 'B']"
         other = await app.replay("r", reordered)
@@ -285,6 +358,32 @@ async def test_another_end_than_the_recorded_one_diverges():
         )
         seen = await app.replay("r", longer)
         assert (seen.verdict, dict(seen.waits.steps)) == ("diverges", {"do": 1})
+
+
+async def test_what_has_not_ended_diverges_too():
+    @workflow(name="asks")
+    async def other() -> str:
+        return await last("a")
+
+    async with opened() as app:
+        await app.start(asks, id="r")
+        await recorded(app, "r", Kind.STEP_COMPLETED)
+        seen = await app.replay("r", other)
+        assert (seen.verdict, seen.recorded.key) == ("diverges", ":1.do")
+
+
+async def test_an_error_in_the_place_of_a_result_is_told_with_its_words():
+    @workflow(name="line")
+    async def fails(names: list[str]) -> str:
+        await line.function(names)
+        raise ValueError("not today")
+
+    async with opened() as app:
+        await done(app, line, ["a"])
+        seen = await app.replay("r", fails)
+        assert seen.reason == (
+            'This code ends failed with ValueError: not today; the log holds completed with "A!".'
+        )
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "broken"])
