@@ -14,7 +14,7 @@ from reprise.stores.blobs import referred
 from reprise.stores.log import Group
 from reprise.stores.memory import MemoryStore
 from reprise.stores.packing import PackedStore, keeper_of
-from reprise.stores.packing.bases import LANES, Base, Bases, Chain
+from reprise.stores.packing.bases import LANES, Base, Bases, Chain, lane_of
 from reprise.stores.packing.envelope import (
     DIFFERENCE,
     SEALED,
@@ -395,6 +395,54 @@ def test_the_memory_is_bounded():
     for n in range(100):
         chain.note(f"lane-{chr(65 + n)}", Base(n, n, 1, bytes(100)))
     assert (len(chain.lanes), chain.size) == (LANES, 100 * LANES)
+
+
+def test_what_is_taken_out_and_put_in_again_takes_its_room_once():
+    bases, chain = Bases(memory=10_000), Chain()
+    chain.note("k", Base(1, 1, 1, bytes(3000)))
+    for _ in range(5):
+        bases.put("written", "run/a", chain)
+        assert bases.take("written", "run/a") is chain
+    assert bases.size == 0
+
+
+@pytest.mark.parametrize(
+    ("keys", "lane"),
+    [
+        ([":1.turn", ":12.turn"], ":turn"),
+        (["/agent/turn:1", "/agent/turn.2:1", "/agent/turn.12:3"], "/agent/turn"),
+        (["/v1.beta:1", "/v1.beta:2"], "/v1.beta"),
+        (["turn-1", "turn-12"], "turn-"),
+    ],
+)
+def test_calls_made_again_and_again_have_one_lane(keys, lane):
+    assert {lane_of(key) for key in keys} == {lane}
+
+
+def test_what_does_not_get_smaller_stays_as_it_is():
+    data = b"[" + random.Random(1).randbytes(3000)
+    assert folded(data) is data
+
+
+def test_no_difference_is_made_over_longer_distances_than_every_reader_can_look_back():
+    half = bytes(1 << 26)
+    assert unfold(difference(half, half, 1, 0), half) == half
+    assert difference(half, half + b"0", 1, 0) is None
+    assert difference(b"1", b"2", 1 << 32, 0) is None
+    assert difference(b"1", b"2", 1, 1 << 32) is None
+
+
+async def test_what_was_packed_is_counted():
+    store = over(MemoryStore())
+    owner = await Owner(store).take()
+    await owner.write(*growing(3))
+    kept = (await raw(store))[1:]
+    counted = store.statistics()
+    assert (counted["payloads_packed"], counted["differences"]) == (3, sum(map(bool, map(place_of, kept))))
+    assert (counted["payload_bytes"], counted["packed_bytes"]) == (
+        sum(map(len, owner.written[1:])),
+        sum(map(len, kept)),
+    )
 
 
 async def test_a_blob_that_goes_while_it_is_read_is_no_damage():

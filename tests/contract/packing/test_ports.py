@@ -9,8 +9,15 @@ from tests.contract.test_sqlite import SQLiteKeeper
 from reprise.kernel.errors import StoreCorrupt
 from reprise.stores import open_store
 from reprise.stores.cells import Change
+from reprise.stores.log import Append, Group
 from reprise.stores.packing import keeper_of, packed
+from reprise.stores.packing.bases import Bases
+from reprise.stores.packing.envelope import unfold
 from reprise.stores.packing.keys import KeyRing
+from reprise.stores.packing.transactions import PackedTransactions
+from reprise.stores.packing.writing import Packer
+from reprise.stores.queue import Task
+from reprise.stores.transactions import Writes
 from reprise.testing.suites import (
     BlobsSuite,
     CellsSuite,
@@ -19,6 +26,7 @@ from reprise.testing.suites import (
     LogSuite,
     TransactionsSuite,
 )
+from reprise.testing.suites.keeper import fact
 
 KEYS = KeyRing({"k": bytes(range(32))}, "k")
 
@@ -95,3 +103,30 @@ class SealedSQLiteKeeper(SQLiteKeeper):
 class TestSealedTransactions(TransactionsSuite):
     def make_keeper(self):
         return SealedSQLiteKeeper()
+
+
+class Awaiting:
+    """Transactions of a keeper whose work is awaited."""
+
+    is_sync = False
+
+    async def commit(self, id, work, finish, seconds):
+        await work("connection")
+        return Append(id, (await finish()).groups)
+
+
+async def test_what_is_written_in_a_transaction_that_is_awaited_is_packed():
+    met, text = [], b'["%s"]' % (b"x" * 5000)
+    writes = Writes((Group("run/a", [fact(text)]),), (Task("t", "q"),))
+
+    async def work(connection):
+        met.append(connection)
+
+    async def finish():
+        return writes
+
+    port = PackedTransactions(Awaiting(), Packer(Bases(), None))
+    done = await port.commit(7, work, finish, 10)
+    (event,) = done.groups[0].events
+    assert (met, done.id, unfold(event.data)) == (["connection"], 7, text)
+    assert len(event.data) < 100

@@ -26,6 +26,7 @@ from reprise.stores.archive import (
     TaskLine,
     from_record,
     read_archive,
+    reading,
     to_record,
     verify_archive,
 )
@@ -230,6 +231,15 @@ def test_lines_come_back_as_they_were_written(path):
     *read, end = [msgspec.structs.replace(line, prev="") for line in read_archive(path)]
     assert [msgspec.json.encode(line) for line in read] == [msgspec.json.encode(line) for line in LINES]
     assert isinstance(end, End)
+
+
+async def test_a_page_holds_few_bytes_also_where_records_are_large(path, monkeypatch):
+    monkeypatch.setattr(reading, "_BYTES", 1000)
+    write(path, [OPENING, *(from_record(record(n, b'"%s"' % (b"x" * 600))) for n in range(1, 7))])
+    pages = [page async for page in reading.read_pages(path)]
+    assert [sum(isinstance(line, RecordLine) for line in page) for page in pages] == [2, 2, 2, 0]
+    write(path.with_name("b"), [OPENING, *(from_record(record(n, b"\xff" * 600)) for n in range(1, 7))])
+    assert len([page async for page in reading.read_pages(path.with_name("b"))]) == 4
 
 
 # ---------------------------------------------------------------- the file
