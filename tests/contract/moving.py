@@ -20,6 +20,7 @@ from reprise.stores.log import Append, Group, RunChange, answer, enlist
 from reprise.stores.memory import MemoryStore
 from reprise.stores.moving import (
     copy_store,
+    copying,
     export_runs,
     export_store,
     import_runs,
@@ -685,6 +686,30 @@ class MovingScenes(KeeperSuite):
         stop.set()
         done = await copying
         assert done.is_complete, done
+        assert await picture(target) == await picture(store)
+
+    async def test_a_run_that_goes_before_its_row_was_copied_leaves_nothing_in_the_target(
+        self, store, target
+    ):
+        await town(store)
+        await start(store, "short-lived", at=900)
+        follow = asyncio.Event()
+        copying = asyncio.ensure_future(copy_store(store, target, follow=follow, clock=CLOCK))
+        async with asyncio.timeout(10):
+            while not (await target.log.head("run/short-lived")).version:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        assert "short-lived" not in {row.id for row in await target.runs.find()}
+        await store.log.drop(*streams_of_run("short-lived"))
+        follow.set()
+        done = await copying
+        assert done.is_complete, done
+        assert not (await target.log.head("run/short-lived")).version
+
+    async def test_rows_are_copied_page_by_page(self, store, target, monkeypatch):
+        monkeypatch.setattr(copying, "_ROWS", 3)
+        await town(store)
+        done = await copy_store(store, target, clock=CLOCK)
+        assert (done.is_complete, done.runs) == (True, 8)
         assert await picture(target) == await picture(store)
 
     async def test_a_target_that_went_its_own_way_refuses(self, store, target):

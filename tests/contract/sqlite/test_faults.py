@@ -30,6 +30,7 @@ from reprise.stores.log import Append, Group, append, enlist
 from reprise.stores.queue import Task
 from reprise.stores.sqlite import SQLiteStore, database, open_sqlite
 from reprise.stores.sqlite.turnstile import Turnstile
+from reprise.stores.sqlite.writer import Job
 
 
 def event(data: bytes = b"{}") -> Event:
@@ -116,6 +117,53 @@ async def test_a_commit_that_is_refused_is_undone(path: Path) -> None:
     await append(store.log, 3, Group("a", [event()], expected=1))
     assert [record.append for record in await store.log.read("a")] == [1, 3]
     await store.stop()
+
+
+async def test_a_connection_that_cannot_even_undo_is_given_up(path: Path) -> None:
+    armed: list[str] = []
+
+    class Stubborn(Faulty):
+        def execute(self, sql: str, parameters: Any = (), /) -> Any:
+            if sql == "ROLLBACK" and armed:
+                armed.clear()
+                raise sqlite3.OperationalError("out of memory")
+            return super().execute(sql, parameters)
+
+    def fault(place: str) -> None:
+        if armed:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+
+    store = SQLiteStore(path, synchronous="OFF", connect=lambda uri: Stubborn(uri, fault))
+    await store.start()
+    await append(store.log, 1, Group("a", [event()]))
+    armed.append("commit")
+    with pytest.raises(StoreFull):
+        await append(store.log, 2, Group("a", [event()]))
+    await append(store.log, 3, Group("a", [event()]))
+    assert [record.append for record in await store.log.read("a")] == [1, 3]
+    await store.stop()
+
+
+async def test_the_answer_of_a_job_that_was_tried_again_is_that_of_the_last_try(store: SQLiteStore) -> None:
+    tries: list[int] = []
+
+    def work(transaction: Any) -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise StoreFull("At first there is no room.")
+        return "done"
+
+    def undoes_all(transaction: Any) -> None:
+        transaction.connection.execute("ROLLBACK")
+        raise ValueError("all is undone")
+
+    job, other = Job(work), Job(undoes_all)
+    store._writer.put((job, other))
+    await append(store.log, 1, Group("a", [event()]))
+    assert (len(tries), job.error, job.result) == (2, None, "done")
+    assert other.error is not None
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

@@ -7,9 +7,11 @@ import pytest
 from tests.contract.sqlite.test_file import START
 
 from reprise.kernel.events import Event
+from reprise.kernel.query import AnyOf, Is, Not
 from reprise.kernel.query_text import parse
 from reprise.stores.log import Group, RunChange, append
 from reprise.stores.searching import Asking, Search, plan
+from reprise.stores.searching.sources import sources
 from reprise.stores.sqlite.runs import _phrase
 from reprise.stores.sqlite.statements import Statements
 
@@ -104,6 +106,27 @@ async def test_one_condition_is_one_walk_of_one_index_in_its_order(filled, query
         assert not any(line.startswith("SCAN runs") and "COVERING" not in line for line in how)
         # The one sort is that of the page itself, which has it in order already.
         assert sum("TEMP B-TREE" in line for line in how) <= 1
+
+
+async def test_one_condition_takes_one_statement_and_two_are_weighed_first(filled):
+    for query in ("status:failed", "workflow:w1 created>1970-01-01"):
+        taken, _ = steps(filled, query)
+        assert len(taken) == 1
+    taken, _ = steps(filled, "status:failed workflow:w1")
+    assert len(taken) > 1
+
+
+def fragments(*parts):
+    """Return what each source of the runs that meet all of these conditions walks."""
+    return [[member.fragment for member in source.members] for source in sources(parts)]
+
+
+def test_what_is_one_of_several_has_a_source_where_each_of_them_has_one():
+    failed, paused, not_old = Is("status", "failed"), Is("status", "paused"), Not(Is("id", "old"))
+    assert fragments(AnyOf((failed, paused))) == [["from_column", "from_column"]]
+    assert fragments(AnyOf((failed, not_old))) == []
+    assert fragments(AnyOf()) == []
+    assert fragments(Not(failed)) == [["from_below", "from_above"]]
 
 
 async def test_the_files_own_words_are_asked_in_one_go(filled):

@@ -1,8 +1,10 @@
 """Taps between stores that share nothing but the folder beside the file."""
 
 import asyncio
+import errno
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +61,43 @@ async def test_a_full_buffer_delays_and_loses_nothing(store: SQLiteStore, other:
         store.signal._flush()
     async with asyncio.timeout(5):
         await all_heard.wait()
+
+
+async def test_where_a_full_buffer_is_said_otherwise_nothing_is_lost_either(
+    store: SQLiteStore, other: SQLiteStore
+) -> None:
+    post = store.signal._post
+    assert post is not None
+
+    class Full:
+        """A socket of a system that has other words for a full buffer."""
+
+        def __init__(self, real: socket.socket) -> None:
+            self.real, self.refused = real, 0
+
+        def sendto(self, datagram: bytes, address: str) -> None:
+            if self.refused < 3:
+                self.refused += 1
+                raise OSError(errno.ENOBUFS, "No buffer space available")
+            self.real.sendto(datagram, address)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.real, name)
+
+    post._socket = full = Full(post._socket)  # type: ignore[assignment]
+    heard = asyncio.ensure_future(other.signal.wait("x", 5))
+    await asyncio.sleep(0)
+    store.signal.wake(["x"])
+    assert await heard
+    assert full.refused == 3
+
+
+async def test_to_stop_twice_and_to_wake_after_it_harms_nobody(store: SQLiteStore) -> None:
+    store.signal.stop()
+    store.signal.stop()
+    store.signal.wake(["x"])
+    assert store.signal.address == ""
+    assert store.signal.is_alive("anybody.sock"), "nobody knows"
 
 
 async def test_the_socket_of_a_dead_process_is_removed(

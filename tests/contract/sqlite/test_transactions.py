@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import suppress
 
 import pytest
 
@@ -85,6 +86,21 @@ async def test_alone_or_in_company_a_statement_that_undoes_everything_fails_by_i
     outcomes = await asyncio.gather(*plain[:2], do(store, undoes), *plain[2:], return_exceptions=True)
     assert [isinstance(outcome, Exception) for outcome in outcomes] == [False, False, True, False, False]
     assert await store.log.end() == 4
+
+
+async def test_work_that_hides_that_everything_was_undone_fails_all_the_same(store):
+    await do(store, lambda c: c.execute("CREATE TABLE notes (n INTEGER UNIQUE)"))
+
+    def hides(connection):
+        connection.execute("INSERT INTO notes VALUES (1)")
+        with suppress(sqlite3.IntegrityError):
+            connection.execute("INSERT OR ROLLBACK INTO notes VALUES (1)")
+
+    with pytest.raises(WorkFailed, match="undone the transaction"):
+        await do(store, hides, Group("run/a", [fact()]))
+    assert await store.log.end() == 0
+    done = await do(store, lambda c: c.execute("INSERT INTO notes VALUES (2)"), Group("run/a", [fact()]))
+    assert (done.error, done.versions) == (None, (1,))
 
 
 async def test_what_is_returned_says_what_a_cursor_says(store):
