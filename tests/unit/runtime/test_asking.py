@@ -70,6 +70,19 @@ async def test_a_question_is_seen_and_answered_without_the_code():
         assert (await desk.client.row("o")).warning == ""
 
 
+async def test_a_question_after_a_step_is_shown_too():
+    @workflow
+    async def asks_later() -> bool:
+        await ship("first")
+        return await ask(bool, "Fine?")
+
+    async with opened() as app:
+        handle = await app.start(asks_later, id="o")
+        await row_when(app, "o", lambda row: row.warning == "asks Fine?")
+        await handle.answer(True)
+        assert await handle.result(5)
+
+
 async def test_an_answer_that_does_not_fit_says_why_and_the_question_stays_open():
     async with opened() as app:
         handle = await app.start(order, id="o")
@@ -121,6 +134,7 @@ async def test_of_many_answers_exactly_one_wins_and_the_others_are_told_so():
         assert all(isinstance(one, QuestionClosed) for one in outcomes if one is not None)
         with pytest.raises(QuestionClosed, match=f"answered by p{won[0]}"):
             await handle.answer(Approval(True), question=question.key)
+        await row_when(app, "o", lambda row: row.warning == "")
         await handle.signal("end")
         assert await handle.result(5) == f"{won[0]}"
 

@@ -19,7 +19,7 @@ from tests.unit.runtime.scenes import (
 
 import reprise.runtime.worker
 from reprise import ConfigurationError, Reprise, RunStranded, VirtualClock, step, wait_for_signal, workflow
-from reprise.kernel.events import Owned, Stranded, run_stream
+from reprise.kernel.events import Kind, Owned, Stranded, run_stream
 from reprise.runtime.builds import Builds
 from reprise.runtime.workflow import Workflow
 
@@ -98,6 +98,22 @@ async def test_what_one_build_cannot_replay_another_takes_and_nothing_is_execute
     assert kinds(await history(store, "r")).count("RUN_STRANDED") == 1
 
 
+async def test_what_could_not_be_replayed_writes_nothing_more(monkeypatch):
+    store = Shared()
+    await started(store, "v2")
+    async with app_of(store, "v1") as old:
+        ended = old.engine.ended
+
+        def with_news(execution, *how):
+            execution.record(Kind.CANCEL_REQUESTED, "late", b'{"reason":"deadline"}')
+            ended(execution, *how)
+
+        monkeypatch.setattr(old.engine, "ended", with_news)
+        await old.client.signal("r", "go")
+        await row_when(old, "r", lambda row: row.refused == ("v1",))
+        assert "CANCEL_REQUESTED" not in kinds(await history(store, "r"))
+
+
 async def test_the_same_build_does_not_try_again_a_newer_one_does():
     store = Shared()
     await started(store, "v2")
@@ -128,6 +144,7 @@ async def test_what_all_builds_refused_is_shown_as_stranded_after_a_while(monkey
         await old.client.signal("r", "go")
         row = await row_when(old, "r", lambda row: row.status == "stranded" and len(row.refused) == 2)
         assert sorted(row.refused) == ["v1", "v9"]
+        assert "arguments" in row.error, "not that it is no build of those accepted"
         with pytest.raises(RunStranded):
             await other.handle("r").result(5)
         assert ran == ["new"]

@@ -122,6 +122,22 @@ async def test_a_step_inside_a_step_is_a_plain_call_and_is_not_retried():
     assert attempts == [7, 7]
 
 
+async def test_random_values_follow_from_the_run_and_the_place_of_the_call_for_ever():
+    """Also a later version of Reprise must come to these: a replayed body would go another way."""
+
+    @workflow
+    async def body() -> list[str]:
+        run = current_run()
+        return [f"{run.random().random():.6f}", str(run.uuid()), str(run.uuid())]
+
+    async with opened() as app:
+        assert await app.run(body, id="fixed") == [
+            "0.829448",
+            "07f1e7c1-1958-8e7f-87f6-7359ff753492",
+            "8827891f-c0f6-858b-bce7-c26010aa3526",
+        ]
+
+
 async def test_what_a_step_spawns_knows_nothing_of_the_run():
     @step
     async def asks() -> str:

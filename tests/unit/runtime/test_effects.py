@@ -35,7 +35,8 @@ from reprise import (
     wait_for_signal,
     workflow,
 )
-from reprise.kernel.events import EffectAnswer, Resolved
+from reprise.kernel.events import EffectAnswer, ErrorValue, Intended, Record, Resolved
+from reprise.runtime.effect_rows import effects_in
 from reprise.stores.memory import MemoryStore
 
 
@@ -628,6 +629,27 @@ async def test_an_answer_has_the_size_of_payloads():
         await status_is(app, "one", "needs_attention")
         with pytest.raises(PayloadTooLarge):
             await app.client.resolve_effect("one", ":1.charge", Done("x" * 200))
+
+
+def test_the_last_that_is_known_of_an_effect_is_shown():
+    def record(version, kind, data):
+        return Record(0, "run/r", version, kind, version, ":1.charge", msgspec.json.encode(data))
+
+    records = [
+        record(1, Kind.STEP_INTENDED, Intended("charge", "k", effect="pay", undo="refund")),
+        record(2, Kind.EFFECT_RESOLVED, Resolved("not_done")),
+        record(3, Kind.STEP_FAILED, ErrorValue("ValueError", "no")),
+        record(4, Kind.UNDO_FAILED, ErrorValue("OSError", "gone")),
+        record(5, Kind.UNDO_DONE, None),
+    ]
+    shown = [effects_in(records[:n])[0] for n in range(1, 6)]
+    assert [(one.state, one.undo, one.error) for one in shown] == [
+        ("open", "owed", ""),
+        ("not_done", "owed", ""),
+        ("failed", "owed", "ValueError: no"),
+        ("failed", "failed", "OSError: gone"),
+        ("failed", "undone", "OSError: gone"),
+    ]
 
 
 async def test_doubts_of_many_effects_are_settled_one_by_one():

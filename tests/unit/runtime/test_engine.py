@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.unit.runtime.scenes import Shared, opened, recorded, until
+from tests.unit.runtime.scenes import Shared, history, opened, recorded, status_is, until
 
 import reprise.runtime.loaded
 from reprise import Kind, RunCancelled, VirtualClock, continue_as, step, wait_for_signal, workflow
@@ -89,6 +89,21 @@ async def test_a_cancellation_that_comes_when_the_body_has_ended_is_for_its_next
         with pytest.raises(RunCancelled):
             await handle.result(5)
         assert (await app.client.row("r")).generation == 1
+
+
+async def test_a_pause_is_shown_to_observers_as_everything_else_is():
+    seen: list[int] = []
+
+    @workflow
+    async def waits() -> None:
+        await wait_for_signal("go")
+
+    async with opened(observers=[lambda run, events: seen.extend(event.kind for event in events)]) as app:
+        handle = await app.start(waits, id="one")
+        await handle.pause()
+        await status_is(app, "one", "paused")
+        await until(lambda: Kind.RUN_PAUSED in seen)
+        assert seen == [record.kind for record in await history(app.store, "one")]
 
 
 async def test_starts_wait_while_what_is_too_much_leaves(monkeypatch):

@@ -432,6 +432,14 @@ async def test_earlier_generations_are_kept_as_many_as_wanted(keep, monkeypatch)
         assert kinds(records)[0] == ("RUN_STARTED" if keep is None else "RUN_CONTINUED")
 
 
+async def test_short_generations_are_trimmed_many_at_once():
+    async with opened(keep_generations=1) as app:
+        handle = await app.start(counts, 6, id="one")
+        assert await handle.result(5) == 6
+        await until(lambda: not app.engine._tasks)
+        assert kinds(await handle.events())[0] == "RUN_STARTED"
+
+
 async def test_the_same_start_is_known_again_though_it_was_trimmed_away(monkeypatch):
     monkeypatch.setattr(reprise.runtime.generation, "WORTH", 1)
 

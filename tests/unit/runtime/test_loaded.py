@@ -10,9 +10,12 @@ from tests.unit.runtime.scenes import Shared, kill, opened, row_when, status_is,
 import reprise.runtime.loaded
 import reprise.runtime.worker
 from reprise import RunPaused, VirtualClock, step, wait_for_signal, workflow
+from reprise.kernel.errors import StaleToken, StaleVersion, StoreUnreachable
 from reprise.kernel.events import Event, Kind
+from reprise.runtime.parking import Leaving
 from reprise.stores.log import Append, Group, append, outcome
 from reprise.stores.memory import MemoryStore
+from reprise.stores.runs import find_row
 
 ran: list[str] = []
 
@@ -177,7 +180,75 @@ async def test_a_run_that_was_just_resumed_does_not_count_as_paused():
         assert await result == 1
 
 
+def ends(app, execution, leaving):
+    execution.evict()
+    app.engine.ended_quietly(execution)
+
+
+def fails_with(error):
+    def fails(app, execution, leaving):
+        leaving.append.error = error
+
+    return fails
+
+
+STAYS = {
+    "it ended": ends,
+    "mail came": fails_with(StaleVersion("There is mail.")),
+    "another owns it": fails_with(StaleToken("It was taken.")),
+    "the store failed": fails_with(StoreUnreachable("The disk is gone.")),
+    "it was woken": lambda app, execution, leaving: execution.wake(),
+}
+
+
+@pytest.mark.parametrize("meanwhile", STAYS.values(), ids=STAYS)
+async def test_who_does_not_leave_does_not_count_as_having_left(meanwhile):
+    async with opened() as app:
+        await app.start(holds, 1, id="one")
+        await resting(app, "one")
+        execution = app.engine.executions["one"]
+        leaving = Leaving(app.engine, execution, in_line=False)
+        meanwhile(app, execution, leaving)
+        assert leaving.settle() is False
+        assert execution.done is (meanwhile in (STAYS["it ended"], STAYS["another owns it"]))
+
+
+async def test_a_run_that_is_about_to_end_is_not_given_back():
+    store, held = Shared(), []
+    submit = store.log.submit
+
+    def late(appends):
+        is_end = any(group.closes for append in appends for group in append.groups)
+        (held.extend if is_end else submit)(appends)
+
+    async with opened(store) as app:
+        handle = await app.start(holds, 1, id="one")
+        await resting(app, "one")
+        store.log.submit = late
+        await handle.signal("go", "end")
+        await until(lambda: held)
+        engine = app.engine
+    assert engine.counters["lost"] == 0
+    submit(held)
+    row = await find_row(store.runs, "one")
+    assert (row.status, row.due_at) == ("completed", None)
+
+
 # ---------------------------------------------------------------- nothing stays behind
+
+
+async def test_a_run_that_ended_needs_no_memory_and_no_collector():
+    async with opened() as app:
+        handle = await app.start(holds, 1, id="one")
+        await resting(app, "one")
+        body = weakref.ref(app.engine.executions["one"])
+        gc.disable()
+        try:
+            await handle.signal("go", "end")
+            assert await handle.result(5) == 1
+            await until(lambda: body() is None)
+        finally:
+            gc.enable()
 
 
 async def test_waits_that_were_given_up_are_forgotten():

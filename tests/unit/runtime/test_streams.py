@@ -243,6 +243,28 @@ async def test_only_the_latest_are_kept_where_that_is_wished(monkeypatch):
         await handle.result(5)
 
 
+async def test_how_much_is_kept_may_be_said_later_and_holds_until_something_else_is_said():
+    @step
+    async def many(n: int) -> None:
+        await stream("tokens").write(-1)
+        stream("tokens", keep=100)
+        out = stream("tokens")
+        for i in range(n):
+            await out.write(i)
+
+    @workflow
+    async def writes() -> None:
+        await many(1000)
+        await wait_for_signal("end")
+
+    async with opened() as app:
+        handle = await app.start(writes, id="w")
+        await until(lambda: "w" in app.engine.loaded.idle)
+        assert len(await trimmed(app, "w", 400)) >= 100
+        await handle.signal("end")
+        await handle.result(5)
+
+
 @workflow
 async def speaker(n: int = 3) -> int:
     """A body that writes; every word follows from the log."""

@@ -103,6 +103,26 @@ async def test_an_update_has_steps_and_its_caller_gets_the_result():
         ]
 
 
+async def test_an_update_waits_for_all_that_is_written_alone_before_it():
+    """As steps with ``transaction=True`` are, one after the other: its validator must see what came of each."""
+    async with opened() as app:
+        handle = await app.start(order, id="o")
+        await until(lambda: "o" in app.engine.loaded.idle)
+        execution, loop = app.engine.executions["o"], asyncio.get_running_loop()
+        execution.acks.append(())
+        first = execution.alone = loop.create_future()
+        adding = asyncio.create_task(handle.update("add", "tea", type=int))
+        await until(lambda: execution.talk.held)
+        execution.alone = loop.create_future()
+        first.set_result(None)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert execution.out == []
+        execution.acks.pop()
+        execution.release()
+        assert await adding == 1
+
+
 async def test_what_is_refused_leaves_no_trace_in_the_history():
     async with opened() as app:
         handle = await app.start(order, 1, id="o")

@@ -148,6 +148,27 @@ async def test_nobody_does_a_run_that_was_left_behind_where_it_is_not_clear_who_
     assert (x.calls, y.calls, z.calls) == (["a"], ["a", "a"], ["a"])
 
 
+async def test_who_does_not_know_who_would_do_a_run_leaves_it_to_others_for_a_while(monkeypatch):
+    monkeypatch.setattr(reprise.runtime.worker, "STRANGER", 3600)
+    store, x, y, z = Shared(), By("x"), By("y"), By("z")
+    await left_behind(store, x)
+    async with opened(store) as app:
+        executing = [
+            asyncio.create_task(asks().execute(executor, app=app, id=executor.name)) for executor in (y, z)
+        ]
+        for executor in (y, z):
+            await recorded(app, executor.name, Kind.STEP_COMPLETED)
+        async with asyncio.timeout(5):
+            while not await worker_of(app)._dead():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        for _ in range(3):
+            await worker_of(app).look()
+        assert (await app.client.row("r")).status != "stranded"
+        for each in executing:
+            each.cancel()
+        await asyncio.gather(*executing, return_exceptions=True)
+
+
 async def test_to_execute_it_again_says_who_goes_on_with_a_run_that_was_left_behind():
     store, x, y, z = Shared(), By("x"), By("y"), By("z")
     await left_behind(store, x)
