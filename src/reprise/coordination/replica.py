@@ -41,7 +41,7 @@ class Known(msgspec.Struct, gc=False):
     """None = it was removed here, and the feed has not said so yet."""
     version: int
     expires_at: int = 0
-    value: Any = None
+    value: str | int | float | bool | None = None
     is_plain: bool = False
     """``value`` is the value, which nobody can change, and it does not end."""
 
