@@ -15,12 +15,12 @@ _EXPORTS: dict[str, str] = {
     "Reprise": "reprise.app.reprise",
     "load_settings": "reprise.cli.config",
     "DeadLetters": "reprise.coordination.dead_letters",
+    "DistributedLock": "reprise.coordination.distributed_lock",
+    "HeldLock": "reprise.coordination.distributed_lock",
+    "LockHolder": "reprise.coordination.distributed_lock",
     "Leader": "reprise.coordination.leader",
     "LeaderElection": "reprise.coordination.leader",
     "Term": "reprise.coordination.leader",
-    "DistributedLock": "reprise.coordination.locks",
-    "HeldLock": "reprise.coordination.locks",
-    "LockHolder": "reprise.coordination.locks",
     "LockManager": "reprise.coordination.locks",
     "StateSyncManager": "reprise.coordination.managing",
     "AddToSet": "reprise.coordination.merging",
@@ -37,6 +37,9 @@ _EXPORTS: dict[str, str] = {
     "TaskQueueStats": "reprise.coordination.tasks",
     "StateUpdate": "reprise.coordination.updates",
     "QueueWorker": "reprise.coordination.worker",
+    "SyncLockManager": "reprise.coordination.locks",
+    "SyncHeldLock": "reprise.coordination.sync_lock",
+    "SyncLock": "reprise.coordination.sync_lock",
     "Budget": "reprise.kernel.budget",
     "Cost": "reprise.kernel.budget",
     "Clock": "reprise.kernel.clock",
@@ -274,10 +277,10 @@ if TYPE_CHECKING:
     from reprise.coordination.dead_letters import DeadLetters as DeadLetters
     from reprise.coordination.leader import Leader as Leader, LeaderElection as LeaderElection, Term as Term
     from reprise.coordination.locks import (
+    from reprise.coordination.distributed_lock import (
         DistributedLock as DistributedLock,
         HeldLock as HeldLock,
         LockHolder as LockHolder,
-        LockManager as LockManager,
     )
     from reprise.coordination.managing import StateSyncManager as StateSyncManager
     from reprise.coordination.merging import (
@@ -300,6 +303,9 @@ if TYPE_CHECKING:
     )
     from reprise.coordination.updates import StateUpdate as StateUpdate
     from reprise.coordination.worker import QueueWorker as QueueWorker
+    from reprise.coordination.leader import Leader as Leader, LeaderElection as LeaderElection, Term as Term
+    from reprise.coordination.locks import LockManager as LockManager, SyncLockManager as SyncLockManager
+    from reprise.coordination.sync_lock import SyncHeldLock as SyncHeldLock, SyncLock as SyncLock
     from reprise.kernel.budget import Budget as Budget, Cost as Cost
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
     from reprise.kernel.errors import (
