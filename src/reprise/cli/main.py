@@ -117,6 +117,24 @@ TABLE: dict[str, Row | Section] = {
         },
         help="Plans in YAML or JSON: run them; what is wrong with them, what they look like.",
     ),
+    "locks": Section(
+        "List who holds locks; take one away.",
+        HOUSE,
+        {
+            "list": Row("reprise.cli.locks:list_", "List the locks that are held, and by whom.", COMMANDS),
+            "break": Row("reprise.cli.locks:break_", "Take locks away from whoever holds them.", COMMANDS),
+        },
+        help="Locks of a LockManager: who holds them, and for how long.",
+    ),
+    "leader": Section(
+        "List who leads; end a term.",
+        HOUSE,
+        {
+            "list": Row("reprise.cli.leader:list_", "List the elections that have a leader.", COMMANDS),
+            "resign": Row("reprise.cli.leader:resign", "Let leaders resign, so that others lead.", COMMANDS),
+        },
+        help="Elections of a LeaderElection: who leads, and since which term.",
+    ),
     "init": Row("reprise.cli.init:init", "Make a project that runs, with a test.", HOUSE),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),
     "db": Section(

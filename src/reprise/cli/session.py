@@ -111,6 +111,17 @@ async def door(config: Config, *, create: bool = False) -> AsyncGenerator[Door]:
         await store.stop()
 
 
+@asynccontextmanager
+async def opened(config: Config) -> AsyncGenerator[Store]:
+    """Open a store that need not keep runs."""
+    store = prepare(config, create=False)
+    await store.start()
+    try:
+        yield store
+    finally:
+        await store.stop()
+
+
 async def is_alive(store: Store, worker: str | None) -> bool:
     """Tell whether a worker is still there: it is seen, as far as the keeper can see, and holds its lease."""
     if not worker or await store.presence.died([worker]):

@@ -196,6 +196,10 @@ class Acquirer:
         """Return who holds a lock, oldest first."""
         return await (self._lease or await self.start()).holder(LOCKS + name)
 
+    async def find(self, prefix: str) -> list[Grant]:
+        """Return who holds the locks whose names begin so, by name."""
+        return await (self._lease or await self.start()).find(LOCKS + prefix)
+
     async def break_(self, name: str) -> list[Grant]:
         """Take a lock away from all its holders, who hear of it; return what they had."""
         lease = await self.start()

@@ -392,6 +392,11 @@ async def _told(callback: Callback, term: Term) -> None:
         await told
 
 
+async def leaders(store: Store) -> list[Leader]:
+    """Return who leads in all elections of a store, by name."""
+    return [leader_of(grant) for grant in await store.lease.find(LEADER)]
+
+
 def leader_of(grant: Grant) -> Leader:
     """Return the leader that a grant makes."""
     return Leader(grant.name.removeprefix(LEADER), owner_of(grant.holder), grant.token, grant.expires_at)

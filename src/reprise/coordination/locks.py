@@ -119,6 +119,10 @@ class LockManager:
         """Return who holds a lock, oldest first; empty = free."""
         return [LockHolder.of(grant) for grant in await self._acquirer.holders(name)]
 
+    async def find(self, prefix: str = "") -> list[LockHolder]:
+        """Return who holds the locks whose names begin with ``prefix``, by name; for people who look."""
+        return [LockHolder.of(grant) for grant in await self._acquirer.find(prefix)]
+
     async def break_lock(self, name: str) -> list[LockHolder]:
         """Take a lock away from all who hold it, and return who did.
 
@@ -204,6 +208,10 @@ class SyncLockManager:
     def holders(self, name: str) -> list[LockHolder]:
         """Return who holds a lock, oldest first; empty = free."""
         return self._portal.call(self._manager.holders, name)
+
+    def find(self, prefix: str = "") -> list[LockHolder]:
+        """Return who holds the locks whose names begin with ``prefix``, by name."""
+        return self._portal.call(self._manager.find, prefix)
 
     def break_lock(self, name: str) -> list[LockHolder]:
         """Take a lock away from all who hold it, and return who did."""
