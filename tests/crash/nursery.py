@@ -24,6 +24,7 @@ from tests.crash import (
     client_main,
     faces_main,
     fleet_main,
+    holder_main,
     mover_main,
     pure_main,
     queue_main,
@@ -45,6 +46,7 @@ ROLES: dict[str, Callable[[dict[str, Any]], None]] = {
     "talk": talk_main.main,
     "schedule": schedule_main.main,
     "faces": faces_main.main,
+    "holder": holder_main.main,
 }
 KILLED = -signal.SIGKILL
 
