@@ -22,6 +22,7 @@ _EXPORTS: dict[str, str] = {
     "LeaderElection": "reprise.coordination.leader",
     "Term": "reprise.coordination.leader",
     "LockManager": "reprise.coordination.locks",
+    "SyncLockManager": "reprise.coordination.locks",
     "StateSyncManager": "reprise.coordination.managing",
     "AddToSet": "reprise.coordination.merging",
     "Increment": "reprise.coordination.merging",
@@ -31,15 +32,14 @@ _EXPORTS: dict[str, str] = {
     "StateSnapshot": "reprise.coordination.snapshots",
     "StateWrite": "reprise.coordination.snapshots",
     "StateSync": "reprise.coordination.state",
+    "SyncHeldLock": "reprise.coordination.sync_lock",
+    "SyncLock": "reprise.coordination.sync_lock",
     "Task": "reprise.coordination.tasks",
     "TaskAttempt": "reprise.coordination.tasks",
     "TaskInfo": "reprise.coordination.tasks",
     "TaskQueueStats": "reprise.coordination.tasks",
     "StateUpdate": "reprise.coordination.updates",
     "QueueWorker": "reprise.coordination.worker",
-    "SyncLockManager": "reprise.coordination.locks",
-    "SyncHeldLock": "reprise.coordination.sync_lock",
-    "SyncLock": "reprise.coordination.sync_lock",
     "Budget": "reprise.kernel.budget",
     "Cost": "reprise.kernel.budget",
     "Clock": "reprise.kernel.clock",
@@ -275,13 +275,13 @@ if TYPE_CHECKING:
     from reprise.app.reprise import Reprise as Reprise
     from reprise.cli.config import load_settings as load_settings
     from reprise.coordination.dead_letters import DeadLetters as DeadLetters
-    from reprise.coordination.leader import Leader as Leader, LeaderElection as LeaderElection, Term as Term
-    from reprise.coordination.locks import (
     from reprise.coordination.distributed_lock import (
         DistributedLock as DistributedLock,
         HeldLock as HeldLock,
         LockHolder as LockHolder,
     )
+    from reprise.coordination.leader import Leader as Leader, LeaderElection as LeaderElection, Term as Term
+    from reprise.coordination.locks import LockManager as LockManager, SyncLockManager as SyncLockManager
     from reprise.coordination.managing import StateSyncManager as StateSyncManager
     from reprise.coordination.merging import (
         AddToSet as AddToSet,
@@ -295,6 +295,7 @@ if TYPE_CHECKING:
         StateWrite as StateWrite,
     )
     from reprise.coordination.state import StateSync as StateSync
+    from reprise.coordination.sync_lock import SyncHeldLock as SyncHeldLock, SyncLock as SyncLock
     from reprise.coordination.tasks import (
         Task as Task,
         TaskAttempt as TaskAttempt,
@@ -303,9 +304,6 @@ if TYPE_CHECKING:
     )
     from reprise.coordination.updates import StateUpdate as StateUpdate
     from reprise.coordination.worker import QueueWorker as QueueWorker
-    from reprise.coordination.leader import Leader as Leader, LeaderElection as LeaderElection, Term as Term
-    from reprise.coordination.locks import LockManager as LockManager, SyncLockManager as SyncLockManager
-    from reprise.coordination.sync_lock import SyncHeldLock as SyncHeldLock, SyncLock as SyncLock
     from reprise.kernel.budget import Budget as Budget, Cost as Cost
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
     from reprise.kernel.errors import (
