@@ -124,11 +124,10 @@ if what == 'take' then
       return given
     end
   end
-  if ARGV[3] == '1' then
-    if not redis.call('LPOS', KEYS[2], ARGV[2]) then
-      redis.call('RPUSH', KEYS[2], ARGV[2])
+  if ARGV[3] == '1' and not redis.call('LPOS', KEYS[2], ARGV[2]) then
+    if redis.call('RPUSH', KEYS[2], ARGV[2]) == 1 then
+      keep(KEYS[2], 0)
     end
-    keep(KEYS[2], 0)
   end
   return {later()}
 end

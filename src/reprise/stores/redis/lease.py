@@ -152,13 +152,11 @@ class RedisLease:
             # Again and again the same question: it also serves those before us whose turn came, and puts us back in
             # line where a server lost what it knew.
             reply = await self._do(wish.name, "take", wish.text, 1)
-            if wish.answer.done():
-                return wish.answer.result()
-            if len(reply) > 1:
+            if not wish.answer.done() and len(reply) > 1:
                 return _grant(wish.name, wish.holder, reply)
-            pause = min(int(reply[0]) / 1000 + LOOK_AGAIN, LONGEST_LOOK)
-            left = pause if end is None else min(pause, end - loop.time())
-            await asyncio.wait([wish.answer], timeout=max(left, 0))
+            if not wish.answer.done():
+                pause = min(int(reply[0]) / 1000 + LOOK_AGAIN, LONGEST_LOOK)
+                await _done_within(wish.answer, pause if end is None else min(pause, end - loop.time()))
             if wish.answer.done():
                 return wish.answer.result()
             if end is not None and loop.time() >= end:
@@ -177,12 +175,31 @@ class RedisLease:
         self._do(wish.name, "leave", wish.text).add_done_callback(left)
 
     async def _for_each(self, grants: Sequence[Grant], what: str, *more: Any) -> list[Any]:
-        return await asyncio.gather(
-            *(self._do(grant.name, what, grant.holder, grant.token, *more) for grant in grants)
-        )
+        replies = [self._do(grant.name, what, grant.holder, grant.token, *more) for grant in grants]
+        if len(replies) == 1:
+            return [await replies[0]]
+        return await asyncio.gather(*replies)
 
     def _do(self, name: str, what: str, *args: Any) -> asyncio.Future[Any]:
         return self._wire.run(SCRIPT, self._keys(name), what, *args)
+
+
+async def _done_within(answer: asyncio.Future[Any], seconds: float) -> None:
+    """Wait until there is an answer, or time has passed; at a fraction of what ``asyncio.wait`` does for it."""
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    alarm = loop.call_later(max(seconds, 0), wake)
+    answer.add_done_callback(wake)
+    try:
+        await woken
+    finally:
+        alarm.cancel()
+        answer.remove_done_callback(wake)
 
 
 def _grant(name: str, holder: str, reply: Sequence[bytes]) -> Grant | None:

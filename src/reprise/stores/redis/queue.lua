@@ -3,7 +3,7 @@
 --
 -- KEYS[i] begins the keys of a queue, which all lie in one slot:
 --   :task      hash  id -> order, due, offered, number (doubles), level (32 bits), big-endian; behind them the data
---   :claim     hash  id -> {state, number, token, until, claims, ended, worker, note}; none = offered, never claimed
+--   :claim     hash  id -> {state, place, token, until, claims, ended, worker, note}; none = offered, never claimed
 --   :outcome   hash  id -> what those who settled it left
 --   :ready :later :claimed :done :dead
 --              sorted sets of places (number and id), by order, time when due, end of claim, time of the end
@@ -20,6 +20,7 @@ local KEPT_SAID = '600000' -- milliseconds: longer than any client asks again
 local MOST = 1000          -- places that one operation lets move on by the time
 local CHUNK = 4000         -- arguments of one command; Lua takes no more than 8,000
 local HEAD, HEAD_SIZE = '>ddddi4', 36
+local LEVEL, LEVEL_AT = '>i4', 33
 local PLACE = '%016.0f%s'
 
 local call, concat = redis.call, table.concat
@@ -143,7 +144,7 @@ local function remove(q, places, stays)
   end
 end
 
--- What the client makes tasks of: id, task, claim, outcome of each that is there; of all states, or of `token` only.
+-- What the client makes tasks of: id, task, claim, outcome of each that is there, under these tokens if any are given.
 local function shown(q, ids, tokens)
   local flat = {}
   local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
@@ -185,7 +186,7 @@ function does.offer(q, offers)
       answer[i] = '0'
     else
       if record then
-        old[#old + 1] = string.format(PLACE, record[2], id)
+        old[#old + 1] = record[2]
       end
       local order, level = offer[3], offer[5]
       local due = offer[6] > 0 and now + offer[6] or offer[4]
@@ -204,33 +205,38 @@ function does.offer(q, offers)
   return concat(answer)
 end
 
--- worker, limit, ttl: answers what `again.claim` is to be asked
+-- worker, limit, ttl: answers the tasks, and for a second time their ids and tokens
 function does.claim(q, worker, limit, ttl)
   local known = call('HMGET', q .. ':meta', 'paused', 'token')
   if known[1] or limit < 1 then
-    return {{}, {}}
+    return {}, {{}, {}}
   end
   move_on(q)
   local popped, places, ids = call('ZPOPMIN', q .. ':ready', limit), {}, {}
   if #popped == 0 then
-    return {{}, {}}
+    return {}, {{}, {}}
   end
-  for i = 1, #popped, 2 do
-    places[#places + 1] = popped[i]
-    ids[#ids + 1] = string.sub(popped[i], 17)
+  for i = 1, #popped / 2 do
+    places[i] = popped[2 * i - 1]
+    ids[i] = string.sub(places[i], 17)
   end
   local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
   local token, ends = math.max(tonumber(known[2] or '0'), now), now + ttl
-  local records, claimed, tokens, levels = {}, {}, {}, {}
+  local records, claimed, tokens, levels, flat = {}, {}, {}, {}, {}
+  local record = {'claimed', '', 0, ends, 1, 0, worker, ''}
   for i, id in ipairs(ids) do
-    local old = claims[i] and cmsgpack.unpack(claims[i])
-    local _, _, _, number, level = struct.unpack(HEAD, tasks[i])
+    local level, outcome = struct.unpack(LEVEL, tasks[i], LEVEL_AT), ''
     token = token + 1
-    records[2 * i - 1] = id
-    records[2 * i] = cmsgpack.pack(
-      {'claimed', number, token, ends, (old and old[5] or 0) + 1, 0, worker, old and old[8] or ''}
-    )
+    record[2], record[3], record[5], record[8] = places[i], token, 1, ''
+    if claims[i] then
+      local old = cmsgpack.unpack(claims[i])
+      record[5], record[8] = old[5] + 1, old[8]
+      outcome = call('HGET', q .. ':outcome', id) or ''
+    end
+    local packed = cmsgpack.pack(record)
+    records[2 * i - 1], records[2 * i] = id, packed
     claimed[2 * i - 1], claimed[2 * i] = ends, places[i]
+    flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, tasks[i], packed, outcome
     tokens[i] = token
     levels[level] = (levels[level] or 0) + 1
   end
@@ -239,7 +245,7 @@ function does.claim(q, worker, limit, ttl)
   many('HSET', q .. ':claim', records)
   many('ZADD', q .. ':claimed', claimed)
   call('HSET', q .. ':meta', 'token', whole(token))
-  return {ids, tokens}
+  return flat, {ids, tokens}
 end
 
 function again.claim(q, answer)
@@ -259,35 +265,43 @@ local function sweep(q, limit)
   return removed
 end
 
-local function settle_one(q, settlement, record, task, joining, records, outcomes)
-  local id, state, delay, note = settlement[1], settlement[3], settlement[4], settlement[5]
-  local place = string.format(PLACE, record[2], id)
+-- A claim counts as long as nobody else has the task, also when its time is over.
+local function may_settle(record, token)
+  return token > 0 and record[3] == token and (record[1] == 'claimed' or record[1] == 'ready')
+end
+
+local function append(values, first, second)
+  values[#values + 1] = first
+  values[#values + 1] = second
+end
+
+local function settle_one(settlement, record, task, joining, records, outcomes, sets)
+  local id, state, delay, place = settlement[1], settlement[3], settlement[4], record[2]
   if settlement[6] then
-    outcomes[#outcomes + 1], outcomes[#outcomes + 2] = id, settlement[6]
+    append(outcomes, id, settlement[6])
   end
-  local order, due, offered, number, level = struct.unpack(HEAD, task)
-  record[1], record[4], record[6], record[7], record[8] = state, 0, 0, '', note
+  record[1], record[4], record[6], record[7], record[8] = state, 0, 0, '', settlement[5]
   if state == 'done' or state == 'dead' then
     record[6] = now
-    call('ZADD', q .. ':' .. state, now, place)
+    append(sets[state], now, place)
     if settlement[7] then
       record[4] = now + settlement[7]
-      call('ZADD', q .. ':' .. state .. ':end', record[4], place)
+      append(sets[state .. ':end'], record[4], place)
     end
     if state == 'done' then
-      call('HSET', q .. ':task', id, string.sub(task, 1, HEAD_SIZE))
+      append(sets.task, id, string.sub(task, 1, HEAD_SIZE))
     end
   else
     record[1], record[3] = 'ready', 0
     record[5] = record[5] - (state == 'back' and 1 or 0)
+    local order, due, offered, number, level = struct.unpack(HEAD, task)
     if delay > 0 then
       due = now + delay
-      local data = string.sub(task, HEAD_SIZE + 1)
-      call('HSET', q .. ':task', id, struct.pack(HEAD, order, due, offered, number, level) .. data)
+      append(sets.task, id, struct.pack(HEAD, order, due, offered, number, level) .. string.sub(task, HEAD_SIZE + 1))
     end
     join(joining, place, order, due, offered, level)
   end
-  records[#records + 1], records[#records + 2] = id, cmsgpack.pack(record)
+  append(records, id, cmsgpack.pack(record))
 end
 
 -- {id, token, state, delay, note, outcome or nil, keep or nil} ...: answers a 1 for each that was ended, a 0 for the others
@@ -297,36 +311,41 @@ function does.settle(q, settlements)
     ids[i] = settlement[1]
   end
   local claims, live, places, ended, answer = read(q .. ':claim', ids), {}, {}, {}, {}
-  local finished, failed = 0, 0
+  local gone, staying, finished, failed = {}, {}, 0, 0
   for i, settlement in ipairs(settlements) do
     local record = claims[i] and cmsgpack.unpack(claims[i])
     local id, state = settlement[1], settlement[3]
-    local holds = record and (record[1] == 'claimed' or record[1] == 'ready') and record[3] > 0
     answer[i] = '0'
-    if holds and record[3] == settlement[2] and not ended[id] then
-      live[#live + 1] = {settlement, record}
-      places[#places + 1] = string.format(PLACE, record[2], id)
+    if record and may_settle(record, settlement[2]) and not ended[id] then
       ended[id], answer[i] = true, '1'
+      if record[1] == 'ready' then
+        remove(q, {record[2]}, true) -- its claim had ended, and nobody else took it
+      end
+      places[#places + 1] = record[2]
+      if state == 'gone' then
+        gone[#gone + 1] = id
+      else
+        live[#live + 1], staying[#staying + 1] = {settlement, record}, id
+      end
       finished = finished + ((state == 'done' or state == 'gone') and 1 or 0)
       failed = failed + ((state == 'dead' or state == 'ready') and 1 or 0)
     end
   end
-  local tasks = read(q .. ':task', ids_of(places))
-  local joining, records, outcomes, gone = line(), {}, {}, {}
   many('ZREM', q .. ':claimed', places)
+  local tasks, joining, records, outcomes = read(q .. ':task', staying), line(), {}, {}
+  local sets = {done = {}, dead = {}, ['done:end'] = {}, ['dead:end'] = {}, task = {}}
   for i, pair in ipairs(live) do
-    local settlement, record = pair[1], pair[2]
-    if record[1] == 'ready' then
-      remove(q, {places[i]}, true) -- its claim had ended, and nobody else took it
-    end
-    if settlement[3] == 'gone' then
-      gone[#gone + 1] = settlement[1]
-    else
-      settle_one(q, settlement, record, tasks[i], joining, records, outcomes)
-    end
+    settle_one(pair[1], pair[2], tasks[i], joining, records, outcomes, sets)
   end
-  for _, part in ipairs({':claim', ':outcome', ':task'}) do
-    many('HDEL', q .. part, gone)
+  many('HDEL', q .. ':claim', gone)
+  many('HDEL', q .. ':task', gone)
+  if #gone > 0 and call('EXISTS', q .. ':outcome') == 1 then
+    many('HDEL', q .. ':outcome', gone)
+  end
+  many('HSET', q .. ':task', sets.task)
+  sets.task = nil
+  for set, values in pairs(sets) do
+    many('ZADD', q .. ':' .. set, values)
   end
   many('HSET', q .. ':claim', records)
   many('HSET', q .. ':outcome', outcomes)
@@ -350,8 +369,8 @@ function does.extend(q, wishes)
   for i, claim in ipairs(read(q .. ':claim', ids)) do
     local record = claim and cmsgpack.unpack(claim)
     answer[i] = '0'
-    if record and record[3] > 0 and record[3] == wishes[i][2] and (record[1] == 'claimed' or record[1] == 'ready') then
-      local place = string.format(PLACE, record[2], ids[i])
+    if record and may_settle(record, wishes[i][2]) then
+      local place = record[2]
       if record[1] == 'ready' then
         remove(q, {place}, true)
       end
@@ -380,7 +399,7 @@ function does.change(q, ids, wished_order, wished_due, state)
         gone[#gone + 1] = place
       else
         order, due = wished_order or order, wished_due or due
-        record = record or {'ready', number, 0, 0, 0, 0, '', ''}
+        record = record or {'ready', place, 0, 0, 0, 0, '', ''}
         remove(q, {place}, true)
         if state == 'ready' then
           record[4], record[5], record[6] = 0, 0, 0
@@ -518,14 +537,14 @@ end
 
 local answers, kept = {}, {}
 for i, operation in ipairs(operations) do
-  local q, name = KEYS[operation[1]], operation[2]
-  local act = does[name] or looks[name]
-  local answer = said and said[i]
-  if not answer then
-    answer = act(q, operation[3], operation[4], operation[5], operation[6])
+  local q, name, once = KEYS[operation[1]], operation[2], said and said[i]
+  if once then
+    answers[i] = again[name] and again[name](q, once) or once
+  else
+    local act = does[name] or looks[name]
+    answers[i], once = act(q, operation[3], operation[4], operation[5], operation[6])
   end
-  kept[i] = does[name] and answer or false
-  answers[i] = again[name] and again[name](q, answer) or answer
+  kept[i] = does[name] and (once or answers[i]) or false
 end
 if changes and not said then
   call('SET', receipt, cmsgpack.pack({ARGV[2], kept}), 'PX', KEPT_SAID)

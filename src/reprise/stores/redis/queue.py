@@ -28,8 +28,8 @@ PAGE = 1000
 """Tasks looked at with one command, where all have to be."""
 
 _HEAD = Struct(">ddddi")
-_claim = msgspec.msgpack.Decoder(tuple[str, int, int, int, int, int, str, str])
-_NEVER_CLAIMED = ("ready", 0, 0, 0, 0, 0, "", "")
+_claim = msgspec.msgpack.Decoder(tuple[str, str, int, int, int, int, str, str])
+_NEVER_CLAIMED = ("ready", "", 0, 0, 0, 0, "", "")
 
 
 class _Found(NamedTuple):

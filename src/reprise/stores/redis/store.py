@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from secrets import token_hex
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from reprise.kernel.errors import ConfigurationError
 from reprise.stores.redis.driver import Redis, Target
@@ -209,8 +209,7 @@ def open_redis(url: str) -> RedisStore:
     >>> open_redis("redis://ada:secret@cache/2?prefix=blue").url
     'redis://cache/2?prefix=blue'
     """
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
+    options = dict(parse_qsl(urlsplit(url).query))
     prefix, patience = options.pop("prefix", PREFIX), options.pop("patience", str(PATIENCE))
     allow = options.pop("allow_eviction", "no")
     if allow not in _SAID:
@@ -219,8 +218,10 @@ def open_redis(url: str) -> RedisStore:
         seconds = float(patience)
     except ValueError:
         raise ConfigurationError(f"patience is {patience!r}.", hint="Give it in seconds.") from None
-    bare = urlunsplit(parts._replace(query=urlencode(options)))
-    return RedisStore(bare, prefix=prefix, patience=seconds, allow_eviction=_SAID[allow])
+    bare, _, _ = url.partition("?")
+    return RedisStore(
+        f"{bare}?{urlencode(options)}", prefix=prefix, patience=seconds, allow_eviction=_SAID[allow]
+    )
 
 
 _SAID = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
