@@ -30,6 +30,7 @@ from tests.crash import (
     queue_main,
     receiver_main,
     schedule_main,
+    state_main,
     talk_main,
     worker_main,
 )
@@ -45,6 +46,7 @@ ROLES: dict[str, Callable[[dict[str, Any]], None]] = {
     "receiver": receiver_main.main,
     "talk": talk_main.main,
     "schedule": schedule_main.main,
+    "state": state_main.main,
     "faces": faces_main.main,
     "holder": holder_main.main,
 }
