@@ -71,11 +71,11 @@ class Instance:
     async def last_words(self) -> None:
         """Say what is there when all have stopped, and hear of all of it."""
         self.write(f"quiet.{self.name}")
-        while len(list(self.folder.glob("quiet.*"))) < len(list(self.folder.glob("slot.*"))):
+        while len(list(self.folder.glob("quiet.*"))) < len(list(self.folder.glob("slot.*"))):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)  # what still lives only for a moment has ended
         snapshot = await self.sync.snapshot()
-        while self.position < snapshot.position:
+        while self.position < snapshot.position:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         self.write(f"final.{self.name}", msgspec.json.encode(snapshot.values, order="sorted").decode())
 

@@ -11,6 +11,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from reprise.coordination.merging import AddToSet, Increment, Operation, RemoveF
 from reprise.coordination.replica import Known, Replica
 from reprise.coordination.snapshots import StateEntry, StateSnapshot, StateWrite
 from reprise.coordination.strategies import Strategy, checked_strategy, conflict_at, deciding
+from reprise.coordination.sync_state import SyncState
 from reprise.coordination.updates import Handler, StateUpdate, Subscription, to_update, walk_feed
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.codec import standard
@@ -411,6 +413,11 @@ class StateSync:
         if changes:
             await self._apply(changes)
         return len(changes)
+
+    @cached_property
+    def sync(self) -> SyncState:
+        """The same for code without an event loop: scripts, Flask, Django. Use either this or the object itself."""
+        return SyncState(self)
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters: reads answered here, writes, updates heard, and how old the copy may be."""
