@@ -134,6 +134,17 @@ TABLE: dict[str, Row | Section] = {
             "resign": Row("reprise.cli.leader:resign", "Let leaders resign, so that others lead.", COMMANDS),
         },
         help="Elections of a LeaderElection: who leads, and since which term.",
+    "state": Section(
+        "Look at shared state, change it, watch it change.",
+        HOUSE,
+        {
+            "list": Row("reprise.cli.state:list_", "List keys and values, or namespaces.", COMMANDS),
+            "get": Row("reprise.cli.state:get", "Print the value of a key.", COMMANDS),
+            "set": Row("reprise.cli.state:set_", "Let a key hold a value.", COMMANDS),
+            "history": Row("reprise.cli.state:history", "Print the newest changes of a key.", COMMANDS),
+            "watch": Row("reprise.cli.state:watch", "Print changes as they come.", COMMANDS),
+        },
+        help="State that processes share (StateSync): values by key, with versions.",
     ),
     "init": Row("reprise.cli.init:init", "Make a project that runs, with a test.", HOUSE),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),
