@@ -28,6 +28,7 @@ _EXPORTS: dict[str, str] = {
     "Increment": "reprise.coordination.merging",
     "RemoveFromSet": "reprise.coordination.merging",
     "TaskQueue": "reprise.coordination.queue",
+    "QueueRelay": "reprise.coordination.relay",
     "StateEntry": "reprise.coordination.snapshots",
     "StateSnapshot": "reprise.coordination.snapshots",
     "StateWrite": "reprise.coordination.snapshots",
@@ -289,6 +290,7 @@ if TYPE_CHECKING:
         RemoveFromSet as RemoveFromSet,
     )
     from reprise.coordination.queue import TaskQueue as TaskQueue
+    from reprise.coordination.relay import QueueRelay as QueueRelay
     from reprise.coordination.snapshots import (
         StateEntry as StateEntry,
         StateSnapshot as StateSnapshot,

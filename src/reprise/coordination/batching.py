@@ -68,7 +68,7 @@ class Bell:
         self.rings = 0
         self._waiting: set[asyncio.Future[None]] = set()
         self._callbacks: list[Callable[[], None]] = []
-        self._end = signal.listen(name, self._ring)
+        self._end = signal.listen(name, self.ring)
 
     def also(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back at each ring; return what ends that."""
@@ -90,7 +90,8 @@ class Bell:
         """Listen no more."""
         self._end()
 
-    def _ring(self, _name: str) -> None:
+    def ring(self, _name: str = "") -> None:
+        """Wake those who wait."""
         self.rings += 1
         for waiter in self._waiting:
             if not waiter.done():

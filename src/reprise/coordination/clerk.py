@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -24,6 +25,8 @@ from reprise.kernel.order import aged
 from reprise.kernel.policy import Fault, Retry, seconds
 from reprise.kernel.priority import Priority
 from reprise.kernel.surroundings import SURROUNDINGS
+from reprise.runtime.face import current_step
+from reprise.runtime.pool import STEP
 from reprise.stores import queue as port
 
 LONGEST_WAIT = 5.0
@@ -63,7 +66,7 @@ class Clerk:
         )
         first = max(due_at, now + round(delay * MICROSECONDS))
         return port.Task(
-            task.task_id or (unique_id(task) if task.unique else self.new_id()),
+            task.task_id or self._made_id(task, payload),
             self._queue,
             write_order(task, payload, now),
             aged(Priority.parse(task.priority), first, step=self._terms.step),
@@ -72,6 +75,18 @@ class Clerk:
             delay=delay,
             again=0.0 if task.unique else self._terms.dedupe_window,
         )
+
+    def _made_id(self, task: Task, payload: bytes) -> str:
+        """Return an id for a task that has none. In a step it follows from the step and the task.
+
+        So a step that is executed again puts in nothing new.
+        """
+        if task.unique:
+            return unique_id(task)
+        if STEP.get() is None:
+            return self.new_id()
+        what = blake2b(task.task_type.encode() + b"\0" + payload, digest_size=12).hexdigest()
+        return f"{current_step().idempotency_key}:{what}"
 
     def read(self, row: port.Task) -> Task | port.Settlement:
         """Return a claimed row as a task, or how it ends because there is no use in trying."""

@@ -19,6 +19,7 @@ from reprise.coordination.dead_letters import DeadLetters
 from reprise.coordination.hands import Handlers
 from reprise.coordination.keepers import Keeper, Source
 from reprise.coordination.places import Place, Places, take
+from reprise.coordination.relay import QueueRelay
 from reprise.coordination.tasks import (
     STATES,
     Task,
@@ -41,6 +42,7 @@ from reprise.kernel.limit import Limit
 from reprise.kernel.policy import Duration, Retry, seconds
 from reprise.kernel.priority import Priority
 from reprise.kernel.settings import QueueSettings
+from reprise.runtime.outbox import letters_here
 from reprise.stores import queue as port
 from reprise.stores.lease import Grant
 from reprise.stores.store import Store
@@ -180,6 +182,29 @@ class TaskQueue:
         rows = [self.clerk.row_of(task) for task in tasks]
         await self.offer(rows)
         return [row.id for row in rows]
+
+    def enqueue_in_transaction(self, task: Task) -> str:
+        """Put in a task in the commit of the step with ``transaction=True`` that calls this; return its id.
+
+        It is there when the step's rows and its record are there, and otherwise never was. Where the queue has another
+        keeper than the log it is written into the log, and a :meth:`relay` carries it on.
+
+        Raises:
+            BodyError: called outside of a step with ``transaction=True``.
+            CodecError, PayloadTooLarge: the payload cannot be written, or is too large.
+        """
+        letters = letters_here()
+        id = task.task_id or ("" if task.unique else letters.id(""))
+        row = self.clerk.row_of(msgspec.structs.replace(task, task_id=id))
+        if _is_same(letters.store, self._keeper.store):
+            letters.tasks.append(row)
+        else:
+            letters.hand_over(row)
+        return row.id
+
+    def relay(self, source: Source) -> QueueRelay:
+        """Return what carries tasks to this queue that were committed in the log of ``source``, another keeper."""
+        return QueueRelay(self, source)
 
     async def offer(self, rows: Sequence[port.Task]) -> list[bool]:
         """Put in rows, and tell those who wait; return which are new."""
@@ -434,6 +459,10 @@ class TaskQueue:
 
 def _settings(given: QueueSettings | Mapping[str, Any] | None) -> QueueSettings:
     return given if isinstance(given, QueueSettings) else QueueSettings(**(given or {}))
+
+
+def _is_same(one: Store, other: Store) -> bool:
+    return one is other or one.url == other.url
 
 
 def _lost(id: str) -> ClaimLost:

@@ -143,11 +143,13 @@ class Kind(IntEnum):
     SCHEDULE_FIRED = 145
     """Fire times were met: in one commit with the runs that this started."""
 
-    # -- saga/<id>, cursor/<reader>
+    # -- saga/<id>, cursor/<reader>, tasks/<queue>
     SAGA_EVENT = 150
     """``Said``: what happened in a saga that nobody coordinates; ``key`` is the id by which it is said once."""
     CURSOR = 151
-    """``Cursor``: up to which position of the log a reader has dealt with everything."""
+    """``Cursor``: up to which position of the log a reader has dealt with everything; in ``tasks`` up to itself."""
+    TASK_OFFERED = 152
+    """A task for a queue that another keeper has; ``key`` is its id, the data its row."""
 
 
 DELIVERED = frozenset(k for k in Kind if 16 <= k < 64)
@@ -558,6 +560,11 @@ def cursor_stream(reader: str) -> str:
     return f"cursor/{reader}"
 
 
+def tasks_stream(queue: str) -> str:
+    """Return the stream of tasks that are on their way to a queue of another keeper."""
+    return f"tasks/{queue}"
+
+
 def out_stream(run: str, name: str = "") -> str:
     """Return the name of a run's stream of partial output, or of the list of these streams."""
     return f"out/{run}/{name}" if name else f"out/{run}"
@@ -577,15 +584,8 @@ def mark_stream(run: str) -> str:
     return f"mark/{run}"
 
 
-RUN_STREAMS = (
-    run_stream(""),
-    inbox_stream(""),
-    progress_stream(""),
-    log_stream(""),
-    talk_stream(""),
-    query_stream(""),
-    out_stream(""),
-    mark_stream(""),
+RUN_STREAMS = tuple(
+    f"{kind}/" for kind in ("run", "inbox", "progress", "log", "talk", "query", "out", "mark")
 )
 """How the names of all streams begin that belong to a run; its history first."""
 

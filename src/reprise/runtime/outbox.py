@@ -14,12 +14,13 @@ import msgspec
 
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import BodyError, RunConflict, RunEnded, RunNotFound, StaleVersion, StreamMissing
-from reprise.kernel.events import Event, Kind, Signal, inbox_stream, run_stream
+from reprise.kernel.events import Event, Kind, Signal, inbox_stream, run_stream, tasks_stream
 from reprise.kernel.tags import as_tags
 from reprise.runtime.starting import check_id, check_same, opening
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Group, RunChange
 from reprise.stores.queue import Task
+from reprise.stores.store import Store
 
 if TYPE_CHECKING:
     from reprise.runtime.engine import Engine
@@ -41,6 +42,12 @@ class Letters:
         self.signals: list[Group] = []
         self.starts: dict[str, tuple[Workflow[..., Any], bytes, Group]] = {}
         self.tasks: list[Task] = []
+        self.posts: list[Group] = []
+
+    @property
+    def store(self) -> Store:
+        """Where it is committed."""
+        return self._engine.store
 
     def id(self, given: str) -> str:
         """Return an id, the same for the same call in every attempt of the step."""
@@ -86,9 +93,14 @@ class Letters:
         self.tasks.append(Task(id, queue, data, order, due_at))
         return id
 
+    def hand_over(self, task: Task) -> None:
+        """Gather a task for a queue of another keeper: it goes into the log, and a relay carries it on."""
+        event = Event(Kind.TASK_OFFERED, self._engine.now(), task.id, msgspec.msgpack.encode(task))
+        self.posts.append(Group(tasks_stream(task.queue), [event]))
+
     def groups(self) -> tuple[Group, ...]:
         """Return what is appended: runs first, so that a signal may go to one that begins here."""
-        return (*[group for _, _, group in self.starts.values()], *self.signals)
+        return (*[group for _, _, group in self.starts.values()], *self.signals, *self.posts)
 
     async def explain(self, error: Exception) -> None:
         """Say why the append was refused because of what is in here; return when it may be tried again.
@@ -116,8 +128,12 @@ class Letters:
         engine.counters["started"] += len(self.starts)
         for id, (_, _, group) in self.starts.items():
             engine.observe(id, group.events)
+        names = {group.stream for group in (*self.signals, *self.posts)}
+        names |= {f"queue/{task.queue}" for task in self.tasks}
         if self.starts or self.signals:
-            engine.store.signal.wake(["runs", *{group.stream for group in self.signals}])
+            names.add("runs")
+        if names:
+            engine.store.signal.wake(sorted(names))
 
 
 LETTERS: ContextVar[Letters | None] = ContextVar("reprise_letters", default=None)
@@ -140,7 +156,7 @@ class Outbox:
             BodyError: called outside of a step with ``transaction=True``.
             CodecError, PayloadTooLarge: the value cannot be written as its type, or is too large.
         """
-        return _letters().signal(run, name, value, id, type)
+        return letters_here().signal(run, name, value, id, type)
 
     def start(
         self,
@@ -161,7 +177,7 @@ class Outbox:
             BodyError: called outside of a step with ``transaction=True``.
             CodecError, PayloadTooLarge, ConfigurationError: it cannot be started so.
         """
-        return _letters().start(workflow, args, dict(kwargs or {}), id, tags or {})
+        return letters_here().start(workflow, args, dict(kwargs or {}), id, tags or {})
 
     def offer(self, queue: str, data: bytes, *, id: str = "", order: float = 0.0, due_at: int = 0) -> str:
         """Put a task into a queue; return its id. An id that is in it alive changes nothing.
@@ -171,13 +187,14 @@ class Outbox:
         Raises:
             BodyError: called outside of a step with ``transaction=True``.
         """
-        return _letters().offer(queue, data, id, order, due_at)
+        return letters_here().offer(queue, data, id, order, due_at)
 
 
 outbox = Outbox()
 
 
-def _letters() -> Letters:
+def letters_here() -> Letters:
+    """Return the letters of the transaction that the running code belongs to; raises ``BodyError`` where there is none."""
     letters = LETTERS.get()
     if letters is None:
         raise BodyError(
