@@ -17,6 +17,7 @@ import msgspec
 
 from reprise.app.reprise import Reprise
 from reprise.cli.session import AGENTS_TAG, FILE_TAG, WORKFLOW_TAG
+from reprise.coordination.hands import Handlers
 from reprise.kernel.errors import ConfigurationError, RepriseError, UnknownAgent, UnknownWorkflow, nearest
 from reprise.runtime.workflow import Workflow
 from reprise.workflows.files import load_plan
@@ -273,6 +274,32 @@ def _nobody(agent_type: str, task: Any) -> Any:
     raise UnknownAgent(f"No agent {agent_type!r} is known here: nothing was to be executed.")
 
 
+def load_handlers(text: str) -> Handlers:
+    """Return who does the tasks of a queue: what is named, else ``handlers``, else the functions by their names.
+
+    Raises:
+        ConfigurationError: there is no such file or module, or nobody in it.
+    """
+    target = parse_target(text)
+    module = _import(target)
+    known = vars(module)
+    found = _named(target, known, "handlers") if target.name else known.get("handlers", _functions(module))
+    if callable(found) or (isinstance(found, Mapping) and found):
+        return cast("Handlers", found)
+    raise ConfigurationError(
+        f"{target} says nobody who does a task.",
+        hint="Give a function of (task), or a mapping of task types to such functions.",
+    )
+
+
+def _functions(module: ModuleType) -> dict[str, Any]:
+    return {
+        name: each
+        for name, each in vars(module).items()
+        if inspect.isfunction(each) and each.__module__ == module.__name__ and not name.startswith("_")
+    }
+
+
 def _agents(target: Target) -> Agents:
     """Return who does the steps: what is named, else ``agents`` or ``agent_executor``, else the functions by their names."""
     module = _import(target)
@@ -281,11 +308,7 @@ def _agents(target: Target) -> Agents:
         _named(target, known, "agents") if target.name else known.get("agents", known.get("agent_executor"))
     )
     if found is None:
-        found = {
-            name: each
-            for name, each in known.items()
-            if inspect.isfunction(each) and each.__module__ == module.__name__ and not name.startswith("_")
-        }
+        found = _functions(module)
     if isinstance(found, Reprise):
         return found.agents
     if callable(found) or (isinstance(found, Mapping) and found):
