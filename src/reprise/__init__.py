@@ -35,6 +35,7 @@ _EXPORTS: dict[str, str] = {
     "StateSync": "reprise.coordination.state",
     "SyncHeldLock": "reprise.coordination.sync_lock",
     "SyncLock": "reprise.coordination.sync_lock",
+    "SyncTaskQueue": "reprise.coordination.sync_queue",
     "Task": "reprise.coordination.tasks",
     "TaskAttempt": "reprise.coordination.tasks",
     "TaskInfo": "reprise.coordination.tasks",
@@ -298,6 +299,7 @@ if TYPE_CHECKING:
     )
     from reprise.coordination.state import StateSync as StateSync
     from reprise.coordination.sync_lock import SyncHeldLock as SyncHeldLock, SyncLock as SyncLock
+    from reprise.coordination.sync_queue import SyncTaskQueue as SyncTaskQueue
     from reprise.coordination.tasks import (
         Task as Task,
         TaskAttempt as TaskAttempt,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self, overload
 
@@ -20,6 +21,7 @@ from reprise.coordination.hands import Handlers
 from reprise.coordination.keepers import Keeper, Source
 from reprise.coordination.places import Place, Places, take
 from reprise.coordination.relay import QueueRelay
+from reprise.coordination.sync_queue import SyncTaskQueue
 from reprise.coordination.tasks import (
     STATES,
     Task,
@@ -449,6 +451,11 @@ class TaskQueue:
             name=name,
             grace=grace,
         )
+
+    @cached_property
+    def sync(self) -> SyncTaskQueue:
+        """The same for code without an event loop: scripts, Flask, Django. Use either this or the queue itself."""
+        return SyncTaskQueue(self)
 
     def bell(self, what: str) -> Bell:
         """Return what rings when something is put in (''), or has ended ('/ended')."""
