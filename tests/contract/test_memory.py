@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from tests.contract.moving import MovingScenes
+from tests.contract.queues import TaskQueueScenes
 
 from reprise.kernel.clock import VirtualClock
 from reprise.stores.memory import MemoryStore
@@ -150,6 +151,22 @@ class TestTail(InMemory, TailSuite): ...
 
 
 class TestEpoch(InMemory, EpochSuite): ...
+
+
+class RealTimeKeeper(MemoryKeeper):
+    """The same by the machine's clock."""
+
+    exact_time = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.store = MemoryStore()
+
+
+class TestTaskQueue(InMemory, TaskQueueScenes):
+    def make_keeper(self) -> Keeper:
+        """Return a fresh store whose time passes by itself."""
+        return RealTimeKeeper()
 
 
 class TestMoving(InMemory, MovingScenes): ...

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.contract.moving import MovingScenes
+from tests.contract.queues import TaskQueueScenes
 
 from reprise.kernel.clock import VirtualClock
 from reprise.stores.searching import plan
@@ -113,6 +114,12 @@ class TestQueue(InSQLite, QueueSuite): ...
 
 
 class TestCells(InSQLite, CellsSuite): ...
+
+
+class TestTaskQueue(InSQLite, TaskQueueScenes):
+    def make_keeper(self) -> Keeper:
+        """Return a fresh file; tasks are due by real time."""
+        return RealTimeKeeper()
 
 
 class TestSignal(InSQLite, SignalSuite): ...

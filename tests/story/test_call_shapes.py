@@ -339,3 +339,66 @@ async def test_the_tracker():
         await tracker.checkpoint("half", run, at=next(one.version for one in history if one.key))
         again = await tracker.rollback("half", run)
         assert (await again.result(), again.id != run) == (3, True)
+
+
+QUEUE = """
+from reprise import TaskQueue, Task, TaskPriority
+
+# Create queue
+queue = TaskQueue(redis_client, "processing_queue")
+
+# Enqueue tasks
+task = Task(
+    task_id="task_123",
+    task_type="data_processing",
+    payload={"data": "..."},
+    priority=TaskPriority.HIGH,
+    max_retries=3
+)
+await queue.enqueue(task)
+
+# Dequeue and process
+task = await queue.dequeue(timeout=30)
+if task:
+    try:
+        result = await process_task(task)
+        await queue.complete_task(task.task_id, result)
+    except Exception as e:
+        await queue.fail_task(task.task_id, str(e), retry=True)
+
+# Get statistics
+stats = await queue.get_queue_stats()
+"""
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_the_task_queue(works, tmp_path):
+    """``redis_client`` may be anything that keeps queues."""
+
+    async def process_task(task):
+        assert (task.task_type, task.payload, task.priority) == (
+            "data_processing",
+            {"data": "..."},
+            Priority.HIGH,
+        )
+        if not works:
+            raise RuntimeError("no")
+        return {"processed": True}
+
+    async with Reprise(f"sqlite:///{tmp_path}/x.db", capture_logs=False) as app:
+        left = await shown(QUEUE, redis_client=app, process_task=process_task)
+        stats = left["stats"]
+        assert (
+            stats.pending,
+            stats.scheduled,
+            stats.processing,
+            stats.completed,
+            stats.failed,
+            stats.dead,
+        ) == ((0, 0, 0, 1, 0, 0) if works else (0, 1, 0, 0, 1, 0))
+        assert stats.__struct_fields__ == (
+            "pending", "scheduled", "processing", "completed", "failed", "dead", "oldest_age_seconds", "by_priority",
+            "paused", "workers",
+        )  # fmt: skip
+        if works:
+            assert await left["queue"].result("task_123") == {"processed": True}

@@ -148,6 +148,7 @@ TABLE: dict[str, Row | Section] = {
             "resign": Row("reprise.cli.leader:resign", "Let leaders resign, so that others lead.", COMMANDS),
         },
         help="Elections of a LeaderElection: who leads, and since which term.",
+    ),
     "state": Section(
         "Look at shared state, change it, watch it change.",
         HOUSE,

@@ -82,7 +82,8 @@ class Task(msgspec.Struct, kw_only=True):
     """The claim, as the queue knows it."""
 
     def __post_init__(self) -> None:
-        self.priority = Priority.parse(self.priority)
+        if type(self.priority) is not Priority:
+            self.priority = Priority.parse(self.priority)
         if not self.task_type:
             raise ConfigurationError("A task has no task_type.", hint="It says which handler does it.")
         if self.max_retries < 0 or self.concurrency < 1:
@@ -179,6 +180,7 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
     result: bytes = b""
 
 
+_PRIORITIES = tuple(sorted(Priority))
 _write = msgspec.msgpack.Encoder().encode
 _order = msgspec.msgpack.Decoder(Order).decode
 _outcome = msgspec.msgpack.Decoder(Outcome).decode
@@ -236,7 +238,7 @@ def to_task(row: port.Task, order: Order) -> Task:
         task_type=order.type,
         payload=_plain(order.payload),
         task_id=row.id,
-        priority=order.priority,
+        priority=_PRIORITIES[order.priority],
         max_retries=order.max_retries,
         unique=order.unique,
         concurrency_key=order.key,

@@ -39,6 +39,7 @@ PAUSE = (0.05, 5.0)
 """Seconds to wait after the first and the last of the times that the keeper could not be reached."""
 LAST = 10.0
 """Seconds that ``stop`` waits for the keeper to take what came of the last tasks."""
+_COUNTED = {"done": "completed", "gone": "completed", "ready": "failed", "dead": "dead", "back": "given_back"}
 UNKNOWN = 5.0
 """Seconds after which a task that nobody here can do is offered to others again."""
 
@@ -261,14 +262,7 @@ class QueueWorker:
             self._count(end, stood=stood)
 
     def _count(self, end: port.Settlement, *, stood: bool) -> None:
-        names = {
-            "done": "completed",
-            "gone": "completed",
-            "ready": "failed",
-            "dead": "dead",
-            "back": "given_back",
-        }
-        self.counters[names[end.state] if stood else "lost"] += 1
+        self.counters[_COUNTED[end.state] if stood else "lost"] += 1
         if not stood:
             _LOG.warning(
                 "Another worker has the task %s by now: what we did of it does not count.", end.task.id

@@ -3,6 +3,7 @@
 import pytest
 from tests.contract.moving import MovingScenes
 from tests.contract.postgres.keeper import PostgresKeeper
+from tests.contract.queues import TaskQueueScenes
 
 from reprise.stores.postgres import lease
 from reprise.stores.searching import plan
@@ -71,6 +72,9 @@ class TestQueue(InPostgres, QueueSuite): ...
 
 
 class TestCells(InPostgres, CellsSuite): ...
+
+
+class TestTaskQueue(InPostgres, TaskQueueScenes): ...
 
 
 class TestSignal(InPostgres, SignalSuite): ...
