@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from tests.contract.locking import LockingScenes
 from tests.contract.moving import MovingScenes
 from tests.contract.queues import TaskQueueScenes
 
@@ -170,3 +171,6 @@ class TestTaskQueue(InMemory, TaskQueueScenes):
 
 
 class TestMoving(InMemory, MovingScenes): ...
+
+
+class TestLocking(InMemory, LockingScenes): ...

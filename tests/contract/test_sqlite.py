@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.contract.locking import LockingScenes
 from tests.contract.moving import MovingScenes
 from tests.contract.queues import TaskQueueScenes
 
@@ -135,3 +136,6 @@ class TestEpoch(InSQLite, EpochSuite): ...
 
 
 class TestMoving(InSQLite, MovingScenes): ...
+
+
+class TestLocking(InSQLite, LockingScenes): ...

@@ -1,6 +1,7 @@
 """The PostgreSQL keeper keeps every promise, on the oldest and the newest server at hand."""
 
 import pytest
+from tests.contract.locking import LockingScenes
 from tests.contract.moving import MovingScenes
 from tests.contract.postgres.keeper import PostgresKeeper
 from tests.contract.queues import TaskQueueScenes
@@ -104,3 +105,6 @@ class TestTransactions(InPostgres, TransactionsSuite):
     """The role of the log may write its tables, so work on its connection may, too."""
 
     exceptions = frozenset({"own_tables"})
+
+
+class TestLocking(InPostgres, LockingScenes): ...
