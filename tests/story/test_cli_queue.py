@@ -3,6 +3,9 @@
 import asyncio
 import json
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 from reprise import Task, TaskQueue
 
@@ -72,3 +75,13 @@ def test_tasks_are_done_given_up_and_get_another_chance(shell):
     assert "not clear" in asked(shell, "requeue", "mail", *at, code=2).stderr
     assert "no pending tasks" in asked(shell, "peek", "mail", *at).stderr
     assert "peek" in asked(shell, "peek", "mail", "--state", "ready", *at, code=2).stderr
+
+
+def test_the_example_loses_nothing_when_a_worker_is_killed():
+    example = Path(__file__).parents[2] / "examples" / "task_queue.py"
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "killed one of three workers",
+        "80 done, 0 given up, 40 of 40 charged",
+    ]
