@@ -8,22 +8,22 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 from reprise.kernel.errors import StateTypeError
 
 
-@runtime_checkable
-class Operation(Protocol):
+class Operation(ABC):
     """A change that says what is to be done, not what is to be there: so of two at once none is lost."""
 
+    @abstractmethod
     def applied_to(self, value: Any) -> Any:
         """Return what becomes of a value, None = there is none; raises ``StateTypeError``."""
-        ...
 
 
-class Increment:
+class Increment(Operation):
     """Add to a number, which begins at 0; stands for a value, or in a value that is merged.
 
     >>> Increment(2).applied_to(None), Increment(-0.5).applied_to(1)
@@ -44,7 +44,7 @@ class Increment:
         return (value or 0) + self.by
 
 
-class AddToSet:
+class AddToSet(Operation):
     """Add members to a set: a list in which each stands once, in the order in which they came.
 
     >>> AddToSet("a", "b").applied_to(["b"])
@@ -60,7 +60,7 @@ class AddToSet:
         return _once([*present, *self.members])
 
 
-class RemoveFromSet:
+class RemoveFromSet(Operation):
     """Remove members from a set; those that are not in it are no error.
 
     >>> RemoveFromSet("a").applied_to(["b", "a"])

@@ -99,7 +99,8 @@ class StateSync:
         self._is_started = False
         self._unpruned = 0
         self._pruning: asyncio.Task[None] | None = None
-        self._counts = {"hits": 0, "misses": 0, "fresh_reads": 0, "writes": 0, "updates": 0}
+        self._hits = 0
+        self._counts = {"misses": 0, "fresh_reads": 0, "writes": 0, "updates": 0}
 
     # ---------------------------------------------------------------- life
 
@@ -159,7 +160,7 @@ class StateSync:
         """
         known = self._known.get(key)
         if known is not None and known.is_plain and not fresh:
-            self._counts["hits"] += 1
+            self._hits += 1
             return known.value
         found = await self._find(key, fresh=fresh)
         return default if found is None else _value_of(found)
@@ -183,8 +184,10 @@ class StateSync:
     async def _find(self, key: str, *, fresh: bool) -> Known | None:
         await self._look(fresh=fresh)
         found = self._replica.find(key)
-        if not fresh:
-            self._counts["hits" if found else "misses"] += 1
+        if found is not None and not fresh:
+            self._hits += 1
+        elif not fresh:
+            self._counts["misses"] += 1
         return found
 
     async def _look(self, *, fresh: bool = False) -> None:
@@ -423,6 +426,7 @@ class StateSync:
         """Return counters: reads answered here, writes, updates heard, and how old the copy may be."""
         replica, combiner = self._replica, self._combiner
         return {
+            "hits": self._hits,
             **self._counts,
             "keys": len(self._known),
             "position": replica.position,

@@ -313,7 +313,9 @@ async def test_a_key_ends_everywhere_and_all_hear_of_it(store):
         SURROUNDINGS.reset(token)
 
 
-async def test_an_end_is_heard_of_without_anybody_touching_the_space(here, there):
+async def test_an_end_is_heard_of_without_anybody_touching_the_space(here, there, monkeypatch):
+    """At the end itself, not at the next look."""
+    monkeypatch.setattr(replica, "LOOK_AGAIN", 3600)
     heard = []
     there.on_update(heard.append, "a")
     await here.set("a", 1, ttl=0.2)
@@ -477,6 +479,35 @@ async def test_a_lost_tap_is_made_up_for(here, store, monkeypatch):
         deaf._replica._unlisten()
         await here.set("a", 1)
         await seen(deaf, "a", 1)
+
+
+class OneByOne:
+    """Cells whose feed tells one entry at a time."""
+
+    def __init__(self, cells):
+        self.cells = cells
+
+    def __getattr__(self, name):
+        return getattr(self.cells, name)
+
+    async def feed(self, space, after, limit):
+        return (await self.cells.feed(space, after, limit))[:1]
+
+
+async def test_a_feed_that_lags_does_not_take_back_what_was_written_here(here, there, store):
+    here._replica._cells = OneByOne(store.cells)
+    for n in range(10):
+        await there.set("k", -n)
+        await there.set("k", -n - 1)
+        await here.set("k", n)
+        for _ in range(3):
+            assert await here.get("k", fresh=True) == n
+    await there.set("k", -1)
+    await there.set("k", -2)
+    await here.update({"j": 1}, delete=["k"])
+    for _ in range(5):
+        assert await here.get("k", fresh=True) is None
+    assert await here.get("j") == 1
 
 
 async def test_what_was_written_here_is_read_here_whatever_the_feed_says_meanwhile(here, there):
