@@ -11,7 +11,8 @@ There is no line over several keepers: who waits is tapped when a lease is given
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -23,6 +24,8 @@ from reprise.stores.lease import Grant, Lease
 
 NODE_TIMEOUT = 0.2
 """Seconds for which one keeper is waited for. One that stands still costs everybody so long, so it is short."""
+MOST_OWED = 1000
+"""Leases that are remembered of a keeper that is away; older ones end by themselves."""
 DRIFT, DRIFT_SECONDS = 0.01, 0.002
 """What clocks may differ by in a time to live, and what they are read late."""
 
@@ -69,6 +72,7 @@ class Masters:
 
     async def stop(self) -> None:
         """Close them; idempotent, safe before start."""
+        await self.lease.settle()
         await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
 
 
@@ -128,6 +132,9 @@ class QuorumLease:
         self._node_timeout = node_timeout
         self._uniform = SURROUNDINGS.get().uniform
         self._held: dict[tuple[str, str], _Held] = {}
+        self._owed: dict[int, list[_Held]] = {}
+        """By keeper: what it is to be told is given back."""
+        self._collecting: asyncio.Task[None] | None = None
 
     async def reach(self) -> None:
         """Open all keepers; raise ``StoreUnreachable`` when a majority is away."""
@@ -237,6 +244,13 @@ class QuorumLease:
         held.grant = msgspec.structs.replace(held.grant, token=max(held.grant.token, token))
         return held.grant
 
+    async def settle(self) -> None:
+        """Leave to their end leases that nobody could be told of yet."""
+        if self._collecting is not None:
+            self._collecting.cancel()
+            await asyncio.gather(self._collecting, return_exceptions=True)
+            self._collecting = None
+
     # ------------------------------------------------------------ a try
 
     async def _try(self, wish: _Held, ttl: float) -> Grant | None:
@@ -294,17 +308,26 @@ class QuorumLease:
 
     async def _release(self, gone: Sequence[_Held]) -> Away:
         """Give back everywhere what was given, also where that is not known."""
+        away = await self._ask(self._everybody, lambda node, lease: _drop(node, lease, gone))
+        for node in away:
+            owed = [held for held in gone if node in held.nodes or node in held.unsure]
+            self._owed[node] = [*self._owed.get(node, ()), *owed][-MOST_OWED:]
+        if self._collecting is None and any(self._owed.values()):
+            self._collecting = asyncio.create_task(self._collect())
+        return away
 
-        async def drop(node: int, lease: Lease) -> None:
-            grants = [held.nodes[node] for held in gone if node in held.nodes]
-            for held in gone:
-                if node in held.unsure and node not in held.nodes:
-                    there = await lease.holder(held.grant.name)
-                    grants += [grant for grant in there if grant.holder == held.grant.holder]
-            if grants:
-                await lease.drop(grants)
+    async def _collect(self) -> None:
+        """Tell those who did not answer, until they do.
 
-        return await self._ask(self._everybody, drop)
+        A keeper that stood still does what it was asked before when it goes on; so it may give a lease only then.
+        """
+        while self._owed:
+            await asyncio.sleep(self._node_timeout)
+            asked, self._owed = self._owed, {}
+            away = await self._ask(asked, partial(_drop_owed, asked))
+            for node in away:
+                self._owed[node] = [*asked[node], *self._owed.get(node, ())][-MOST_OWED:]
+        self._collecting = None
 
     # ------------------------------------------------------------ counting
 
@@ -360,6 +383,24 @@ class QuorumLease:
             f"Of {len(self._keepers)} keepers {len(away)} cannot be reached: {first.what}",
             hint=f"{self.quorum} are needed; check that they run.",
         )
+
+
+async def _drop(node: int, lease: Lease, gone: Sequence[_Held]) -> None:
+    """Give back to one keeper what it gave, or may have given."""
+    grants = [held.nodes[node] for held in gone if node in held.nodes]
+    unsure = {
+        (held.grant.name, held.grant.holder)
+        for held in gone
+        if node in held.unsure and node not in held.nodes
+    }
+    for name in {name for name, _ in unsure}:
+        grants += [grant for grant in await lease.holder(name) if (name, grant.holder) in unsure]
+    if grants:
+        await lease.drop(grants)
+
+
+async def _drop_owed(owed: Mapping[int, Sequence[_Held]], node: int, lease: Lease) -> None:
+    await _drop(node, lease, owed[node])
 
 
 def _tap(name: str) -> str:

@@ -30,10 +30,20 @@ class Node(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.real, self.lease = self.lease, _Lease(self)  # type: ignore[assignment]
-        self.away = self.mute = False
+        self.away = self.mute = self.late = False
         self.slow = 0.0
+        self._asked: list[Callable[[], Awaitable[Any]]] = []
+
+    async def go_on(self) -> None:
+        """Do what was asked while it stood still, of which nobody hears any more."""
+        self.late = False
+        for call in self._asked:
+            await call()
 
     async def answer(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        if self.late:
+            self._asked.append(call)
+            await asyncio.Event().wait()
         await asyncio.sleep(self.slow)
         if self.away:
             raise StoreUnreachable("It is away.")
@@ -70,6 +80,19 @@ async def test_a_majority_is_enough_and_everybody_is_told_at_the_end():
         assert await grants(nodes) == [0, 1, 1, 1, 1]
         assert held.token > 0
         nodes[0].away = nodes[1].mute = False
+    assert await grants(nodes) == [0] * 5
+
+
+@simulated
+async def test_a_keeper_that_stood_still_gives_nothing_for_long_when_it_goes_on():
+    nodes, manager = town()
+    nodes[0].late = nodes[1].late = True
+    async with manager.lock("x", ttl=3600):
+        pass
+    for node in nodes[:2]:
+        await node.go_on()
+    assert await grants(nodes) == [1, 1, 0, 0, 0]
+    await asyncio.sleep(1)
     assert await grants(nodes) == [0] * 5
 
 
