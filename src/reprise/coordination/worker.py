@@ -152,7 +152,7 @@ class QueueWorker:
         """Work until ``stop`` is called elsewhere, or this is cancelled; then drain."""
         await self.start()
         try:
-            await asyncio.wait([self._services[0]])
+            await asyncio.wait(self._services, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self.stop()
 
@@ -180,11 +180,14 @@ class QueueWorker:
         await asyncio.wait(self._services[:1], timeout=LAST)
         for service in self._services:
             service.cancel()
-        await asyncio.wait(self._services)
-        self._services = []
+        services, self._services = self._services, []
+        await asyncio.wait(services)
         with suppress(StoreError):
             await self._store.lease.drop([self._presence] if self._presence is not None else [])
         self._hands.close()
+        for service in services:
+            if not service.cancelled():
+                service.result()
 
     def statistics(self) -> dict[str, int | float | str]:
         """Return counters, what it has in hand, and for how long tasks waited and took on average, in seconds."""
@@ -240,7 +243,7 @@ class QueueWorker:
         for row in rows:
             self._take_in(row)
         self._fill()
-        settling.result()
+        settling.result()  # its error comes after the rows, which would be lost with it
         if len(rows) < room and heard == self.queue.bell("").rings:
             due = await self._store.queue.due(self.queue.name)
             if heard == self.queue.bell("").rings:
@@ -249,11 +252,11 @@ class QueueWorker:
         return LOOK_AGAIN
 
     async def _settle(self, ends: list[port.Settlement], freed: list[Grant]) -> None:
-        if not ends:
-            return
         try:
-            answers = await self.queue.settle(ends)
-            await self._store.lease.drop(freed)
+            if freed:
+                await self._store.lease.drop(freed)
+                freed = []
+            answers = await self.queue.settle(ends) if ends else []
         except StoreError:
             self._ends[:0], self._freed[:0] = ends, freed
             raise
@@ -286,6 +289,9 @@ class QueueWorker:
     # ------------------------------------------------------------ tasks
 
     def _take_in(self, row: port.Task) -> None:
+        if self._is_stopping:
+            self._ends.append(self.queue.clerk.put_back(row))
+            return
         self.counters["claimed"] += 1
         claimed_at = row.until - self._ttl * 1e6
         self._waited += max(0.0, claimed_at - max(row.offered_at, row.due_at)) / 1e6

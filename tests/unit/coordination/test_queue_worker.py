@@ -367,3 +367,54 @@ def test_a_worker_needs_handlers_and_hands():
     for wrong in ({"handlers": {}}, {"concurrency": 0}, {"prefetch": -1}, {"timeout": -1}):
         with pytest.raises(ConfigurationError):
             queue.worker(**{"handlers": print, **wrong})
+
+
+@virtual
+async def test_what_is_claimed_while_it_stops_is_given_back():
+    store = MemoryStore()
+    queue, claim = make(store), store.queue.claim
+
+    async def slowly(*args):
+        rows = await claim(*args)
+        await asyncio.sleep(3 if rows else 0)
+        return rows
+
+    async def work(task):
+        return 1
+
+    store.queue.claim = slowly
+    worker = queue.worker(work)
+    await worker.start()
+    await queue.enqueue(named("a", "b"))
+    await asyncio.sleep(1)
+    await worker.stop()
+    assert now() == pytest.approx(3, abs=0.1)
+    assert [(info.task_id, info.tries) for info in await queue.peek()] == [("a", 0), ("b", 0)]
+
+
+@virtual
+async def test_a_worker_that_cannot_go_on_says_so():
+    store = MemoryStore()
+    queue = make(store)
+
+    async def broken(*args):
+        raise RuntimeError("a bug")
+
+    store.queue.claim = broken
+    with pytest.raises(RuntimeError, match="a bug"):
+        await queue.worker({"t": print}).run()
+
+
+@virtual
+async def test_places_are_given_back_when_the_task_has_ended():
+    store = MemoryStore()
+    queue = make(store, visibility_timeout=1000)
+
+    async def work(task):
+        return now()
+
+    ids = await queue.enqueue(named("a", "b", "c", concurrency_key="k"))
+    async with queue.worker(work):
+        assert [await queue.result(id) for id in ids] == [pytest.approx(0, abs=0.1)] * 3
+        await asyncio.sleep(0.1)
+        assert await store.lease.holder("queue/q/slot/key=k") == []
