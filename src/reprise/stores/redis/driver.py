@@ -79,6 +79,9 @@ class Target:
         try:
             async with asyncio.timeout(self.patience):
                 await connection.connect()
+        except asyncio.CancelledError:
+            await connection.disconnect(nowait=True)
+            raise
         except (exceptions.RedisError, OSError) as error:
             if any(isinstance(each, _REFUSED) for each in _causes(error)):
                 raise ConfigurationError(

@@ -79,6 +79,7 @@ class _Link(asyncio.Protocol):
         self.answered = 0
         self.refuses = False
         """Whether it ends because the server cannot do it now."""
+        self.over = asyncio.Event()
         self.transport.set_protocol(self)
 
     def send(self, call: _Call) -> None:
@@ -119,7 +120,18 @@ class _Link(asyncio.Protocol):
         else:
             call.fail(error)
 
+    async def close(self) -> None:
+        """Write what was sent and close the socket; a server that takes nothing more is not waited for long."""
+        self.flush()
+        self.transport.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_PAUSE):
+                await self.over.wait()
+        self.transport.abort()
+        await self.over.wait()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self.over.set()
         self._wire.lost(self)
 
 
@@ -164,8 +176,7 @@ class Wire:
                     await task
         link, self._link = self._link, None
         if link is not None:
-            link.flush()
-            link.transport.close()
+            await link.close()
             self._unsent.extendleft(reversed(link.calls))
         self._fail_all(StoreClosed("The Redis store was closed."))
 
