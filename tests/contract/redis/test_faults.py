@@ -15,6 +15,7 @@ from tests.servers import redis_installs, start_redis
 from reprise import ConfigurationError, Reprise
 from reprise.kernel.errors import StoreClosed, StoreFull, StoreUnreachable
 from reprise.stores import open_store
+from reprise.stores.cells import Change
 from reprise.stores.queue import Settlement, Task
 from reprise.stores.redis import RedisStore
 from reprise.testing.suites import until
@@ -182,10 +183,12 @@ RIGHTS = (
 """What the guide says that a user needs for leases and taps."""
 RESET = ("reset", "resetchannels", "on", ">right")
 QUEUE_RIGHTS = (
-    "+set +del +sadd +smembers +hget +hmget +hincrby +hexists +hlen +hscan"
+    "+set +del +exists +sadd +smembers +hget +hmget +hincrby +hexists +hlen +hscan"
     " +zadd +zrem +zcard +zcount +zrange +zrangebyscore +zpopmin"
 ).split()
 """What it needs for queues on top."""
+CELLS_RIGHTS = "+xadd +xlen +xrange +xtrim +zrangebylex".split()
+"""What it needs for cells on top of that."""
 
 
 @pytest.fixture
@@ -223,10 +226,12 @@ async def test_a_few_more_will_do_for_queues(clerk, keeper):
     await keeper.ask("ACL", "SETUSER", "clerk", *QUEUE_RIGHTS)
     store = RedisStore(clerk, prefix=keeper.prefix)
     await store.start()
-    await store.queue.offer([Task("a", "q"), Task("b", "q"), Task("later", "q", delay=60)])
-    a, b = await store.queue.claim("q", "w", 2, 60)
+    await store.queue.offer([Task("a", "q"), Task("b", "q"), Task("c", "q"), Task("later", "q", delay=60)])
+    a, b, c = await store.queue.claim("q", "w", 3, 60)
     await store.queue.extend([a, b], 60)
-    await store.queue.settle([Settlement(a, "done", keep=60, outcome=b"x"), Settlement(b, "dead")])
+    await store.queue.settle(
+        [Settlement(a, "done", keep=60, outcome=b"x"), Settlement(b, "dead"), Settlement(c, "gone")]
+    )
     assert await store.queue.change("q", ["b"], state="ready") == 1
     assert [task.id for task in await store.queue.find("q")] == ["a", "b", "later"]
     await store.queue.pause("q", paused=True)
@@ -234,6 +239,19 @@ async def test_a_few_more_will_do_for_queues(clerk, keeper):
     assert await store.queue.due("q") is None
     assert await store.queue.sweep("q") == 0
     assert await store.queue.names() == ["q"]
+    await store.stop()
+
+
+async def test_and_a_few_for_cells(clerk, keeper):
+    await keeper.ask("ACL", "SETUSER", "clerk", *QUEUE_RIGHTS, *CELLS_RIGHTS)
+    store = RedisStore(clerk, prefix=keeper.prefix)
+    await store.start()
+    await store.cells.apply("s", [Change("a", b"1", ttl=60), Change("b", b"2"), Change("b/1", b"3")])
+    assert [cell.name for cell in (await store.cells.scan("s", "b")).cells] == ["b", "b/1"]
+    assert (await store.cells.apply("s", [Change("b", None)])).position == 4
+    assert [entry.name for entry in await store.cells.feed("s", 3)] == ["b"]
+    assert await store.cells.prune("s", 1) == 3
+    assert await store.cells.spaces() == ["s"]
     await store.stop()
 
 

@@ -3,7 +3,14 @@
 import pytest
 from tests.contract.redis.keeper import RedisKeeper
 
-from reprise.testing.suites import KeeperSuite, LeaseSuite, LinearizableSuite, QueueSuite, SignalSuite
+from reprise.testing.suites import (
+    CellsSuite,
+    KeeperSuite,
+    LeaseSuite,
+    LinearizableSuite,
+    QueueSuite,
+    SignalSuite,
+)
 
 
 class InRedis(KeeperSuite):
@@ -30,3 +37,6 @@ class TestQueue(InRedis, QueueSuite): ...
 
 
 class TestConcurrentClients(InRedis, LinearizableSuite): ...
+
+
+class TestCells(InRedis, CellsSuite): ...

@@ -1,5 +1,4 @@
--- What becomes of the tasks of queues: a list of operations, done at once, in their order. Time is the server's, in
--- microseconds.
+-- What becomes of the tasks of queues.
 --
 -- KEYS[i] begins the keys of a queue, which all lie in one slot:
 --   :task      hash  id -> order, due, offered, number (doubles), level (32 bits), big-endian; behind them the data
@@ -12,42 +11,13 @@
 --   :done:end :dead:end
 --              sorted sets of those places in :done and :dead that are not kept for ever, by the end of their being kept
 --   :meta      hash  number, token: the last ones; finished, failed: counts; paused
---   :said:<client>
---              what the client's last call was answered: asked again after a lost connection, it gets the same
--- ARGV[1]  the client    ARGV[2]  the number of its call    ARGV[3]  the operations: {{queue, name, arguments ...} ...}
+--   :said:<client>, and what is asked: see turn.lua
 
-local KEPT_SAID = '600000' -- milliseconds: longer than any client asks again
-local MOST = 1000          -- places that one operation lets move on by the time
-local CHUNK = 4000         -- arguments of one command; Lua takes no more than 8,000
+local MOST = 1000 -- places that one operation lets move on by the time
 local HEAD, HEAD_SIZE = '>ddddi4', 36
 local LEVEL, LEVEL_AT = '>i4', 33
 local PLACE = '%016.0f%s'
-
-local call, concat = redis.call, table.concat
-local time = call('TIME')
-local now = time[1] * 1000000 + time[2]
-
-local function whole(number)
-  return string.format('%.0f', number)
-end
-
--- One command for many: its arguments in chunks, each of whole pairs.
-local function many(command, key, values)
-  for first = 1, #values, CHUNK do
-    call(command, key, unpack(values, first, math.min(first + CHUNK - 1, #values)))
-  end
-end
-
-local function read(key, ids)
-  local found = {}
-  for first = 1, #ids, CHUNK do
-    local part = call('HMGET', key, unpack(ids, first, math.min(first + CHUNK - 1, #ids)))
-    for i = 1, #part do
-      found[first + i - 1] = part[i]
-    end
-  end
-  return found
-end
+local concat = table.concat
 
 local function ids_of(places)
   local ids = {}
@@ -166,8 +136,6 @@ local function blocks(record, again)
   end
   return not is_over(record) and (record[1] ~= 'done' or now < record[6] + again)
 end
-
-local does, looks, again = {}, {}, {}
 
 -- {id, data, order, due, level, delay, again} ...: answers a 1 for each that is new, a 0 for the others
 function does.offer(q, offers)
@@ -519,34 +487,7 @@ function looks.stats(q)
   }
 end
 
--- ---------------------------------------------------------------- one call
-
-local operations = cmsgpack.unpack(ARGV[3])
-local receipt, changes, grows = KEYS[1] .. ':said:' .. ARGV[1], false, false
-for _, operation in ipairs(operations) do
-  changes = changes or does[operation[2]] ~= nil
-  grows = grows or operation[2] == 'offer'
+-- Whether an operation needs memory, so that a server that is full may refuse it.
+local function grows(operation)
+  return operation[2] == 'offer'
 end
-
-local said = changes and call('GET', receipt)
-said = said and cmsgpack.unpack(said)
-said = said and said[1] == ARGV[2] and said[2]
-if changes and not said and not grows then
-  call('DEL', receipt) -- needs no memory: so nothing after it is refused by a server that is full
-end
-
-local answers, kept = {}, {}
-for i, operation in ipairs(operations) do
-  local q, name, once = KEYS[operation[1]], operation[2], said and said[i]
-  if once then
-    answers[i] = again[name] and again[name](q, once) or once
-  else
-    local act = does[name] or looks[name]
-    answers[i], once = act(q, operation[3], operation[4], operation[5], operation[6])
-  end
-  kept[i] = does[name] and (once or answers[i]) or false
-end
-if changes and not said then
-  call('SET', receipt, cmsgpack.pack({ARGV[2], kept}), 'PX', KEPT_SAID)
-end
-return answers

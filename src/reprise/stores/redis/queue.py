@@ -19,10 +19,10 @@ from msgspec.structs import replace
 
 from reprise.kernel.clock import MICROSECONDS
 from reprise.stores.queue import QueueStats, Settlement, Task, check_change, check_settlements
-from reprise.stores.redis.turns import Operation, Turns
+from reprise.stores.redis.turns import Operation, Turns, text
 from reprise.stores.redis.wire import Script, Wire, no_matter
 
-SCRIPT = Script.of("queue.lua")
+SCRIPT = Script.of("head.lua", "queue.lua", "turn.lua")
 MERGED = frozenset({"offer", "settle", "extend"})
 PAGE = 1000
 """Tasks looked at with one command, where all have to be."""
@@ -251,7 +251,7 @@ def _found(queue: str, flat: Sequence[bytes]) -> Iterator[_Found]:
 
 def _wish(task: Task) -> list[Any]:
     return [
-        task.id, _text(task.data), task.order, task.due_at, task.level, _us(task.delay), _us(task.again)
+        task.id, text(task.data), task.order, task.due_at, task.level, _us(task.delay), _us(task.again)
     ]  # fmt: skip
 
 
@@ -263,14 +263,9 @@ def _end(settlement: Settlement) -> list[Any]:
         settlement.state,
         _us(settlement.delay),
         settlement.note,
-        None if outcome is None else _text(outcome),
+        None if outcome is None else text(outcome),
         None if keep is None else _us(keep),
     ]
-
-
-def _text(data: bytes) -> msgspec.Raw:
-    """Return bytes as msgpack's older text: the server's Lua knows no other."""
-    return msgspec.Raw(b"\xdb" + len(data).to_bytes(4, "big") + data)
 
 
 def _us(seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""The store over a Redis server: leases, queues and taps."""
+"""The store over a Redis server: leases, queues, cells and taps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from reprise.kernel.errors import ConfigurationError
+from reprise.stores.redis.cells import RedisCells
 from reprise.stores.redis.driver import Redis, Target
 from reprise.stores.redis.lease import RedisLease
 from reprise.stores.redis.queue import RedisQueue
@@ -28,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class RedisStore:
-    """Leases, queues and taps for any number of processes and machines; the log is kept elsewhere.
+    """Leases, queues, cells and taps for any number of processes and machines; the log is kept elsewhere.
 
     ``to``
         A URL (``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://``) or a client of redis-py's asyncio side, whose
@@ -65,6 +66,7 @@ class RedisStore:
         self.signal = RedisSignal(self._wire, f"{self._root}tap:")
         self.lease = RedisLease(self._wire, self._root, self._mine)
         self.queue = RedisQueue(self._wire, self._root, me)
+        self.cells = RedisCells(self._wire, self._root, me, lambda: self._epoch)
         self._epoch = 0
 
     @property
@@ -113,6 +115,7 @@ class RedisStore:
         known = int(await self._wire.send("GET", key) or 0)
         self._epoch = max(known, above) + 1
         await self._wire.send("SET", key, self._epoch)
+        await self.cells.begin_epoch(self._epoch)
         await self.lease.end_all()
         return self._epoch
 
@@ -190,6 +193,7 @@ class RedisStore:
         self._wire.tell("SUBSCRIBE", self._mine)
         self.signal.back()
         self.queue.back()
+        self.cells.back()
 
     def _keeps_no(self, what: str) -> NoReturn:
         raise ConfigurationError(

@@ -137,3 +137,8 @@ class Turns:
             return
         for operation, answer in zip(unit.operations, mine, strict=True):
             self._unwanted(operation, answer)
+
+
+def text(data: bytes) -> msgspec.Raw:
+    """Return bytes as msgpack's older text: the server's Lua knows no other."""
+    return msgspec.Raw(b"\xdb" + len(data).to_bytes(4, "big") + data)

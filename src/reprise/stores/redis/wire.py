@@ -44,9 +44,10 @@ class Script(NamedTuple):
     name: str
 
     @classmethod
-    def of(cls, file: str) -> Script:
-        """Return the script of a file beside this module."""
-        code = files(__name__.rpartition(".")[0]).joinpath(file).read_bytes()
+    def of(cls, *names: str) -> Script:
+        """Return the script of files beside this module, one after the other."""
+        here = files(__name__.rpartition(".")[0])
+        code = b"".join(here.joinpath(name).read_bytes() for name in names)
         return cls(code, sha1(code, usedforsecurity=False).hexdigest())
 
 
