@@ -18,6 +18,7 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -239,16 +240,50 @@ def start_redis(install: Install, *options: str) -> Server:
     user = unprivileged()
     folder = fresh_folder(user)
     binaries = reachable(install, "redis-server", user, folder)
-    socket, data = folder / "redis.sock", folder / "data"
+    path, data = folder / "redis.sock", folder / "data"
     data.mkdir()
     os.chown(data, user.uid, user.gid)
-    server = Server(install, f"unix://{socket}", folder)
-    files = ("--unixsocket", str(socket), "--dir", str(data), "--pidfile", str(data / "postmaster.pid"))
+    server = Server(install, f"unix://{path}", folder)
+    files = ("--unixsocket", str(path), "--dir", str(data), "--pidfile", str(data / "postmaster.pid"))
     settings = ("--port", "0", "--save", "", *files, *options)
     server.guard(str(binaries / "redis-server"), *settings, stop=signal.SIGTERM)
-    server.is_ready = socket.exists
+    server.is_ready = path.exists
     server.wait_until_ready()
     return server
+
+
+def start_sentinel(install: Install, service: str, master: int, port: int) -> Server:
+    """Start a sentinel that watches the Redis at a port of this machine, and alone decides who is master."""
+    user = unprivileged()
+    folder = fresh_folder(user)
+    binaries = reachable(install, "redis-server", user, folder)
+    data = folder / "data"
+    data.mkdir()
+    settings = data / "sentinel.conf"
+    settings.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {data}\npidfile {data / 'postmaster.pid'}\n"
+        f"sentinel monitor {service} 127.0.0.1 {master} 1\nsentinel down-after-milliseconds {service} 300\n"
+        f"sentinel failover-timeout {service} 2000\n"
+    )
+    for path in (data, settings):
+        os.chown(path, user.uid, user.gid)
+    server = Server(install, f"redis+sentinel://127.0.0.1:{port}/{service}", folder)
+    server.guard(str(binaries / "redis-server"), str(settings), "--sentinel", stop=signal.SIGTERM)
+    server.is_ready = lambda: _listens(port)
+    server.wait_until_ready()
+    return server
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens to now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _working_folders() -> Iterator[Path]:
