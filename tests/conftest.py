@@ -88,6 +88,17 @@ def redis(request):
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def killable_redis():
+    """A Redis that the module may kill; what it answered is on its disk."""
+    install = oldest_and_newest(redis_installs())[-1]
+    if install.url:
+        pytest.skip("the server of REPRISE_TEST_REDIS is not ours to kill")
+    server = start_or_skip(install, "--appendonly", "yes", "--appendfsync", "always", start=start_redis)
+    yield server
+    server.stop()
+
+
 def start_or_skip(install: Install, *options: str, start: Callable[..., Server] = start_postgres) -> Server:
     """Return a running server; without one the test fails, unless it is said that it may be missing."""
     name, wanted = ("redis", "redis-server") if start is start_redis else ("postgres", "postgres and initdb")

@@ -25,6 +25,9 @@ class Round:
         self.nursery, self.folder, self.url, self.how = nursery, folder, url, how
         self.dice = random.Random(seed)
         self.workers = []
+        self.server = None
+        """Killed, too, now and then, if there is one."""
+        self.server_kills = 0
         make_receiver(folder)
 
     async def run(self, kills):
@@ -40,6 +43,9 @@ class Round:
             for _ in range(kills):
                 await asyncio.sleep(self.dice.uniform(0.05, 0.15))
                 self.kill_one()
+                if self.server and self.dice.random() < 0.3:
+                    await asyncio.to_thread(self.server.crash)
+                    self.server_kills += 1
             until = time.monotonic() + PATIENCE
             while (stats := await queue.get_queue_stats()).completed < TASKS:
                 assert time.monotonic() < until, stats
@@ -91,6 +97,17 @@ def test_no_task_is_lost_over_kills_in_a_file(nursery, tmp_path, counts, request
 def test_no_task_is_lost_over_kills_on_a_server(nursery, tmp_path, killable_postgres, counts, request):
     round = Round(nursery, tmp_path, f"{killable_postgres.url}&schema=crash_queue", SEED)
     judge(round, counts, KILLS, again(request, SEED))
+
+
+@pytest.mark.timeout(180)
+def test_no_task_is_lost_over_kills_of_workers_and_of_redis(
+    nursery, tmp_path, killable_redis, counts, request
+):
+    """What it answered is on its disk (``appendfsync always``), and what was asked again is done once."""
+    round = Round(nursery, tmp_path, f"{killable_redis.url}?prefix=crash&patience=60", SEED)
+    round.server = killable_redis
+    judge(round, counts, KILLS, again(request, SEED))
+    counts["kills of redis"] += round.server_kills
 
 
 @pytest.mark.timeout(180)

@@ -81,7 +81,7 @@ async def work(options: Options) -> None:
 
 def open_named(url: str, *, loose: bool = False) -> Store:
     """Return the store of a URL; a server is told whose connections these are."""
-    if url.startswith("sqlite:"):
+    if url.startswith(("sqlite:", "unix:")):
         return open_store(url)
     if loose:
         loosen()

@@ -8,9 +8,7 @@ import sys
 
 import pytest
 from redis.asyncio import Redis
-from tests.conftest import oldest_and_newest, start_or_skip
 from tests.contract.redis.keeper import RedisKeeper
-from tests.servers import redis_installs, start_redis
 
 from reprise import ConfigurationError, Reprise
 from reprise.kernel.errors import StoreClosed, StoreFull, StoreUnreachable
@@ -22,13 +20,9 @@ from reprise.testing.suites import until
 from reprise.testing.suites.keeper import soon
 
 
-@pytest.fixture(scope="module")
-def killable():
-    """A Redis that the module may kill; what it acknowledged is on its disk."""
-    install = oldest_and_newest(redis_installs())[-1]
-    server = start_or_skip(install, "--appendonly", "yes", "--appendfsync", "always", start=start_redis)
-    yield server
-    server.stop()
+@pytest.fixture
+def killable(killable_redis):
+    return killable_redis
 
 
 @pytest.fixture
@@ -327,7 +321,9 @@ def test_other_urls_are_refused(url, says):
         RedisStore(url)
 
 
-@pytest.mark.parametrize("query", ["patience=long", "patience=-1", "allow_eviction=perhaps", "prefix=a%7Bb"])
+@pytest.mark.parametrize(
+    "query", ["patience=long", "patience=-1", "allow_eviction=perhaps", "prefix=a%7Bb", "patiense=1"]
+)
 def test_options_of_a_url_are_checked(query):
     with pytest.raises(ConfigurationError):
         open_store(f"redis://x?{query}")

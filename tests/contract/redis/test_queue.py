@@ -8,9 +8,7 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from tests.conftest import oldest_and_newest, start_or_skip
 from tests.contract.redis.keeper import RedisKeeper
-from tests.servers import redis_installs, start_redis
 
 from reprise.kernel.errors import StoreFull
 from reprise.stores.queue import Settlement, Task
@@ -20,13 +18,9 @@ from reprise.testing.suites.keeper import soon
 LONG = 3600
 
 
-@pytest.fixture(scope="module")
-def killable():
-    """A Redis that the module may kill; what it acknowledged is on its disk."""
-    install = oldest_and_newest(redis_installs())[-1]
-    server = start_or_skip(install, "--appendonly", "yes", "--appendfsync", "always", start=start_redis)
-    yield server
-    server.stop()
+@pytest.fixture
+def killable(killable_redis):
+    return killable_redis
 
 
 @pytest.fixture

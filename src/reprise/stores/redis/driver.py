@@ -67,6 +67,10 @@ class Target:
             "retry": None,
             "retry_on_error": [],
         }
+        try:
+            self._class(**self._settings)
+        except TypeError as error:
+            raise ConfigurationError(f"Redis's driver knows no such option: {error}") from None
 
     async def connect(self) -> AbstractConnection:
         """Make a connection; tries once.
