@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ class Instance:
 
     def __init__(self, folder: Path, name: str, sync: StateSync) -> None:
         self.folder, self.name, self.sync = folder, name, sync
-        self.position = 0
+        # Who began late may never hear of anything: all that there is was loaded.
+        self.position = int(sync.statistics()["position"])
         self._files: dict[str, int] = {}
         self._dice = seeded(b"%d" % os.getpid())
 
@@ -46,6 +49,13 @@ class Instance:
     def hear(self, update: StateUpdate) -> None:
         self.position = update.version
         self.write(f"heard.{self.name}.{os.getpid()}", update.version, update.key, int(update.gap))
+
+    def explain(self) -> None:
+        """Say on stderr what it does: somebody has waited too long for it."""
+        sys.stderr.write(f"{self.name} {self.position} {self.sync.statistics()}\n")
+        for task in asyncio.all_tasks():
+            task.print_stack(file=sys.stderr)
+        sys.stderr.flush()
 
     async def count(self, *, bare: bool) -> None:
         self.write(TRIED, "n")
@@ -86,6 +96,7 @@ async def serve(options: Options) -> None:
     await store.start()
     async with StateSync(store, "app", origin=options.name, history=ENOUGH) as sync:
         instance = Instance(Path(options.folder), options.name, sync)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, instance.explain)
         sync.on_update(instance.hear)
         await instance.work(bare=options.bare)
         await instance.last_words()

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import pairwise
 
 import msgspec
@@ -44,7 +45,7 @@ class Round:
             (self.folder / STOP).touch()
             until = time.monotonic() + PATIENCE
             while len(list(self.folder.glob("final.*"))) < INSTANCES:
-                assert time.monotonic() < until, (self.folder / "stderr").read_text()
+                assert time.monotonic() < until, await self.explained()
                 await asyncio.sleep(0.05)
             self.feed = await self.read_feed(store)
             values = {
@@ -55,6 +56,15 @@ class Round:
         finally:
             self.nursery.kill(*self.lives.values())
             await store.stop()
+
+    async def explained(self):
+        """Return what those say who have not ended, and which these are."""
+        for pid in self.lives.values():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+        await asyncio.sleep(1)
+        ended = sorted(each.name for each in self.folder.glob("final.*"))
+        return f"{ended}, {(self.folder / 'stderr').read_text()}"
 
     def start(self, name):
         self.lives[name] = self.nursery.spawn("state", self.folder, store=self.url, name=name, **self.how)
@@ -95,7 +105,7 @@ class Round:
             assert final.read_text().strip() == self.values, told
         positions = [entry.position for entry in self.feed]
         logs = list(self.folder.glob("heard.*"))
-        assert len(logs) >= INSTANCES, told
+        assert len(logs) > 1, told
         for log in logs:
             heard = [int(version) for version, _, _ in self.lines(log.name)]
             first = positions.index(heard[0])

@@ -228,19 +228,10 @@ class Replica:
                     del self.known[name]
 
     def _take(self, entry: Changed) -> None:
-        name = entry.name
-        before = self.told.get(name)
+        before = self.told.get(entry.name)
         self.position = entry.position
-        self._note_time(entry.at)
-        if before is not None and before.version >= entry.position:
-            return  # it was loaded later than its place in the feed
-        fresh = None
-        if entry.data is not None:
-            fresh = self._to_known(Cell(name, entry.data, entry.position, entry.expires_at))
-            self.told[name] = fresh
-        elif self.told.pop(name, None) is None:
-            return
-        self._settle(name, fresh, entry.position)
+        fresh = self._enter(entry, self.told)
+        self._settle(entry.name, fresh, entry.position)
         self._heard(entry, before, gap=False)
 
     def _settle(self, name: str, fresh: Known | None, position: int) -> None:
@@ -256,7 +247,26 @@ class Replica:
     # ---------------------------------------------------------------- loading
 
     async def _load(self) -> tuple[dict[str, Known], int]:
-        """Return all cells, and the position from which the feed is to be read on."""
+        """Return all cells as of a position exactly, and that position."""
+        while True:
+            loaded, position = await self._scan()
+            try:
+                # Some of what follows the position was scanned already, so nobody is told of it entry by entry.
+                return loaded, await self._replay(loaded, position)
+            except FeedGone:
+                continue
+
+    async def _replay(self, loaded: dict[str, Known], position: int) -> int:
+        while page := await self._cells.feed(self._space, position, _PAGE):
+            for entry in page:
+                self._enter(entry, loaded)
+            position = page[-1].position
+            if len(page) < _PAGE:
+                break
+        return position
+
+    async def _scan(self) -> tuple[dict[str, Known], int]:
+        """Return all cells, some as they were later than at the position that is returned, too."""
         loaded: dict[str, Known] = {}
         position, after = -1, ""
         while True:
@@ -270,7 +280,7 @@ class Replica:
             after = view.cells[-1].name
 
     async def _begin_anew(self) -> None:
-        """Load everything, pass on how it differs from what was told, and read on."""
+        """Load everything, and pass on how it differs from what was told."""
         # What this process wrote before now is loaded, if this store ever had it; what it writes meanwhile stays.
         self._ahead.clear()
         loaded, position = await self._load()
@@ -285,7 +295,6 @@ class Replica:
         self.known.update(loaded)
         self.known.update(self._ahead)
         self._pass_on_differences(before, loaded, position)
-        await self._read_on()
 
     def _pass_on_differences(self, before: dict[str, Known], now: dict[str, Known], position: int) -> None:
         for name in before.keys() - now.keys():
@@ -300,6 +309,16 @@ class Replica:
             self._heard(entry, before.get(name), gap=True)
 
     # ---------------------------------------------------------------- small things
+
+    def _enter(self, entry: Changed, known: dict[str, Known]) -> Known | None:
+        """Let a dictionary be as an entry says; return what is known then."""
+        self._note_time(entry.at)
+        if entry.data is None:
+            known.pop(entry.name, None)
+            return None
+        fresh = self._to_known(Cell(entry.name, entry.data, entry.position, entry.expires_at))
+        known[entry.name] = fresh
+        return fresh
 
     def _to_known(self, cell: Cell) -> Known:
         if cell.expires_at:

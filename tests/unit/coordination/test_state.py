@@ -21,7 +21,7 @@ from reprise.kernel.errors import (
     StoreUnreachable,
 )
 from reprise.kernel.surroundings import SURROUNDINGS
-from reprise.stores.cells import Change, tap_of
+from reprise.stores.cells import Change, View, tap_of
 from reprise.stores.memory import MemoryStore
 from reprise.stores.sqlite import SQLiteStore
 from reprise.testing.suites import until
@@ -471,6 +471,40 @@ async def test_a_store_that_was_restored_is_what_counts(here, store):
     here._replica._cells = here._cells = fresh.cells
     await here.increment("b")
     assert await here.items(fresh=True) == {"a": 1, "b": 2}
+
+
+class Busy:
+    """Cells that are changed while they are scanned."""
+
+    def __init__(self, cells):
+        self.cells, self.left = cells, 5
+
+    def __getattr__(self, name):
+        return getattr(self.cells, name)
+
+    async def scan(self, space, **how):
+        position = (await self.cells.get(space, ())).position
+        if self.left:
+            self.left -= 1
+            await self.cells.apply(space, [Change("a", b"%d" % self.left)])
+            await self.cells.apply(space, [Change("b", None if self.left % 2 else b"1")])
+            await self.cells.prune(space, 1 if self.left == 3 else 10)
+        view = await self.cells.scan(space, **how)
+        return View(view.cells, position, view.at)
+
+
+async def test_what_is_written_while_all_is_loaded_is_there_and_not_told_in_part(here, store):
+    await here.update({"a": 1, "b": 1})
+    heard = []
+    late = StateSync(store, "app")
+    late._replica._cells = Busy(store.cells)
+    late.on_update(heard.append)
+    async with late:
+        snapshot = await late.snapshot()
+        assert snapshot.values == await here.items(fresh=True)
+        await here.set("a", 2)
+        await until(lambda: asyncio.sleep(0, len(heard) == 1), "what comes then is heard")
+        assert [(u.version, u.value, u.gap) for u in heard] == [(snapshot.position + 1, 2, False)]
 
 
 async def test_a_lost_tap_is_made_up_for(here, store, monkeypatch):
