@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from reprise.coordination.places import Place
 from reprise.coordination.tasks import (
     Order,
     Task,
@@ -28,9 +27,6 @@ from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.runtime.face import current_step
 from reprise.runtime.pool import STEP
 from reprise.stores import queue as port
-
-LONGEST_WAIT = 5.0
-"""Seconds after which a task is offered again, at the latest, that had no place under a limit."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -98,14 +94,9 @@ class Clerk:
             why = f"it cannot be read: {error}"
         return port.Settlement(row, "dead", note=why, keep=self._terms.dead_letter_ttl)
 
-    def put_back(self, row: port.Task, place: Place | None = None) -> port.Settlement:
-        """Return how the claim on a row ends that is not tried: a little later again, if a place is wanted."""
-        wait = (
-            0.0
-            if place is None
-            else min(LONGEST_WAIT, place.period / place.most or 0.5) * (0.5 + self._uniform())
-        )
-        return port.Settlement(row, "back", delay=wait, note=row.note)
+    def put_back(self, row: port.Task, away: float = 0.0) -> port.Settlement:
+        """Return how the claim on a row ends that is not tried, and is not to be had for about ``away`` seconds."""
+        return port.Settlement(row, "back", delay=away * (0.5 + self._uniform()), note=row.note)
 
     def holder_of(self, row: port.Task) -> str:
         """Return as whom a claimed task holds its places."""

@@ -51,6 +51,8 @@ from reprise.stores.store import Store
 
 LOOK_AGAIN = 5.0
 """Seconds after which whoever waits looks again without having been tapped."""
+AWAY = 0.5
+"""Seconds for which a task is away that has no place under a limit, when tasks are claimed by hand."""
 RETRY = Retry(backoff=1.0, factor=2.0, max_delay=300.0, retry_on=Exception)
 """How long to wait between tries; how often is the task's own ``max_retries``."""
 
@@ -255,7 +257,7 @@ class TaskQueue:
             else []
         )
         if isinstance(taken, Place):
-            await self.settle([self.clerk.put_back(row, taken)])
+            await self.settle([self.clerk.put_back(row, min(LOOK_AGAIN, taken.period / taken.most or AWAY))])
             return None
         return Claim(task, row, taken)
 

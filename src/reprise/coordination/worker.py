@@ -139,7 +139,7 @@ class QueueWorker:
         self._store = await self.queue.start()
         self._is_stopping = self._is_dry = False
         await self._say_we_are_there()
-        self._lanes = Lanes(self._store.lease, self._ttl, self._begin, self._give_back)
+        self._lanes = Lanes(self._store.lease, self._ttl, 4 * self._concurrency, self._begin, self._give_back)
         self._unlisten = self.queue.bell("").also(self._rung)
         self._services = [asyncio.create_task(self._rounds()), asyncio.create_task(self._tend())]
         self._serving.set()
@@ -221,15 +221,15 @@ class QueueWorker:
                 pause = min(2 * pause, PAUSE[1])
                 continue
             pause = PAUSE[0]
-            if self._is_dry and not self._is_stopping:
+            if due is not None:
                 if timer is not None:
                     timer.cancel()
                 timer = asyncio.get_running_loop().call_later(due, self._look)
         if timer is not None:
             timer.cancel()
 
-    async def _round(self, room: int) -> float:
-        """Settle what has ended, claim what there is room for; return in how many seconds to look again when it is dry."""
+    async def _round(self, room: int) -> float | None:
+        """Settle what has ended, claim what there is room for; return in how many seconds to look again if it is dry now."""
         ends, self._ends = self._ends, []
         freed, self._freed = self._freed, []
         heard = self.queue.bell("").rings
@@ -249,7 +249,7 @@ class QueueWorker:
             if heard == self.queue.bell("").rings:
                 self._is_dry = True
                 return LOOK_AGAIN if due is None else min(LOOK_AGAIN, max(due, 0.001))
-        return LOOK_AGAIN
+        return None
 
     async def _settle(self, ends: list[port.Settlement], freed: list[Grant]) -> None:
         try:
@@ -276,7 +276,7 @@ class QueueWorker:
         if self._is_stopping or self._is_dry:
             return 0
         ahead = min(self._prefetch, int(self._concurrency * AHEAD / self._mean))
-        room = self._concurrency + ahead - self._running - len(self._ready) - self._lanes.waiting
+        room = self._concurrency + ahead - self._running - len(self._ready)
         return max(0, room) if room > ahead // 2 or not self._ready else 0
 
     def _rung(self) -> None:
@@ -307,8 +307,8 @@ class QueueWorker:
             return
         if not places:
             self._ready.append(job)
-        elif not self._lanes.line_up(job, places, self.queue.clerk.holder_of(row)):
-            self._end(job, self.queue.clerk.put_back(row, places[-1]))
+        elif away := self._lanes.line_up(job, places, self.queue.clerk.holder_of(row)):
+            self._end(job, self.queue.clerk.put_back(row, away))
 
     def _begin(self, job: Job) -> None:
         """Do a task that has got its places, as soon as there is a hand free."""

@@ -418,3 +418,43 @@ async def test_places_are_given_back_when_the_task_has_ended():
         assert [await queue.result(id) for id in ids] == [pytest.approx(0, abs=0.1)] * 3
         await asyncio.sleep(0.1)
         assert await store.lease.holder("queue/q/slot/key=k") == []
+
+
+@virtual
+async def test_many_who_wait_for_one_place_hold_up_nobody_and_are_not_asked_for_all_the_time():
+    store = MemoryStore()
+    queue, claims = make(store), 0
+    claim = store.queue.claim
+
+    async def counted(*args):
+        nonlocal claims
+        rows = await claim(*args)
+        claims += len(rows)
+        return rows
+
+    async def work(task):
+        await asyncio.sleep(0.1)
+        return now()
+
+    store.queue.claim = counted
+    await queue.enqueue([Task(task_type="t", concurrency_key=f"k{n % 2}") for n in range(600)])
+    last = await queue.enqueue(Task(task_type="t"))
+    async with queue.worker(work, concurrency=4):
+        assert await queue.result(last) < 2
+        await ended(queue, 601)
+        assert now() < 600 / 2 * 0.1 * 1.5
+    assert claims < 600 * 8
+
+
+@virtual
+async def test_what_ends_meanwhile_does_not_hold_up_what_is_due():
+    queue, times = make(), {}
+
+    async def work(task):
+        await asyncio.sleep(task.payload)
+        times[task.task_id] = now()
+
+    async with queue.worker(work):
+        await queue.enqueue([*named("long", payload=0.5), *named("due", payload=0, delay=1)])
+        await queue.result("due")
+    assert times == {"long": pytest.approx(0.5, abs=0.01), "due": pytest.approx(1, abs=0.01)}
