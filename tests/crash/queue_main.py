@@ -50,7 +50,7 @@ class Worker:
     async def work(self, task: Task) -> str:
         """Take a moment, then have the effect."""
         os.write(self._tried, f"{task.task_id} {task.idempotency_key}\n".encode())
-        await asyncio.sleep(self._dice.uniform(0.002, 0.04))
+        await asyncio.sleep(self._dice.uniform(0.02, 0.2))
         self._receiver.execute("INSERT OR IGNORE INTO effects VALUES (?)", (task.idempotency_key,))
         return f"did {task.payload}"
 

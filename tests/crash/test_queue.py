@@ -14,7 +14,9 @@ from tests.crash.queue_main import EFFECTS, TRIED, make_receiver, queue_of
 from reprise import Task
 from reprise.stores import open_store
 
-TASKS, WORKERS, KILLS = 400, 3, max(5, CYCLES // 20)
+WORKERS, KILLS = 3, max(5, CYCLES // 20)
+TASKS = 40 * KILLS
+"""So many that there is work at each kill."""
 MUST_OCCUR = {"tried again": "kills", "effects lost by the control": "kills of the control"}
 
 
