@@ -224,7 +224,7 @@ class QueueWorker:
             if due is not None:
                 if timer is not None:
                     timer.cancel()
-                timer = asyncio.get_running_loop().call_later(due, self._look)
+                timer = asyncio.get_running_loop().call_later(due, self._rung)
         if timer is not None:
             timer.cancel()
 
@@ -267,9 +267,7 @@ class QueueWorker:
     def _count(self, end: port.Settlement, *, stood: bool) -> None:
         self.counters[_COUNTED[end.state] if stood else "lost"] += 1
         if not stood:
-            _LOG.warning(
-                "Another worker has the task %s by now: what we did of it does not count.", end.task.id
-            )
+            _LOG.warning("Another worker has the task %s by now: what we did does not count.", end.task.id)
 
     def _room(self) -> int:
         """Return how many tasks to claim now."""
@@ -282,9 +280,6 @@ class QueueWorker:
     def _rung(self) -> None:
         self._is_dry = False
         self._wake.set()
-
-    def _look(self) -> None:
-        self._rung()
 
     # ------------------------------------------------------------ tasks
 
