@@ -227,6 +227,16 @@ class MovingScenes(KeeperSuite):
         assert {id for id in after[1] if id not in before[1]} == {"same", "same:0.c", "same:1.c"}
         assert {s: r for s, r in after[0].items() if "same" not in s} == before[0]
 
+    async def test_a_history_of_the_same_length_is_another_one_all_the_same(self, store, target, tmp_path):
+        await start(store, "twin", at=1)
+        await start(target, "twin", at=2)
+        await export_runs(store, tmp_path / "a.jsonl", clock=CLOCK)
+        before = await picture(target)
+        done = await import_runs(target, tmp_path / "a.jsonl", clock=CLOCK)
+        assert done.conflicts == ("twin",), done
+        assert (done.runs, done.present) == (0, 0)
+        assert await picture(target) == before
+
     async def test_an_interrupted_import_is_ended_by_the_next(self, store, tmp_path, monkeypatch):
         monkeypatch.setattr(importing, "ROWS", 1)
         await town(store)

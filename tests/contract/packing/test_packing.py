@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from reprise.kernel.errors import KeyMissing, StaleVersion, StoreCorrupt
+from reprise.kernel.errors import ConfigurationError, KeyMissing, StaleVersion, StoreCorrupt
 from reprise.kernel.events import Event, Kind
 from reprise.stores.blobs import referred
 from reprise.stores.log import Group
@@ -432,6 +432,12 @@ def test_no_difference_is_made_over_longer_distances_than_every_reader_can_look_
     assert difference(b"1", b"2", 1, 1 << 32) is None
 
 
+async def test_an_epoch_of_what_packs_is_that_of_its_keeper():
+    store = over(MemoryStore())
+    assert await store.begin_epoch(5) == store.epoch == keeper_of(store).epoch == 6
+    assert await store.schema() == (0, 0)
+
+
 async def test_what_was_packed_is_counted():
     store = over(MemoryStore())
     owner = await Owner(store).take()
@@ -537,6 +543,13 @@ async def test_a_sealed_payload_cannot_be_moved_to_another_record():
 
 
 # ---------------------------------------------------------------- keys
+
+
+@pytest.mark.parametrize("name", ["", "k" * 100, "é" * 50])
+def test_the_name_of_a_key_stands_in_each_payload_and_is_short(name):
+    with pytest.raises(ConfigurationError, match="cannot be the name of a key"):
+        KeyRing({name: OLD}, name)
+    assert KeyRing({"k" * 99: OLD}, "k" * 99)
 
 
 async def test_sealed_payloads_show_nothing():

@@ -92,6 +92,24 @@ async def test_where_a_full_buffer_is_said_otherwise_nothing_is_lost_either(
     assert full.refused == 3
 
 
+async def test_a_listener_that_fails_is_told_to_the_loop_and_the_others_are_called(
+    store: SQLiteStore,
+) -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+
+    def fails(name: str) -> None:
+        raise ValueError(name)
+
+    store.signal.listen("x", fails)
+    heard = asyncio.ensure_future(store.signal.wait("x", 5))
+    await asyncio.sleep(0)
+    store.signal.wake(["x"])
+    assert await heard
+    assert [context["message"] for context in told] == ["A listener to x failed."]
+    assert isinstance(told[0]["exception"], ValueError)
+
+
 async def test_to_stop_twice_and_to_wake_after_it_harms_nobody(store: SQLiteStore) -> None:
     store.signal.stop()
     store.signal.stop()
