@@ -232,6 +232,20 @@ async def test_a_part_of_a_body_has_a_budget_of_its_own():
     assert {name: cost.tokens for name, cost in spent.parts.items()} == {"$part": 100, "$part.2": 100}
 
 
+async def test_a_part_says_what_is_left_of_its_budget():
+    @workflow
+    async def parts() -> list[float | None]:
+        left = []
+        with budget(Budget(tokens=350), "part") as part:
+            for n in range(3):
+                await ask(n, 50)
+                left.append(part.left().tokens)
+        return left
+
+    async with opened() as app:
+        assert await app.run(parts) == [300, 250, 200]
+
+
 async def test_the_outer_budget_holds_inside():
     @workflow
     async def parts() -> None:

@@ -138,6 +138,21 @@ async def test_random_values_follow_from_the_run_and_the_place_of_the_call_for_e
         ]
 
 
+async def test_a_call_that_is_made_a_task_has_a_name_as_tasks_have():
+    @workflow
+    async def body() -> list[str]:
+        plain, named = asyncio.create_task(one(1)), asyncio.create_task(one(2), name="second")
+        names = [plain.get_name(), named.get_name()]
+        named.set_name(2)
+        await asyncio.gather(plain, named)
+        return [*names, named.get_name()]
+
+    async with opened() as app:
+        names = await app.run(body)
+    assert names[1:] == ["second", "2"]
+    assert "one" in names[0]
+
+
 async def test_what_a_step_spawns_knows_nothing_of_the_run():
     @step
     async def asks() -> str:

@@ -130,6 +130,27 @@ async def test_nothing_is_called_while_the_intent_is_on_its_way():
         assert await handle.result(5) == "did 1"
 
 
+async def test_until_when_a_call_may_act_is_said_where_there_is_an_end_to_that():
+    ends = []
+
+    @step(effect="charge", idempotent=True, timeout=30)
+    async def charge(n: int) -> int:
+        ends.append(current_step().until)
+        return n
+
+    @workflow
+    async def flow() -> int:
+        await charge(1)
+        return await charge.options(timeout=None)(2)
+
+    async with opened() as app:
+        await app.run(flow, id="one")
+        effects = await app.client.effects("one")
+    assert [end is None for end in ends] == [False, True]
+    assert [effect.until > effect.at for effect in effects] == [True, False]
+    assert effects[1].until == 0
+
+
 async def test_a_plain_step_writes_no_intent():
     @step
     async def plain(n: int) -> int:

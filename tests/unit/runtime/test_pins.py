@@ -1,7 +1,7 @@
 """Pins: runs that only workers of one build take, whatever others could do with them."""
 
 import pytest
-from tests.unit.runtime.scenes import Shared, kill, opened, recorded, row_when, status_is
+from tests.unit.runtime.scenes import Shared, kill, opened, recorded, row_when, status_is, until
 
 import reprise.runtime.worker
 from reprise import ConfigurationError, RunEnded, RunNotFound, step, wait_for_signal, workflow
@@ -60,6 +60,15 @@ async def test_only_workers_of_its_build_take_a_pinned_run():
             assert row.error == "it is pinned to build 'v1'"
     async with opened(store, workflows=[order], build="v1") as app:
         await status_is(app, "r", "completed")
+
+
+async def test_who_may_take_it_by_now_is_tapped():
+    store = await in_flight("v1")
+    async with opened(store, worker=False) as app:
+        taps: list[str] = []
+        store.signal.listen("runs", taps.append)
+        await app.client.pin("r")
+        await until(lambda: taps)
 
 
 async def test_without_the_pin_the_other_build_takes_it():

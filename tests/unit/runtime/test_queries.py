@@ -1,6 +1,7 @@
 """Queries: a body's state is read, never changed, from wherever."""
 
 import asyncio
+import gc
 from dataclasses import dataclass
 
 import pytest
@@ -182,6 +183,36 @@ async def test_nobody_who_could_answer_is_said_at_once_or_after_a_while():
         await app.client.resume("c")
         with pytest.raises(ResultTimeout, match="Nobody who has run c"):
             await app.handle("c").query("total", timeout=0.05)
+
+
+async def test_who_asks_elsewhere_waits_no_longer_than_was_said(monkeypatch):
+    waited, timeout = [], asyncio.timeout
+    async with opened(worker=False) as desk:
+        await desk.start(cart, id="c", detach=True)
+        monkeypatch.setattr(asyncio, "timeout", lambda delay: (waited.append(delay), timeout(delay))[1])
+        with pytest.raises(ResultTimeout, match="Nobody who has run c"):
+            await desk.handle("c").query("total", timeout=0.01)
+    assert any(0 <= delay <= 0.01 for delay in waited)
+
+
+async def test_what_would_have_to_wait_in_another_way_is_refused_too_and_garbage_is_collected_again():
+    class Later:
+        def __await__(self):
+            yield
+
+    @workflow
+    async def body() -> None:
+        @query
+        def later() -> Later:
+            return Later()
+
+        await wait_for_signal("end")
+
+    async with opened() as app:
+        handle = await app.start(body, id="b")
+        with pytest.raises(BodyError, match="has to wait for something"):
+            await handle.query("later")
+        assert gc.isenabled()
 
 
 async def test_a_run_that_has_ended_answers_no_more():

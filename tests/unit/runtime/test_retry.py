@@ -18,7 +18,8 @@ from reprise import (
     wait_for_signal,
     workflow,
 )
-from reprise.kernel.events import Event, Kind, inbox_stream, run_stream
+from reprise.kernel.events import Event, Kind, Record, inbox_stream, run_stream
+from reprise.runtime import retrying
 from reprise.runtime.batch import TAKES, Verb
 from reprise.runtime.forking import RETRY_OF
 from reprise.stores.log import Group, append
@@ -46,6 +47,22 @@ async def do(name: str) -> str:
     if name in BROKEN:
         raise ConnectionError("down")
     return name.upper()
+
+
+def test_a_step_began_with_its_first_attempt():
+    """What waited beside a step that failed later was not done because of that."""
+
+    def record(version, kind, at, key, took=0):
+        return Record(0, "run/r", version, kind, at, key, took=took)
+
+    records = [
+        record(1, Kind.STEP_RETRYING, 5, ":1.long", took=1),
+        record(2, Kind.STEP_FAILED, 10, "/branch:1.fails", took=2),
+        record(3, Kind.STEP_COMPLETED, 20, ":1.long", took=3),
+        record(4, Kind.STEP_COMPLETED, 30, ":2.next", took=3),
+        record(5, Kind.STEP_COMPLETED, 40, "/other:1.beside", took=3),
+    ]
+    assert [each.key for each in retrying._begun_after(records, 1)] == [":2.next"]
 
 
 @step

@@ -6,6 +6,7 @@ import pytest
 from tests.unit.runtime.scenes import opened, status_is, until
 
 from reprise import Reprise, ask, step, wait_for_signal, workflow
+from reprise.kernel.events import Kind
 from reprise.runtime.batch import Verb, tell
 from reprise.runtime.waits import Waits, waits_of
 
@@ -51,6 +52,17 @@ async def test_what_a_run_waits_for():
         due = await app.client.row("sleeps")
         [timer] = waits_of(app.engine.executions["sleeps"]).timers
         assert timer >= due.created_at + 3_600_000_000
+
+
+async def test_who_follows_a_history_gets_each_record_once():
+    async with opened() as app:
+        handle = await app.start(waits, id="r")
+        seen = []
+        async for record in app.client.events("r", follow=True):
+            seen.append(record.version)
+            if record.kind == Kind.RUN_OWNED:
+                await handle.signal("go", "x")
+        assert seen == list(range(1, len(seen) + 1))
 
 
 @pytest.mark.parametrize(("verb", "status"), [(Verb.PAUSE, "paused"), (Verb.CANCEL, "cancelled")])

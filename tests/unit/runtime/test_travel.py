@@ -168,6 +168,21 @@ def test_what_later_records_say_began_before_is_under_way_and_nothing_else_is():
     assert [(one.key, one.state, one.started_at) for one in then.waiting] == [(":1.slow", "running", 20)]
 
 
+async def test_a_record_may_have_a_name():
+    async with opened() as app:
+        await done(app, line, ["a", "b"])
+        client = app.client
+        with pytest.raises(NoSuchRecord, match="reprise checkpoint add r NAME"):
+            await client.checkpoint_at("r", "good")
+        assert (await client.checkpoint("r", "good", 3), await client.checkpoint_at("r", "good")) == (3, 3)
+        await client.checkpoint("r", "other", 4)
+        assert await client.checkpoints("r") == {"good": 3, "other": 4}
+        with pytest.raises(NoSuchRecord, match="Did you mean 'good'"):
+            await client.checkpoint_at("r", "goof")
+        with pytest.raises(NoSuchRecord, match="It has good, other"):
+            await client.checkpoint_at("r", "xyzzy")
+
+
 async def test_what_is_not_there_is_an_error():
     async with opened() as app:
         handle = await done(app, line, ["a"])

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 
+import msgspec
 import pytest
 from tests.unit.runtime.scenes import (
     Shared,
@@ -38,6 +39,9 @@ from reprise import (
     wait_for_signal,
     workflow,
 )
+from reprise.kernel.events import Intended, Record
+from reprise.kernel.failures import encode_error
+from reprise.runtime.owing import owed_in
 from reprise.runtime.step import UNDOABLE
 from reprise.stores import open_store
 from reprise.stores.memory import MemoryStore
@@ -782,3 +786,19 @@ async def test_an_effect_in_doubt_is_undone_when_the_run_is_cancelled_and_kept_w
         await status_is(app, "two", "needs_attention")
         await app.client.resolve_effect("two", ":1.pay", Done(None))
         assert (await two.finished(5)).status == "completed"
+
+
+def test_of_a_call_whose_worker_died_nobody_knows_whether_it_still_acts():
+    def record(version, kind, data=None):
+        return Record(0, "run/r", version, kind, version, ":1.book", msgspec.json.encode(data))
+
+    intended = record(1, Kind.STEP_INTENDED, Intended("book", "k", undo="m.book"))
+    taken = record(2, Kind.RUN_OWNED)
+    failed = record(3, Kind.STEP_FAILED, encode_error(ValueError("no")))
+
+    def looseness(*records):
+        return [owed_in(records[:n])[0].loose for n in range(1, len(records) + 1)]
+
+    assert looseness(intended, failed) == [False, False]
+    assert looseness(intended, taken, failed) == [False, True, True]
+    assert looseness(intended, failed, taken) == [False, False, False]

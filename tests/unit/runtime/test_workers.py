@@ -416,6 +416,27 @@ async def test_leaving_memory_runs_no_step_and_records_nothing():
     assert not GRAVEYARD
 
 
+async def test_generators_that_somebody_else_holds_are_unwound_too():
+    heard, kept = [], []
+
+    @workflow
+    async def flow() -> str:
+        async def numbers():
+            try:
+                yield 1
+            finally:
+                heard.append("closed")
+
+        kept.append(numbers())
+        assert await anext(kept[0]) == 1
+        return await wait_for_signal("go", str)
+
+    async with opened() as app:
+        await app.start(flow, id="one")
+        assert await park(app.engine, [await idle_in(app, "one")])
+        assert heard == ["closed"]
+
+
 async def test_a_body_that_swallows_everything_is_buried():
     heads = [1]
 

@@ -193,6 +193,20 @@ async def test_who_cannot_have_the_id_of_a_run_does_not_get_the_run():
         assert [one.results["second"] for one in await asyncio.gather(executing, other)] == ["x", "y"]
 
 
+async def test_a_function_that_cannot_have_the_id_of_a_run_takes_nothing_from_it():
+    @workflow
+    async def plain() -> None: ...
+
+    async with opened() as app:
+        executing = asyncio.create_task(asks().execute(By("x"), app=app, id="r"))
+        await recorded(app, "r", Kind.STEP_COMPLETED)
+        with pytest.raises(RunConflict):
+            await app.start(plain, id="r")
+        assert list(app.registry._lent) == ["r"]
+        await app.client.signal("r", "go", None)
+        assert (await executing).results["second"] == "x"
+
+
 async def test_what_was_lent_to_runs_that_ended_is_forgotten():
     async with opened() as app:
         for n in range(3):
