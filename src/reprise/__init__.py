@@ -18,9 +18,7 @@ _EXPORTS: dict[str, str] = {
     "DistributedLock": "reprise.coordination.distributed_lock",
     "HeldLock": "reprise.coordination.distributed_lock",
     "LockHolder": "reprise.coordination.distributed_lock",
-    "Leader": "reprise.coordination.leader",
     "LeaderElection": "reprise.coordination.leader",
-    "Term": "reprise.coordination.leader",
     "LockManager": "reprise.coordination.locks",
     "SyncLockManager": "reprise.coordination.locks",
     "StateSyncManager": "reprise.coordination.managing",
@@ -40,6 +38,8 @@ _EXPORTS: dict[str, str] = {
     "TaskAttempt": "reprise.coordination.tasks",
     "TaskInfo": "reprise.coordination.tasks",
     "TaskQueueStats": "reprise.coordination.tasks",
+    "Leader": "reprise.coordination.terms",
+    "Term": "reprise.coordination.terms",
     "StateUpdate": "reprise.coordination.updates",
     "QueueWorker": "reprise.coordination.worker",
     "Budget": "reprise.kernel.budget",
@@ -282,7 +282,7 @@ if TYPE_CHECKING:
         HeldLock as HeldLock,
         LockHolder as LockHolder,
     )
-    from reprise.coordination.leader import Leader as Leader, LeaderElection as LeaderElection, Term as Term
+    from reprise.coordination.leader import LeaderElection as LeaderElection
     from reprise.coordination.locks import LockManager as LockManager, SyncLockManager as SyncLockManager
     from reprise.coordination.managing import StateSyncManager as StateSyncManager
     from reprise.coordination.merging import (
@@ -306,6 +306,7 @@ if TYPE_CHECKING:
         TaskInfo as TaskInfo,
         TaskQueueStats as TaskQueueStats,
     )
+    from reprise.coordination.terms import Leader as Leader, Term as Term
     from reprise.coordination.updates import StateUpdate as StateUpdate
     from reprise.coordination.worker import QueueWorker as QueueWorker
     from reprise.kernel.budget import Budget as Budget, Cost as Cost

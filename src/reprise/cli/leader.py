@@ -12,7 +12,8 @@ from reprise.cli.config import read_config
 from reprise.cli.moments import duration, iso
 from reprise.cli.output import Format, Screen, line, table
 from reprise.cli.session import Output, StoreUrl, opened, screen_of
-from reprise.coordination.leader import Leader, LeaderElection, leaders
+from reprise.coordination.leader import LeaderElection, leaders
+from reprise.coordination.terms import Leader
 from reprise.kernel.clock import SystemClock
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of elections.")]

@@ -15,8 +15,8 @@ from typing import Any, Self
 from reprise.coordination.acquiring import Acquirer, Want
 from reprise.coordination.distributed_lock import PATIENCE, DistributedLock, LockHolder, Wait, wait_seconds
 from reprise.coordination.keepers import Source
+from reprise.coordination.masters import Masters, keeping
 from reprise.coordination.portal import Portal
-from reprise.coordination.redlock import Masters, keeping
 from reprise.coordination.sync_lock import SyncLock
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.policy import Duration, seconds
