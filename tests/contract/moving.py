@@ -227,9 +227,13 @@ class MovingScenes(KeeperSuite):
         assert {id for id in after[1] if id not in before[1]} == {"same", "same:0.c", "same:1.c"}
         assert {s: r for s, r in after[0].items() if "same" not in s} == before[0]
 
-    async def test_a_history_of_the_same_length_is_another_one_all_the_same(self, store, target, tmp_path):
+    @pytest.mark.parametrize("at", [2, 1])
+    async def test_a_history_of_the_same_length_is_another_one_all_the_same(
+        self, at, store, target, tmp_path
+    ):
+        """Also one that says the same at the same time: it came of another append."""
         await start(store, "twin", at=1)
-        await start(target, "twin", at=2)
+        await start(target, "twin", at=at)
         await export_runs(store, tmp_path / "a.jsonl", clock=CLOCK)
         before = await picture(target)
         done = await import_runs(target, tmp_path / "a.jsonl", clock=CLOCK)

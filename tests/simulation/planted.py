@@ -54,9 +54,9 @@ PLANTS = [
     ),
     Plant(
         "settle without claim",
-        "reprise.stores.memory.queue:MemoryQueue.settle",
-        "entry = self._claim_of(task)",
-        "entry = self._lines[task.queue].entries.get(task.id)",
+        "reprise.stores.memory.queue:MemoryQueue._settle",
+        "entry = self._claim_of(settlement.task)",
+        "entry = self._lines[settlement.task.queue].entries.get(settlement.task.id)",
     ),
     Plant(
         "off-by-one in tail",
@@ -186,7 +186,7 @@ PLANTS = [
                 "if self._token != self._last_token:",
                 "if False:",
             ),
-            ("settle without claim", "queue:_claim_of", " or known[2].token != task.token", ""),
+            ("settle without claim", "queue:_claim_of", " or known[1].token != task.token", ""),
             (
                 "the living are taken for dead",
                 "presence:SQLitePresence._is_free",

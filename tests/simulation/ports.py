@@ -11,7 +11,7 @@ from reprise.kernel.events import Event, Kind
 from reprise.kernel.ids import Counter as Numbers
 from reprise.stores.lease import Grant
 from reprise.stores.log import EXISTS, Group, append
-from reprise.stores.queue import Task
+from reprise.stores.queue import Settlement, Task
 from reprise.stores.store import Store
 from reprise.stores.tail import tail
 from reprise.testing import World
@@ -49,7 +49,7 @@ async def works_off(ledger: Ledger, store: Store, name: str) -> None:
                 ledger.claimed[task.id] = max(task.token, ledger.claimed.get(task.id, 0))
                 await ledger.moment(1.5)
                 is_current = ledger.claimed[task.id] == task.token
-                done = await store.queue.settle(task, "done")
+                [done] = await store.queue.settle([Settlement(task, "done")])
                 assert not done or is_current, f"{task.id} was settled by {name}, and others had claimed it"
                 ledger.settled[task.id] += done
                 assert ledger.settled[task.id] <= 1, f"{task.id} was settled twice"
@@ -122,7 +122,7 @@ async def uses_ports(world: World) -> None:
             await ledger.moment(1.0)
 
     lives_on = [asyncio.create_task(lives(name)) for name in ("a", "b", "c")]
-    while ledger.written < WRITES or (await world.store.queue.stats("jobs")).get("done", 0) < TASKS:
+    while ledger.written < WRITES or (await world.store.queue.stats("jobs")).done < TASKS:
         await asyncio.sleep(0.5)
         for one in lives_on:
             if one.done():

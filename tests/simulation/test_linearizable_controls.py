@@ -88,8 +88,11 @@ class SettlesWithoutToken(MemoryQueue):
 class LosesTasks(MemoryQueue):
     """A queue that forgets what is put back."""
 
-    async def settle(self, task, state, **options):
-        return await super().settle(task, "done" if state == "ready" else state, **options)
+    async def settle(self, settlements):
+        ends = {"ready": "done", "back": "gone"}
+        return await super().settle(
+            [replace(each, state=ends.get(each.state, each.state)) for each in settlements]
+        )
 
 
 class OfNoOrder(MemoryQueue):

@@ -203,17 +203,21 @@ class Reprise:
             return
         check_not_importing()
         await self.store.start()
+        try:
+            self._engine = Engine(
+                self.store,
+                self.registry,
+                worker=self._ids.new(),
+                clock=self.clock,
+                uniform=SURROUNDINGS.get().uniform,
+                **self._options,
+            )
+        except BaseException:  # it keeps no runs
+            await self.store.stop()
+            raise
         if self._tune_gc and gc.isenabled() and gc.get_threshold()[0] < GC_THRESHOLD:
             self._gc_before = gc.get_threshold()
             gc.set_threshold(GC_THRESHOLD, *self._gc_before[1:])
-        self._engine = Engine(
-            self.store,
-            self.registry,
-            worker=self._ids.new(),
-            clock=self.clock,
-            uniform=SURROUNDINGS.get().uniform,
-            **self._options,
-        )
         self._engine.observers.extend(self._observers)
         self.client.near = self._engine.desk.near
         if self._capture_logs:

@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import count
+from urllib.parse import quote
 
 from redis.asyncio import Redis
 
@@ -44,4 +45,4 @@ class RedisKeeper(Keeper):
 
     async def waiting(self, name: str) -> int:
         """Count who stands in line."""
-        return await self.ask("LLEN", f"{self.prefix}:1:lease:{{{name}}}:line")
+        return await self.ask("LLEN", f"{self.prefix}:1:lease:{{{quote(name, safe='')}}}:line")

@@ -1,6 +1,8 @@
-"""The Redis keeper keeps the promises that it gives: leases and taps."""
+"""The Redis keeper keeps the promises that it gives: leases, taps, queues and cells; and the faces work over it."""
 
 import pytest
+from tests.contract.locking import LockingScenes
+from tests.contract.queues import TaskQueueScenes
 from tests.contract.redis.keeper import RedisKeeper
 
 from reprise.testing.suites import (
@@ -40,3 +42,9 @@ class TestConcurrentClients(InRedis, LinearizableSuite): ...
 
 
 class TestCells(InRedis, CellsSuite): ...
+
+
+class TestTaskQueue(InRedis, TaskQueueScenes): ...
+
+
+class TestLocking(InRedis, LockingScenes): ...

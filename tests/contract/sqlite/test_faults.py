@@ -27,7 +27,7 @@ from reprise.kernel.errors import (
 )
 from reprise.kernel.events import Event
 from reprise.stores.log import Append, Group, append, enlist
-from reprise.stores.queue import Task
+from reprise.stores.queue import Settlement, Task
 from reprise.stores.sqlite import SQLiteStore, database, open_sqlite
 from reprise.stores.sqlite.turnstile import Turnstile
 from reprise.stores.sqlite.writer import Job
@@ -182,7 +182,7 @@ async def test_jobs_of_a_commit_of_unknown_outcome_are_done_once(path: Path, whe
     assert not armed
     assert [t.state for t in await store.queue.find("q")] == ["claimed", "ready"]
     armed = True
-    assert await store.queue.settle(task, "done")
+    assert await store.queue.settle([Settlement(task, "done")]) == [True]
     assert not armed
     await store.stop()
 

@@ -128,11 +128,12 @@ class _Look:
         elif line.version != before + 1:
             raise self._corrupt(f"the stream {stream} goes on with version {line.version} after {before}")
         if stream in family.here and line.version <= family.here[stream]:
-            family.last[stream] = line
+            if line.append or stream not in family.last:
+                family.last[stream] = line
             family.records -= 1
 
     async def _judge(self) -> None:
-        """Compare the last record that both have of each stream: it has the id of its append, which no other has."""
+        """Compare the last append that both have of each stream: its first record has its id, which no other has."""
         family = self._family
         for line in family.last.values():
             here = await self._store.log.read(line.stream, line.version - 1, 1)
@@ -169,7 +170,7 @@ class _Family:
         self.here: dict[str, int] = {}
         """Versions here of streams that are here."""
         self.last: dict[str, RecordLine] = {}
-        """Of those, the last record that may be in both."""
+        """Of those, the last record with the id of an append that may be in both; without one, the first."""
         self.differs = False
 
 
