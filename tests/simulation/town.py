@@ -18,7 +18,6 @@ from reprise import (
     Intent,
     Limit,
     Reprise,
-    ResultTimeout,
     Retry,
     RunEnded,
     RunNeedsAttention,
@@ -375,15 +374,11 @@ async def wants_shop(app: Reprise, id: str, n: int) -> None:
 
 async def wants_family(app: Reprise, id: str, n: int) -> None:
     """Have a family; its children, too, may meet so many crashes that somebody has to look at them."""
-    handle, got = await app.start(family, n, id=id), None
-    while got is None:
-        try:
-            got = await handle.result(60)
-        except RunNeedsAttention:
-            await _resumes(handle)
-        except ResultTimeout:
-            for row in await app.store.runs.find(RunFilter(parent=id, status=["needs_attention"])):
-                await _resumes(app.handle(row.id))
+    wanted = asyncio.create_task(run(app, family, n, id=id))
+    while not (await asyncio.wait([wanted], timeout=60.0))[0]:
+        for row in await app.store.runs.find(RunFilter(parent=id, status=["needs_attention"])):
+            await _resumes(app.handle(row.id))
+    got = await wanted
     assert len({number for pair in got for number in pair}) == 2 * n
 
 

@@ -123,7 +123,8 @@ class Engine:
         self._scheduled = self.stopping = False
         self._waiters: dict[str, list[asyncio.Future[Finished | None]]] = {}
         self.starting: set[str] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        """In the order in which they were made: a set goes by addresses, and no seed decides those."""
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._unlisten: list[Callable[[], None]] = []
         self.unreadable: set[str] = set()
@@ -408,12 +409,12 @@ class Engine:
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Do something in the background; what goes wrong with it is told to the loop's handler."""
         task = self.outer.create_task(coroutine)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._reap)
         return task
 
     def _reap(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if (
             not task.cancelled()
             and (error := task.exception()) is not None

@@ -99,7 +99,8 @@ class Pool:
         self._payloads = payloads
         self._jobs: deque[Job] = deque()
         self._idle: list[Driver] = []
-        self._drivers: set[Driver] = set()
+        self._drivers: dict[Driver, None] = {}
+        """In the order in which they were made: a set goes by addresses, and no seed decides those."""
         self._coming = 0
         """Drivers that were woken, or made, and did not yet look for a job."""
         self._backing_off: dict[Job, asyncio.TimerHandle] = {}
@@ -139,7 +140,7 @@ class Pool:
     def _spawn(self) -> None:
         self._coming += 1
         driver = Driver(self)
-        self._drivers.add(driver)
+        self._drivers[driver] = None
         driver.task = self._outer.create_task(self._drive(driver), context=contextvars.Context())
 
     def stop(self, job: Job) -> None:
@@ -206,7 +207,7 @@ class Pool:
                 if count % 32 == 0:
                     await asyncio.sleep(0)
         finally:
-            self._drivers.discard(driver)
+            self._drivers.pop(driver, None)
         if jobs and not self._closing:
             self._spawn()
 
