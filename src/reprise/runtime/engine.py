@@ -124,7 +124,6 @@ class Engine:
         self._waiters: dict[str, list[asyncio.Future[Finished | None]]] = {}
         self.starting: set[str] = set()
         self._tasks: dict[asyncio.Task[Any], None] = {}
-        """In the order in which they were made: a set goes by addresses, and no seed decides those."""
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._unlisten: list[Callable[[], None]] = []
         self.unreadable: set[str] = set()
