@@ -321,16 +321,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         left = self.tasks()
         for task in left:
             task.cancel()
-        if left:
-            try:
+        try:
+            if left:
                 self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            except (Deadlock, Standstill, RuntimeError):
-                pass
-        for task in self.tasks():
-            abandon(task)
-        self._queue.clear()
-        self._timers.clear()
-        self.close()
+        except (Deadlock, Standstill, RuntimeError):
+            pass
+        finally:
+            for task in self.tasks():
+                abandon(task)
+            self._queue.clear()
+            self._timers.clear()
+            self.close()
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         pass
