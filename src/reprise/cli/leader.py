@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from reprise.cli.config import read_config
-from reprise.cli.moments import duration, iso
-from reprise.cli.output import Format, Screen, line, table
+from reprise.cli.held import Held, show_held
+from reprise.cli.output import Format, Screen
 from reprise.cli.session import Output, StoreUrl, opened, screen_of
 from reprise.coordination.leader import LeaderElection, leaders
 from reprise.coordination.terms import Leader
-from reprise.kernel.clock import SystemClock
 
 Names = Annotated[list[str], typer.Argument(metavar="NAME…", help="Names of elections.")]
 
@@ -62,21 +61,10 @@ async def _resign(screen: Screen, names: Sequence[str], output: Format, store: s
 
 
 def _show(screen: Screen, output: Format, found: Sequence[Leader]) -> None:
-    if output is not Format.TABLE:
-        screen.data(output, [_fact(leader) for leader in found])
-    elif found:
-        now = SystemClock().now()
-        shown = table("election", "leader", "token", "ends in", right=("token", "ends in"), fold="leader")
-        for leader in found:
-            left = duration(max(leader.expires_at - now, 0))
-            shown.add_row(line(leader.name), line(leader.candidate_id), str(leader.token), left)
-        screen.table(shown)
-
-
-def _fact(leader: Leader) -> dict[str, Any]:
-    return {
-        "election": leader.name,
-        "leader": leader.candidate_id,
-        "token": leader.token,
-        "expires_at": iso(leader.expires_at),
-    }
+    show_held(
+        screen,
+        output,
+        "election",
+        "leader",
+        [Held(each.name, each.candidate_id, each.token, each.expires_at) for each in found],
+    )

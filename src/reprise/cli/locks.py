@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from reprise.cli.config import read_config
-from reprise.cli.moments import duration, iso
-from reprise.cli.output import Format, Screen, line, table
+from reprise.cli.held import Held, show_held
+from reprise.cli.output import Format, Screen
 from reprise.cli.session import Output, StoreUrl, opened, screen_of
 from reprise.coordination.distributed_lock import LockHolder
 from reprise.coordination.locks import LockManager
-from reprise.kernel.clock import SystemClock
 
 Prefix = Annotated[
     str, typer.Argument(metavar="[PREFIX]", help="Only those whose names begin so.", show_default=False)
@@ -65,22 +64,11 @@ async def _break(screen: Screen, names: Sequence[str], output: Format, store: st
             screen.say(f"The lock {name!r} is held by nobody.")
 
 
-def _show(screen: Screen, output: Format, holders: Sequence[LockHolder]) -> None:
-    if output is not Format.TABLE:
-        screen.data(output, [_fact(holder) for holder in holders])
-    elif holders:
-        now = SystemClock().now()
-        shown = table("lock", "owner", "token", "ends in", right=("token", "ends in"), fold="owner")
-        for holder in holders:
-            left = duration(max(holder.expires_at - now, 0))
-            shown.add_row(line(holder.lock), line(holder.owner), str(holder.token), left)
-        screen.table(shown)
-
-
-def _fact(holder: LockHolder) -> dict[str, Any]:
-    return {
-        "lock": holder.lock,
-        "owner": holder.owner,
-        "token": holder.token,
-        "expires_at": iso(holder.expires_at),
-    }
+def _show(screen: Screen, output: Format, found: Sequence[LockHolder]) -> None:
+    show_held(
+        screen,
+        output,
+        "lock",
+        "owner",
+        [Held(each.lock, each.owner, each.token, each.expires_at) for each in found],
+    )

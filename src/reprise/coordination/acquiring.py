@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from contextvars import ContextVar
 from itertools import count
 from typing import Protocol
@@ -13,9 +11,9 @@ from typing import Protocol
 import msgspec
 
 from reprise.coordination.deadlocks import AT_ONCE, WAITS, find_cycle, told
+from reprise.coordination.keepers import name_of_process
 from reprise.coordination.renewing import Holding, Renewer
 from reprise.kernel.errors import DeadlockDetected, StoreError
-from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.lease import Grant, Lease
 from reprise.stores.signal import Signal
 
@@ -74,7 +72,7 @@ class Acquirer:
     """Takes and gives back the leases of one manager."""
 
     def __init__(self, keeper: Opens, owner: str, wait_ttl: float) -> None:
-        self.owner = owner or f"{socket.gethostname()}:{os.getpid()}:{SURROUNDINGS.get().randomness(3).hex()}"
+        self.owner = owner or name_of_process()
         self._keeper = keeper
         self._wait_ttl = wait_ttl
         """Time to live of the lease by which somebody says that it waits."""

@@ -13,6 +13,8 @@ A = TypeVar("A")
 
 MOST = 500
 """Items that are sent at once."""
+LOOK_AGAIN = 5.0
+"""Seconds after which whoever waits for a tap looks without one: a tap may be lost, a keeper away."""
 
 
 class Batch(Generic[I, A]):
@@ -66,7 +68,8 @@ class Bell:
 
     def __init__(self, signal: Signal, name: str) -> None:
         self.rings = 0
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}
+        """In the order in which they came: a set goes by addresses, which no seed of a simulation decides."""
         self._callbacks: list[Callable[[], None]] = []
         self._end = signal.listen(name, self.ring)
 
@@ -80,11 +83,11 @@ class Bell:
         if self.rings != heard:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiter)
+        self._waiting[waiter] = None
         try:
             await asyncio.wait([waiter], timeout=timeout)
         finally:
-            self._waiting.discard(waiter)
+            del self._waiting[waiter]
 
     def close(self) -> None:
         """Listen no more."""

@@ -74,7 +74,7 @@ class Combiner:
         self.conflicts = 0
         self._replica, self._apply, self._decode = replica, apply, decode
         self._waiting: dict[str, deque[_Wish]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     async def wish(self, key: str, decide: Decide, *, combines: bool) -> Outcome:
         """Let a key become what is decided, and return that.
@@ -89,8 +89,8 @@ class Combiner:
         else:
             self._waiting[key] = deque((wish,))
             task = asyncio.create_task(self._serve(key), name=f"reprise state write {key}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = None
+            task.add_done_callback(self._tasks.pop)
         return await wish.answer
 
     async def stop(self) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from reprise.coordination.tasks import TaskInfo
 from reprise.kernel.errors import ConfigurationError
 from reprise.kernel.policy import Duration, seconds
+from reprise.stores.queue import tap_of
 
 if TYPE_CHECKING:
     from reprise.coordination.queue import TaskQueue
@@ -15,27 +16,31 @@ if TYPE_CHECKING:
 _PAGE = 500
 
 
+class Conditions(TypedDict, total=False):
+    """What holds for all dead letters that are meant."""
+
+    task_type: str
+    reason: str
+    """A part of why they died."""
+    older_than: Duration
+    """Seconds since they died."""
+    where: Callable[[TaskInfo], bool] | None
+
+
 class DeadLetters:
     """The dead letters of a queue.
 
-    They are chosen by ids, or by what holds for all of them: ``task_type``, ``reason`` (a part of it), ``older_than``
-    seconds, and ``where``, a function of :class:`TaskInfo`. To mean all without a condition, say ``all=True``.
+    They are chosen by ids, or by what holds for all of them (:class:`Conditions`): ``task_type``, ``reason`` (a part of
+    it), ``older_than`` seconds, and ``where``, a function of :class:`TaskInfo`. To mean all without a condition, say
+    ``all=True``.
     """
 
     def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
 
-    async def list(
-        self,
-        limit: int = 100,
-        *,
-        task_type: str = "",
-        reason: str = "",
-        older_than: Duration = 0,
-        where: Callable[[TaskInfo], bool] | None = None,
-    ) -> list[TaskInfo]:
+    async def list(self, limit: int = 100, **conditions: Unpack[Conditions]) -> list[TaskInfo]:
         """Return dead letters, those that died first first."""
-        fits = _condition(self._queue, task_type, reason, older_than, where)
+        fits = _fitting(self._queue, **conditions)
         found: list[TaskInfo] = []
         async for letter in self._all():
             if fits(letter):
@@ -44,57 +49,32 @@ class DeadLetters:
                 break
         return found
 
-    async def requeue(
-        self,
-        *task_ids: str,
-        all: bool = False,
-        task_type: str = "",
-        reason: str = "",
-        older_than: Duration = 0,
-        where: Callable[[TaskInfo], bool] | None = None,
-    ) -> int:
+    async def requeue(self, *task_ids: str, all: bool = False, **conditions: Unpack[Conditions]) -> int:
         """Give dead letters all their tries again; return how many. Their history stays.
 
         Raises ``ConfigurationError`` when nothing is said of which.
         """
         store = await self._queue.start()
-        ids = await self._chosen(task_ids, all, task_type, reason, older_than, where)
+        ids = await self._chosen(task_ids, all, conditions)
         count = await store.queue.change(self._queue.name, ids, state="ready", due_at=self._queue.clerk.now())
-        store.signal.wake([f"queue/{self._queue.name}"])
+        store.signal.wake([tap_of(self._queue.name)])
         return count
 
-    async def purge(
-        self,
-        *task_ids: str,
-        all: bool = False,
-        task_type: str = "",
-        reason: str = "",
-        older_than: Duration = 0,
-        where: Callable[[TaskInfo], bool] | None = None,
-    ) -> int:
+    async def purge(self, *task_ids: str, all: bool = False, **conditions: Unpack[Conditions]) -> int:
         """Remove dead letters for ever; return how many.
 
         Raises ``ConfigurationError`` when nothing is said of which.
         """
         store = await self._queue.start()
-        ids = await self._chosen(task_ids, all, task_type, reason, older_than, where)
+        ids = await self._chosen(task_ids, all, conditions)
         return await store.queue.change(self._queue.name, ids, state="gone")
 
-    async def _chosen(
-        self,
-        ids: tuple[str, ...],
-        all: bool,
-        task_type: str,
-        reason: str,
-        older_than: Duration,
-        where: Callable[[TaskInfo], bool] | None,
-    ) -> list[str]:
-        has_condition = bool(all or task_type or reason or older_than or where)
-        if bool(ids) == has_condition:
+    async def _chosen(self, ids: tuple[str, ...], all: bool, conditions: Conditions) -> list[str]:
+        if bool(ids) == (all or any(conditions.values())):
             raise ConfigurationError(
                 "It is not clear which dead letters are meant.", hint="Give ids, or a condition, or all=True."
             )
-        fits = _condition(self._queue, task_type, reason, older_than, where)
+        fits = _fitting(self._queue, **conditions)
         return [letter.task_id async for letter in self._all(ids) if ids or fits(letter)]
 
     async def _all(self, ids: tuple[str, ...] = ()) -> AsyncIterator[TaskInfo]:
@@ -110,12 +90,13 @@ class DeadLetters:
             skip += len(page)
 
 
-def _condition(
+def _fitting(
     queue: TaskQueue,
-    task_type: str,
-    reason: str,
-    older_than: Duration,
-    where: Callable[[TaskInfo], bool] | None,
+    *,
+    task_type: str = "",
+    reason: str = "",
+    older_than: Duration = 0,
+    where: Callable[[TaskInfo], bool] | None = None,
 ) -> Callable[[TaskInfo], bool]:
     before = queue.clerk.now() / 1e6 - seconds(older_than, "older_than")
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias, cast
 
 from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores import open_store
 from reprise.stores.store import Store
 
@@ -99,3 +102,13 @@ def _over_client(client: Any) -> Store:
             "This version of Reprise does not keep anything in Redis yet.", hint="Give a URL or a store."
         ) from error
     return keeper.RedisStore(client)
+
+
+def name_of_process() -> str:
+    """Return how this process is called where nobody gave it a name: host, process and a random number."""
+    return f"{socket.gethostname()}:{os.getpid()}:{random_number()}"
+
+
+def random_number() -> str:
+    """Return a number that tells things of the same name apart; in a simulation it follows from the seed."""
+    return SURROUNDINGS.get().randomness(3).hex()

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
-from reprise.coordination.keepers import Source
-from reprise.coordination.terms import LEADER, Callback, Campaign, Leader, Office, Term, leader_of, number
+from reprise.coordination.keepers import Source, name_of_process
+from reprise.coordination.terms import LEADER, Callback, Campaign, Leader, Office, Term, leader_of
 from reprise.kernel.errors import ConfigurationError, LeadershipLost
 from reprise.kernel.policy import Duration, seconds
 from reprise.stores.store import Store
@@ -63,7 +61,7 @@ class LeaderElection:
                 f"LeaderElection({name!r}, ttl={length:g})", hint="It needs a name and a positive ttl."
             )
         self.name = name
-        self.candidate_id = candidate_id or f"{socket.gethostname()}:{os.getpid()}:{number()}"
+        self.candidate_id = candidate_id or name_of_process()
         self._office = Office(source, name, length, self.candidate_id)
         self._office.on_gain, self._office.on_loss = on_gain, on_loss
 

@@ -14,7 +14,7 @@ from typing import Any, Self, overload
 
 import msgspec
 
-from reprise.coordination.batching import Batch, Bell
+from reprise.coordination.batching import LOOK_AGAIN, Batch, Bell
 from reprise.coordination.clerk import Clerk, Terms
 from reprise.coordination.dead_letters import DeadLetters
 from reprise.coordination.hands import Handlers
@@ -49,8 +49,8 @@ from reprise.stores import queue as port
 from reprise.stores.lease import Grant
 from reprise.stores.store import Store
 
-LOOK_AGAIN = 5.0
-"""Seconds after which whoever waits looks again without having been tapped."""
+ENDED = "/ended"
+"""Ends the name that is tapped when claims have ended."""
 AWAY = 0.5
 """Seconds for which a task is away that has no place under a limit, when tasks are claimed by hand."""
 RETRY = Retry(backoff=1.0, factor=2.0, max_delay=300.0, retry_on=Exception)
@@ -129,6 +129,8 @@ class TaskQueue:
         self.clerk = Clerk(name, terms)
         """Writes and reads its rows."""
         self.places = Places(name, limits or {})
+        self.workers = f"queue/{name}/workers"
+        """The lease that its workers share, by which they are counted."""
         self._consumer = f"by-hand-{self.clerk.new_id()}"
         self._keeper = Keeper(source)
         self._claims: dict[str, Claim] = {}
@@ -214,7 +216,7 @@ class TaskQueue:
         """Put in rows, and tell those who wait; return which are new."""
         store = await self.start()
         new = await store.queue.offer(rows)
-        store.signal.wake([f"queue/{self.name}"])
+        store.signal.wake([port.tap_of(self.name)])
         return new
 
     # ------------------------------------------------------------ taking out
@@ -307,9 +309,9 @@ class TaskQueue:
         """End claims, and tell those who wait; return which stood."""
         store = await self.start()
         answers = await store.queue.settle(settlements)
-        names = [f"queue/{self.name}/ended"]
+        names = [port.tap_of(self.name) + ENDED]
         if any(each.state in ("ready", "back") for each in settlements):
-            names.append(f"queue/{self.name}")
+            names.append(port.tap_of(self.name))
         store.signal.wake(names)
         return answers
 
@@ -343,7 +345,7 @@ class TaskQueue:
         """
         clock = asyncio.get_running_loop().time
         ends = None if timeout is None else clock() + seconds(timeout, "timeout")
-        store, bell = await self.start(), self.bell("/ended")
+        store, bell = await self.start(), self.bell(ENDED)
         while True:
             heard = bell.rings
             [row] = await store.queue.find(self.name, ids=[task_id]) or [None]
@@ -359,7 +361,10 @@ class TaskQueue:
                 )
             left = LOOK_AGAIN if ends is None else min(LOOK_AGAIN, ends - clock())
             if left <= 0:
-                raise ResultTimeout(f"The task {task_id!r} of queue {self.name!r} has not ended yet.")
+                raise ResultTimeout(
+                    f"The task {task_id!r} of queue {self.name!r} has not ended yet.",
+                    hint=f"Wait again, or look: reprise queue stats {self.name}",
+                )
             await bell.wait(heard, left)
 
     async def call(self, task: Task, timeout: Duration | None = None) -> Any:
@@ -371,9 +376,7 @@ class TaskQueue:
     async def get_queue_stats(self) -> TaskQueueStats:
         """Return what is in the queue, and what went through it."""
         store = await self.start()
-        stats, workers = await asyncio.gather(
-            store.queue.stats(self.name), store.lease.holder(f"queue/{self.name}/workers")
-        )
+        stats, workers = await asyncio.gather(store.queue.stats(self.name), store.lease.holder(self.workers))
         return TaskQueueStats(
             pending=stats.ready,
             scheduled=stats.later,
@@ -418,7 +421,7 @@ class TaskQueue:
         """Let tasks be taken out again."""
         store = await self.start()
         await store.queue.pause(self.name, paused=False)
-        store.signal.wake([f"queue/{self.name}"])
+        store.signal.wake([port.tap_of(self.name)])
 
     async def purge(self) -> int:
         """Remove results and dead letters that were kept for long enough; return how many. Workers do it now and then."""
@@ -460,9 +463,9 @@ class TaskQueue:
         return SyncTaskQueue(self)
 
     def bell(self, what: str) -> Bell:
-        """Return what rings when something is put in (''), or has ended ('/ended')."""
+        """Return what rings when something is put in (''), or has ended (``ENDED``)."""
         if what not in self._bells:
-            self._bells[what] = Bell(self._keeper.store.signal, f"queue/{self.name}{what}")
+            self._bells[what] = Bell(self._keeper.store.signal, port.tap_of(self.name) + what)
         return self._bells[what]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
-from reprise.coordination.batching import Bell
+from reprise.coordination.batching import LOOK_AGAIN, Bell
 from reprise.coordination.keepers import Keeper, Source
 from reprise.kernel.errors import StoreError
 from reprise.kernel.events import Event, Kind, tasks_stream
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-LOOK_AGAIN = 5.0
-"""Seconds after which it looks again without having been tapped, or after the keeper could not be reached."""
 LAST = 10.0
 """Seconds that ``stop`` waits for what is being carried."""
 AT_ONCE = 500

@@ -96,21 +96,22 @@ class Renewer:
     def __init__(self, lease: Lease, on_lost: Callable[[Holding], None] | None = None) -> None:
         self._lease = lease
         self._on_lost = on_lost
-        self._holdings: set[Holding] = set()
+        self._holdings: dict[Holding, None] = {}
+        """In the order in which they were taken; a set would go by addresses."""
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self.renewals = 0
         self.failures = 0
         """Renewals that the keeper could not be asked for."""
 
     def watch(self, holding: Holding) -> None:
         """Keep a holding from now on."""
-        self._holdings.add(holding)
+        self._holdings[holding] = None
         self._arm(min(holding.due, holding.ends))
 
     def forget(self, holding: Holding) -> None:
         """Keep a holding no more: its lease is about to be dropped, or may end."""
-        self._holdings.discard(holding)
+        self._holdings.pop(holding, None)
 
     def renew_by_itself(self, holding: Holding, *, renews: bool) -> None:
         """Renew a holding from now on, or no more."""
@@ -168,8 +169,8 @@ class Renewer:
                 due[holding.ttl].append(holding)
         for ttl, holdings in due.items():
             task = asyncio.create_task(self._renew(holdings, ttl))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = None
+            task.add_done_callback(self._tasks.pop)
         if self._holdings:
             self._arm(min(min(holding.due, holding.ends) for holding in self._holdings))
 
@@ -202,7 +203,7 @@ class Renewer:
         self._arm(min(holding.due, holding.ends))
 
     def _lose(self, holding: Holding, why: str) -> None:
-        self._holdings.discard(holding)
+        self._holdings.pop(holding, None)
         holding.lost = why
         if self._on_lost is not None:
             self._on_lost(holding)

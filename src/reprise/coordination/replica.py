@@ -86,7 +86,7 @@ class Replica:
         self._reading = asyncio.Lock()
         self._next_read: asyncio.Task[None] | None = None
         """One that has not begun to look."""
-        self._reads: set[asyncio.Task[None]] = set()
+        self._reads: dict[asyncio.Task[None], None] = {}
         self._task: asyncio.Task[None] | None = None
         self._unlisten: Callable[[], None] | None = None
 
@@ -149,8 +149,8 @@ class Replica:
         read = self._next_read
         if read is None:
             read = self._next_read = asyncio.create_task(self._read(), name=f"reprise read {self._space}")
-            self._reads.add(read)
-            read.add_done_callback(self._reads.discard)
+            self._reads[read] = None
+            read.add_done_callback(self._reads.pop)
         await asyncio.shield(read)
 
     def note(self, view: View, names: list[str]) -> None:
@@ -297,7 +297,7 @@ class Replica:
         self._pass_on_differences(before, loaded, position)
 
     def _pass_on_differences(self, before: dict[str, Known], now: dict[str, Known], position: int) -> None:
-        for name in before.keys() - now.keys():
+        for name in sorted(before.keys() - now.keys()):
             entry = Changed(position, name, None, 0, "", self.now())
             self._heard(entry, before[name], gap=True)
         fresh = [

@@ -59,4 +59,6 @@ class StateSnapshot(msgspec.Struct, frozen=True):
         try:
             return msgspec.json.decode(data, type=cls)
         except msgspec.DecodeError as error:
-            raise CodecError(f"That is no snapshot of a state: {error}.") from error
+            raise CodecError(
+                f"That is no snapshot of a state: {error}.", hint="Take one with StateSync.snapshot()."
+            ) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from reprise.coordination.combining import Combiner, Decide, Decision, Present
-from reprise.coordination.keepers import Keeper, Source
+from reprise.coordination.keepers import Keeper, Source, name_of_process
 from reprise.coordination.merging import AddToSet, Increment, Operation, RemoveFromSet
 from reprise.coordination.replica import Known, Replica
 from reprise.coordination.snapshots import StateEntry, StateSnapshot, StateWrite
@@ -26,7 +25,6 @@ from reprise.coordination.updates import Handler, StateUpdate, Subscription, to_
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import CellConflict, ConfigurationError, PayloadTooLarge, StoreError
-from reprise.kernel.ids import Ids
 from reprise.kernel.policy import Duration, seconds
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.cells import ABSENT, KEEP, Change, Changed, View
@@ -50,7 +48,7 @@ class StateSync:
     ``namespace``
         Instances of one namespace share its keys; others know nothing of them.
     ``origin``
-        What others are told who changed a key; made up if it is not given.
+        What others are told who changed a key; host, process and a number if it is not given.
     ``history``
         How many changes are kept, about: an instance that missed more loads everything anew, and says so.
     ``max_value_bytes``, ``max_keys``
@@ -77,10 +75,13 @@ class StateSync:
         if not namespace or not namespace.isprintable():
             raise ConfigurationError(f"{namespace!r} cannot be the name of a namespace.", hint="Use letters.")
         if history < 1 or max_value_bytes < 1 or max_keys < 1:
-            raise ConfigurationError("history, max_value_bytes and max_keys must be positive.")
+            raise ConfigurationError(
+                f"history={history}, max_value_bytes={max_value_bytes}, max_keys={max_keys}",
+                hint="All three must be positive.",
+            )
         self.namespace = namespace
         self._clock = SURROUNDINGS.get().clock
-        self.origin = origin or f"{os.getpid()}-{Ids(self._clock.now).new()[-6:]}"
+        self.origin = origin or name_of_process()
         self.starts_itself = False
         """Its manager runs, so it starts when it is first worked with."""
         self._shares = isinstance(source, Keeper)
@@ -293,7 +294,8 @@ class StateSync:
         changes += [Change(key, None, expected.pop(key, None)) for key in delete]
         if expected:
             raise ConfigurationError(
-                f"{', '.join(expected)}: a version is expected, and nothing is to be written."
+                f"{', '.join(expected)}: a version is expected, and nothing is to be written.",
+                hint="Name them in values or delete, too.",
             )
         try:
             view = await self._apply(changes)
@@ -412,7 +414,8 @@ class StateSync:
                 life = (entry.expires_at - now) / MICROSECONDS if entry.expires_at else None
                 changes.append(Change(entry.key, data, ttl=life))
         if not keep_others:
-            changes += [Change(key, None) for key in told.keys() - {entry.key for entry in snapshot.entries}]
+            others = told.keys() - {entry.key for entry in snapshot.entries}
+            changes += [Change(key, None) for key in sorted(others)]
         if changes:
             await self._apply(changes)
         return len(changes)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
+from reprise.coordination.dead_letters import Conditions
 from reprise.coordination.portal import Portal
 from reprise.coordination.tasks import Task, TaskInfo, TaskQueueStats
 from reprise.kernel.policy import Duration
@@ -113,56 +114,14 @@ class SyncDeadLetters:
         self._letters = queue.dead_letters
         self._portal = portal
 
-    def list(
-        self,
-        limit: int = 100,
-        *,
-        task_type: str = "",
-        reason: str = "",
-        older_than: Duration = 0,
-        where: Callable[[TaskInfo], bool] | None = None,
-    ) -> list[TaskInfo]:
+    def list(self, limit: int = 100, **conditions: Unpack[Conditions]) -> list[TaskInfo]:
         """Return dead letters, those that died first first."""
-        return self._portal.call(
-            self._letters.list, limit, task_type=task_type, reason=reason, older_than=older_than, where=where
-        )
+        return self._portal.call(self._letters.list, limit, **conditions)
 
-    def requeue(
-        self,
-        *task_ids: str,
-        all: bool = False,
-        task_type: str = "",
-        reason: str = "",
-        older_than: Duration = 0,
-        where: Callable[[TaskInfo], bool] | None = None,
-    ) -> int:
+    def requeue(self, *task_ids: str, all: bool = False, **conditions: Unpack[Conditions]) -> int:
         """Give dead letters all their tries again; return how many."""
-        return self._portal.call(
-            self._letters.requeue,
-            *task_ids,
-            all=all,
-            task_type=task_type,
-            reason=reason,
-            older_than=older_than,
-            where=where,
-        )
+        return self._portal.call(self._letters.requeue, *task_ids, all=all, **conditions)
 
-    def purge(
-        self,
-        *task_ids: str,
-        all: bool = False,
-        task_type: str = "",
-        reason: str = "",
-        older_than: Duration = 0,
-        where: Callable[[TaskInfo], bool] | None = None,
-    ) -> int:
+    def purge(self, *task_ids: str, all: bool = False, **conditions: Unpack[Conditions]) -> int:
         """Remove dead letters for ever; return how many."""
-        return self._portal.call(
-            self._letters.purge,
-            *task_ids,
-            all=all,
-            task_type=task_type,
-            reason=reason,
-            older_than=older_than,
-            where=where,
-        )
+        return self._portal.call(self._letters.purge, *task_ids, all=all, **conditions)

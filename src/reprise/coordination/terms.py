@@ -13,10 +13,9 @@ import msgspec
 
 from reprise.coordination.deadlocks import owner_of
 from reprise.coordination.guarding import Guard
-from reprise.coordination.keepers import Keeper, Source
+from reprise.coordination.keepers import Keeper, Source, random_number
 from reprise.coordination.renewing import Holding, Renewer
 from reprise.kernel.errors import LeadershipLost, LockNotAcquired, StoreError
-from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.lease import Grant
 from reprise.stores.store import Store
 
@@ -76,13 +75,13 @@ class Office:
         self.lease_name = LEADER + name
         self.on_gain: Callback | None = None
         self.on_loss: Callback | None = None
-        self.campaigns: set[Campaign] = set()
+        self.campaigns: dict[Campaign, None] = {}
         """Those that lead."""
         self.counters = {"won": 0, "lost": 0}
         self.renewer: Renewer | None = None
         self._keeper = Keeper(source)
         self._unlisten: Callable[[], None] = lambda: None
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: dict[asyncio.Task[None], None] = {}
 
     async def start(self) -> Store:
         """Open what is ours; idempotent."""
@@ -112,7 +111,7 @@ class Office:
     def begin(self, campaign: Campaign) -> None:
         """Begin a term."""
         assert self.renewer is not None
-        self.campaigns.add(campaign)
+        self.campaigns[campaign] = None
         self.counters["won"] += 1
         self.renewer.watch(campaign.holding)
         self.tap()
@@ -120,7 +119,7 @@ class Office:
 
     async def end(self, campaign: Campaign) -> None:
         """End a term after its work."""
-        self.campaigns.discard(campaign)
+        self.campaigns.pop(campaign, None)
         campaign.ended.set()
         if campaign.holding.lost or self.renewer is None:
             return
@@ -150,12 +149,12 @@ class Office:
             self._keep(asyncio.create_task(_told(callback, term)))
 
     def _keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
-        self._telling.add(task)
+        self._telling[task] = None
         task.add_done_callback(self._kept)
         return task
 
     def _kept(self, task: asyncio.Task[None]) -> None:
-        self._telling.discard(task)
+        del self._telling[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             _LOG.error("A callback of the election of %r failed", self.name, exc_info=error)
 
@@ -187,7 +186,7 @@ class Campaign:
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
         # Each term is a holder of its own: two processes that share a name by mistake do not share a term.
-        holder = f"{office.candidate_id}~{number()}"
+        holder = f"{office.candidate_id}~{random_number()}"
         grant = await store.lease.take(office.lease_name, holder, office.ttl, wait=self._wait)
         if grant is None:
             raise LockNotAcquired(
@@ -237,8 +236,3 @@ def _lost(term: Term) -> LeadershipLost:
         f"{term.candidate_id} leads {term.name!r} no more (token {term.token}): {term.lost}.",
         hint="Another one may lead by now; what was begun is for that one to finish.",
     )
-
-
-def number() -> str:
-    """Return a random number that tells one term, or candidate, from another."""
-    return SURROUNDINGS.get().randomness(3).hex()

@@ -16,6 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from reprise.coordination.batching import LOOK_AGAIN
 from reprise.coordination.hands import Handlers, Hands
 from reprise.coordination.lanes import Lanes
 from reprise.coordination.tasks import Task
@@ -31,8 +32,6 @@ _LOG = logging.getLogger(__name__)
 
 AHEAD = 0.5
 """Seconds of work that are claimed ahead: more would keep others idle, and hold up what is urgent."""
-LOOK_AGAIN = 5.0
-"""Seconds after which an idle worker looks again without having been tapped."""
 BEAT = 10.0
 """Most seconds between two times that a worker says it is there; it counts as gone after three."""
 PAUSE = (0.05, 5.0)
@@ -394,6 +393,4 @@ class QueueWorker:
             self._forget(job)
 
     async def _say_we_are_there(self) -> None:
-        self._presence = await self._store.lease.take(
-            f"queue/{self.queue.name}/workers", self.name, 3 * BEAT, shared=True
-        )
+        self._presence = await self._store.lease.take(self.queue.workers, self.name, 3 * BEAT, shared=True)

@@ -19,7 +19,7 @@ from reprise.kernel.tags import as_tags
 from reprise.runtime.starting import check_id, check_same, opening
 from reprise.runtime.workflow import Workflow
 from reprise.stores.log import Group, RunChange
-from reprise.stores.queue import Task
+from reprise.stores.queue import Task, tap_of
 from reprise.stores.store import Store
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Letters:
         for id, (_, _, group) in self.starts.items():
             engine.observe(id, group.events)
         names = {group.stream for group in (*self.signals, *self.posts)}
-        names |= {f"queue/{task.queue}" for task in self.tasks}
+        names |= {tap_of(task.queue) for task in self.tasks}
         if self.starts or self.signals:
             names.add("runs")
         if names:

@@ -6,7 +6,7 @@ a token, ends after its time, and a settle with an old token is refused. Dead le
 
 Time is the keeper's clock: what is to happen later is said as seconds from now. What only the faces above understand
 (type, payload, priority, history, result) is in ``data`` and ``outcome``, which no keeper reads; places under a limit
-are leases and no matter of the queue. Whoever offers taps ``queue/<name>`` after the commit.
+are leases and no matter of the queue. Whoever offers taps :func:`tap_of` the queue after the commit.
 """
 
 from __future__ import annotations
@@ -186,6 +186,15 @@ class Queue(Protocol):
         They are there for nobody any more: not found, and their ids may be offered.
         """
         ...
+
+
+def tap_of(queue: str) -> str:
+    """Return the name that is tapped when there may be something to claim.
+
+    >>> tap_of("mail")
+    'queue/mail'
+    """
+    return f"queue/{queue}"
 
 
 def check_settlements(settlements: Sequence[Settlement]) -> None:

@@ -70,7 +70,10 @@ class Target:
         try:
             self._class(**self._settings)
         except TypeError as error:
-            raise ConfigurationError(f"Redis's driver knows no such option: {error}") from None
+            raise ConfigurationError(
+                f"Redis's driver knows no such option: {error}",
+                hint="Leave it out of the URL, or of the client.",
+            ) from None
 
     async def connect(self) -> AbstractConnection:
         """Make a connection; tries once.
@@ -106,7 +109,9 @@ class Target:
         try:
             return ConnectionPool.from_url(url)  # pyright: ignore[reportUnknownMemberType]
         except ValueError as error:
-            raise ConfigurationError(f"{_public(url)!r} is no URL of Redis: {error}") from None
+            raise ConfigurationError(
+                f"{_public(url)!r} is no URL of Redis: {error}", hint="Use redis://host:6379/0."
+            ) from None
 
     def _pool_of_sentinels(self, url: str) -> ConnectionPool:
         """Return what asks sentinels for the master of a service."""
