@@ -123,10 +123,10 @@ install-run: $(VENV)/.installed-run
 install-test: $(VENV)/.installed-test
 install-dev: $(VENV)/.installed-dev
 
-install-peers: $(VENV)-peers/.installed
+install-peers: $(VENV)-peers/.installed $(VENV)-peers-older/.installed
 
-$(VENV)-peers/.installed: requirements/peers.lock | $(VENV)/.made
+$(VENV)-%/.installed: requirements/%.lock | $(VENV)/.made
 	@echo "installing $<"
-	@$(BIN)/python -m venv --clear $(VENV)-peers
-	@$(VENV)-peers/bin/python -m pip --disable-pip-version-check -qq install --require-hashes --only-binary :all: -r $<
+	@$(BIN)/python -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check -qq install --require-hashes --only-binary :all: -r $<
 	@touch $@

@@ -86,7 +86,7 @@ def extras(project: dict) -> list[str]:
     return list(chain.from_iterable(project["project"]["optional-dependencies"].values()))
 
 
-@pytest.mark.parametrize("name", ["run", "test", "dev", "peers"])
+@pytest.mark.parametrize("name", ["run", "test", "dev", "peers", "peers-older"])
 def test_lock_pins_everything_by_hash_and_names_no_address(name):
     entries = locked(name)
     assert entries
@@ -117,6 +117,7 @@ def test_locks_hold_what_the_project_asks_for():
         "test": named(groups["test"]) + extras(project),
         "dev": named(groups["dev"]),
         "peers": groups["peers"],
+        "peers-older": groups["peers-older"],
     }
     for name, requirements in asked.items():
         wanted = {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
