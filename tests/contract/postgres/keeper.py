@@ -1,5 +1,6 @@
 """Stores over fresh schemas of a PostgreSQL server."""
 
+import os
 from functools import partial
 from itertools import count
 
@@ -23,7 +24,7 @@ class PostgresKeeper(Keeper):
     def __init__(self, url: str) -> None:
         super().__init__()
         self.dsn = url
-        self.schema = f"test_{next(_numbers)}"
+        self.schema = f"test_{os.getpid()}_{next(_numbers)}"
         self.factory = partial(PostgresStore, url, schema=self.schema, patience=30)
 
     async def connect(self) -> asyncpg.Connection:

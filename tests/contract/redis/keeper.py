@@ -1,5 +1,6 @@
 """Stores over a Redis server, each with keys of its own."""
 
+import os
 from functools import partial
 from itertools import count
 from urllib.parse import quote
@@ -21,7 +22,7 @@ class RedisKeeper(Keeper):
     def __init__(self, url: str) -> None:
         super().__init__()
         self.server_url = url
-        self.prefix = f"test{next(_numbers)}"
+        self.prefix = f"test{os.getpid()}_{next(_numbers)}"
         self.factory = partial(RedisStore, url, prefix=self.prefix)
 
     async def ask(self, *command):
