@@ -116,6 +116,17 @@ async def test_one_condition_takes_one_statement_and_two_are_weighed_first(fille
     assert len(taken) > 1
 
 
+async def test_what_weighs_conditions_and_what_finds_the_page_is_executed_as_it_is_written(filled):
+    """Else a server that plans by its statistics may read whole tables where few entries are to be counted."""
+    asking = Asking(SEARCH.page(parse("amount<100 env:prod", NOW), 4, "", newest_first=True))
+    walks = []
+    while (statement := asking.wants()) is not None:
+        walks.append(statement.is_walk)
+        asking.tell(filled.execute(statement.text, statement.values).fetchall())
+    assert len(walks) > 4
+    assert all(walks)
+
+
 def fragments(*parts):
     """Return what each source of the runs that meet all of these conditions walks."""
     return [[member.fragment for member in source.members] for source in sources(parts)]

@@ -20,6 +20,7 @@ from reprise import (
 )
 from reprise.kernel.events import Kind, Record, run_stream
 from reprise.runtime.moments import state_at
+from reprise.runtime.rehearsal import Line, where
 
 CALLS: list[str] = []
 BROKEN: set[str] = set()
@@ -245,6 +246,13 @@ async def test_a_call_that_outlives_the_body_has_no_line():
         await done(app, leaves)
         seen = await app.replay("r", leaves)
         assert [(one.name, one.where.number) for one in seen.steps] == [("child", 0)]
+
+
+async def test_a_task_that_waits_in_lines_of_others_only_is_nowhere():
+    task = asyncio.ensure_future(asyncio.Event().wait())
+    await asyncio.sleep(0)
+    assert where(task) == Line()
+    task.cancel()
 
 
 async def test_a_variable_that_cannot_be_shown_says_so():
