@@ -14,7 +14,8 @@ from reprise.testing.linearizable import (
     Undecided,
     check_linearizable,
 )
-from reprise.testing.sequential import Cells, FencedLock, Register, Tally, WorkQueue
+from reprise.testing.sequential import FencedLock, Register, Tally, WorkQueue
+from reprise.testing.sequential_cells import Cells
 
 NO_ANSWER = "no answer"
 
@@ -135,11 +136,47 @@ GOOD = {
     "cells change together": (
         Cells(),
         [
-            ("a", 1, 4, "apply", ("x", 0, "1"), ("y", 0, "1"), True),
-            ("b", 2, 5, "apply", ("y", 0, "2"), ("x", 0, "2"), False),
-            ("c", 3, 6, "get", "y", (1, "1")),
-            ("c", 7, 8, "get", "x", (1, "1")),
-            ("c", 9, 10, "get", "z", (0, None)),
+            ("a", 1, 4, "apply", ("x", 0, "1", 0), ("y", 0, "1", 0), (1, 2)),
+            ("b", 2, 5, "apply", ("y", 0, "2", 0), ("x", 0, "2", 0), ("y", 2)),
+            ("c", 3, 6, "get", "y", (("y", 2, "1"),)),
+            ("c", 7, 8, "get", "y", "x", "z", (("y", 2, "1"), ("x", 1, "1"))),
+            ("c", 9, 10, "scan", (("x", 1, "1"), ("y", 2, "1"))),
+        ],
+    ),
+    "a cell is removed and made anew": (
+        Cells(),
+        [
+            ("a", 1, 2, "apply", ("x", None, "1", 0), (7,)),
+            ("a", 3, 4, "apply", ("x", 7, None, 0), (0,)),
+            ("a", 5, 6, "scan", ()),
+            ("b", 7, 8, "apply", ("x", 7, "2", 0), ("x", 0)),
+            ("b", 9, 10, "apply", ("x", 0, "2", 0), (9,)),
+        ],
+    ),
+    "a cell that ends": (
+        Cells(),
+        [
+            ("a", 0.0, 0.1, "apply", ("x", 0, "1", 1.0), (1,)),
+            ("b", 0.8, 0.9, "get", "x", (("x", 1, "1"),)),
+            ("b", 1.05, 1.2, "get", "x", ()),
+            ("b", 1.3, 1.4, "apply", ("x", 0, "2", 0), (3,)),
+        ],
+    ),
+    "a cell of which nobody heard, and what others learn of it": (
+        Cells(),
+        [
+            ("a", 1, inf, "apply", ("x", 0, "1", 0), ("y", 0, "1", 0), NO_ANSWER),
+            ("b", 2, 3, "apply", ("x", 0, "2", 0), ("x", 4)),
+            ("b", 4, 5, "apply", ("x", 4, "2", 0), (9,)),
+            ("b", 6, 7, "scan", (("x", 9, "2"), ("y", 5, "1"))),
+        ],
+    ),
+    "a change of which nobody heard, and that was never made": (
+        Cells(),
+        [
+            ("a", 1, inf, "apply", ("x", 0, "1", 0), NO_ANSWER),
+            ("b", 2, 3, "apply", ("x", 0, "2", 0), (1,)),
+            ("b", 4, 5, "get", "x", (("x", 1, "2"),)),
         ],
     ),
 }
@@ -237,14 +274,68 @@ BAD = {
     "half of a change shows": (
         Cells(),
         [
-            ("a", 1, 9, "apply", ("x", 0, "1"), ("y", 0, "1"), True),
-            ("b", 2, 3, "get", "x", (1, "1")),
-            ("b", 4, 5, "get", "y", (0, None)),
+            ("a", 1, 9, "apply", ("x", 0, "1", 0), ("y", 0, "1", 0), (1, 2)),
+            ("b", 2, 3, "get", "x", (("x", 1, "1"),)),
+            ("b", 4, 5, "get", "y", ()),
+        ],
+    ),
+    "half of a change shows in one look": (
+        Cells(),
+        [
+            ("a", 1, 9, "apply", ("x", 0, "1", 0), ("y", 0, "1", 0), (1, 2)),
+            ("b", 2, 3, "scan", (("x", 1, "1"),)),
         ],
     ),
     "an update is lost": (
         Cells(),
-        [("a", 1, 4, "apply", ("x", 0, "a"), True), ("b", 2, 3, "apply", ("x", 0, "b"), True)],
+        [("a", 1, 4, "apply", ("x", 0, "a", 0), (1,)), ("b", 2, 3, "apply", ("x", 0, "b", 0), (2,))],
+    ),
+    "what was changed before is read": (
+        Cells(),
+        [
+            ("a", 1, 2, "apply", ("x", 0, "1", 0), (1,)),
+            ("a", 3, 4, "apply", ("x", 1, "2", 0), (2,)),
+            ("b", 5, 6, "get", "x", (("x", 1, "1"),)),
+        ],
+    ),
+    "a version comes twice": (
+        Cells(),
+        [
+            ("a", 1, 2, "apply", ("x", 0, "1", 0), (1,)),
+            ("a", 3, 4, "apply", ("x", 1, None, 0), (0,)),
+            ("a", 5, 6, "apply", ("x", 0, "2", 0), (1,)),
+        ],
+    ),
+    "cells share a version": (
+        Cells(),
+        [("a", 1, 2, "apply", ("x", 0, "1", 0), ("y", 0, "1", 0), (1, 1))],
+    ),
+    "a change that fits is refused": (
+        Cells(),
+        [("a", 1, 2, "apply", ("x", 0, "1", 0), (1,)), ("a", 3, 4, "apply", ("x", 1, "2", 0), ("x", 1))],
+    ),
+    "a refusal finds what never was": (
+        Cells(),
+        [("a", 1, 2, "apply", ("x", 0, "1", 0), (1,)), ("a", 3, 4, "apply", ("x", 0, "2", 0), ("x", 7))],
+    ),
+    "a cell ends too early": (
+        Cells(),
+        [("a", 0.0, 0.1, "apply", ("x", 0, "1", 1.0), (1,)), ("b", 0.8, 0.99, "get", "x", ())],
+    ),
+    "a cell outlives its end": (
+        Cells(),
+        [
+            ("a", 0.0, 0.1, "apply", ("x", 0, "1", 1.0), (1,)),
+            ("b", 1.2, 1.3, "apply", ("x", 1, "2", 0), (2,)),
+        ],
+    ),
+    "what nobody heard of was made, and never made": (
+        Cells(),
+        [
+            ("a", 1, inf, "apply", ("x", 0, "1", 0), NO_ANSWER),
+            ("b", 2, 3, "get", "x", (("x", 3, "1"),)),
+            ("b", 4, 5, "apply", ("x", 0, "2", 0), (4,)),
+        ],
     ),
 }
 
@@ -425,12 +516,12 @@ class TestRecording:
 
     def test_histories_are_saved_and_loaded_together(self, tmp_path):
         one, other = History(), History()
-        with one.call("a", "apply", ("x", 0, "v")) as answer:
-            answer(True)
+        with one.call("a", "apply", ("x", 0, "v", 0)) as answer:
+            answer((1,))
         with pytest.raises(OSError, match="gone"), other.call("b", "get", "x"):
             raise OSError("gone")
         one.save(tmp_path / "1")
         other.save(tmp_path / "2")
         both = History.load(tmp_path / "1", tmp_path / "2").operations
-        assert [str(each) for each in both] == ["apply(('x', 0, 'v')) -> True", "get('x') -> ?"]
+        assert [str(each) for each in both] == ["apply(('x', 0, 'v', 0)) -> (1,)", "get('x') -> ?"]
         check_linearizable(both, Cells())

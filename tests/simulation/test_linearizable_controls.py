@@ -7,13 +7,15 @@ import pytest
 from msgspec.structs import replace
 
 from reprise.kernel.clock import VirtualClock
+from reprise.stores.cells import View, conflict
 from reprise.stores.lease import Grant
 from reprise.stores.memory import MemoryStore
+from reprise.stores.memory.cells import MemoryCells
 from reprise.stores.memory.lease import MemoryLease
 from reprise.stores.memory.queue import MemoryQueue
 from reprise.testing.linearizable import History, NotLinearizable
 from reprise.testing.suites import Keeper, LinearizableSuite
-from reprise.testing.suites.linearizable import beside, use_leases, use_queue
+from reprise.testing.suites.linearizable import beside, use_cells, use_leases, use_queue
 
 
 class LooksThenTakes(MemoryLease):
@@ -102,14 +104,60 @@ class OfNoOrder(MemoryQueue):
         return await super().offer([replace(task, order=-task.order) for task in tasks])
 
 
+class ComparesThenSets(MemoryCells):
+    """Cells that compare versions, and set values later: the compare-and-set is lost."""
+
+    async def apply(self, space, changes, *, origin=""):
+        view = await self.get(space, [each.name for each in changes])
+        found = {cell.name: cell.version for cell in view.cells}
+        for each in changes:
+            if each.expected not in (None, found.get(each.name, 0)):
+                raise conflict(space, each.name, each.expected, found.get(each.name, 0))
+        await asyncio.sleep(0)
+        return await super().apply(space, [replace(each, expected=None) for each in changes])
+
+
+class ChangesOneByOne(MemoryCells):
+    """Cells of which a change of several is seen by half."""
+
+    async def apply(self, space, changes, *, origin=""):
+        views = []
+        for each in changes:
+            views.append(await super().apply(space, [each]))
+            await asyncio.sleep(0)
+        return View([cell for view in views for cell in view.cells], views[-1].position, views[-1].at)
+
+
+class UsesVersionsAgain(MemoryCells):
+    """Cells that give the version of what was removed to what comes next."""
+
+    async def apply(self, space, changes, *, origin=""):
+        view = await super().apply(space, changes, origin=origin)
+        of = self._spaces[space]
+        of.head = max((cell.version for cell in of.cells.values()), default=0)
+        return view
+
+
+class ShowsWhatWas(MemoryCells):
+    """Cells that are read from a copy, which is now and then behind."""
+
+    behind = None
+
+    async def scan(self, space, prefix="", **options):
+        seen, self.behind = self.behind, await super().scan(space, prefix, **options)
+        return seen or self.behind
+
+
 class BrokenKeeper(Keeper):
-    def __init__(self, *, lease=None, queue=None):
+    def __init__(self, *, lease=None, queue=None, cells=None):
         super().__init__()
         self.store = MemoryStore(VirtualClock())
         if lease is not None:
             self.store.lease = lease(VirtualClock())
         if queue is not None:
             self.store.queue = queue(VirtualClock())
+        if cells is not None:
+            self.store.cells = cells(VirtualClock(), self.store.signal)
 
     async def open(self):
         await self.store.start()
@@ -121,6 +169,7 @@ class BrokenKeeper(Keeper):
 
 LEASES = [LooksThenTakes, TakesAnyToken, DropsForOthers, UsesTokensAgain, ForgetsToLook]
 QUEUES = [ClaimsTwice, SettlesWithoutToken, LosesTasks, OfNoOrder]
+CELLS = [ComparesThenSets, ChangesOneByOne, UsesVersionsAgain, ShowsWhatWas]
 
 
 @pytest.mark.parametrize("lease", LEASES, ids=lambda each: each.__name__)
@@ -137,14 +186,21 @@ async def test_a_broken_queue_is_refused(queue):
         LinearizableSuite().judge(history)
 
 
-@pytest.mark.parametrize("client", [use_leases, use_queue])
+@pytest.mark.parametrize("cells", CELLS, ids=lambda each: each.__name__)
+async def test_broken_cells_are_refused(cells):
+    history = await beside(BrokenKeeper(cells=cells), use_cells)
+    with pytest.raises(NotLinearizable):
+        LinearizableSuite().judge(history)
+
+
+@pytest.mark.parametrize("client", [use_leases, use_queue, use_cells])
 async def test_an_altered_history_is_refused(client):
     """Two answers change places; alike ones aside, no order explains the rest."""
     history = await beside(BrokenKeeper(), client)
     LinearizableSuite().judge(history)
     operations = history.operations
     refused = tried = 0
-    for one, other in pairwise(each for each in operations if each.name in ("take", "claim")):
+    for one, other in pairwise(each for each in operations if each.name in ("take", "claim", "get")):
         if one.key != other.key or one.result == other.result:
             continue
         swapped = {id(one): other.result, id(other): one.result}

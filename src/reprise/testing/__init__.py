@@ -57,7 +57,7 @@ _EXPORTS: dict[str, str] = {
     "ScriptedModel": "reprise.testing.scripted",
     "Turn": "reprise.testing.scripted",
     "Unscripted": "reprise.testing.scripted",
-    "Cells": "reprise.testing.sequential",
+    "Cells": "reprise.testing.sequential_cells",
     "FencedLock": "reprise.testing.sequential",
     "Register": "reprise.testing.sequential",
     "Tally": "reprise.testing.sequential",
@@ -148,12 +148,12 @@ if TYPE_CHECKING:
         Unscripted as Unscripted,
     )
     from reprise.testing.sequential import (
-        Cells as Cells,
         FencedLock as FencedLock,
         Register as Register,
         Tally as Tally,
         WorkQueue as WorkQueue,
     )
+    from reprise.testing.sequential_cells import Cells as Cells
     from reprise.testing.simulation import (
         Simulated as Simulated,
         SimulationFailed as SimulationFailed,

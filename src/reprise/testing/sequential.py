@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain, combinations
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from reprise.testing.linearizable import Operation
 
 T = TypeVar("T")
 
 
-def _unless(operation: Operation, seen: Any, state: Any) -> Iterable[Any]:
+def unless(operation: Operation, seen: Any, state: Any) -> Iterable[Any]:
     """Return a state when an operation has the result ``seen``, or one that nobody knows."""
     return (state,) if not operation.known or operation.result == seen else ()
 
@@ -36,11 +36,11 @@ class Register:
             case "write", (value,):
                 return (value,)
             case "read", ():
-                return _unless(operation, state, state)
+                return unless(operation, state, state)
             case "cas", (old, new):
-                return _unless(operation, state == old, new if state == old else state)
+                return unless(operation, state == old, new if state == old else state)
             case _:
-                raise _stranger(self, operation)
+                raise stranger(self, operation)
 
 
 class Tally:
@@ -54,13 +54,13 @@ class Tally:
         """Apply one operation."""
         match operation.name, operation.args:
             case "add", (number,):
-                return _unless(
+                return unless(
                     operation, state + number if operation.result is not None else None, state + number
                 )
             case "read", ():
-                return _unless(operation, state, state)
+                return unless(operation, state, state)
             case _:
-                raise _stranger(self, operation)
+                raise stranger(self, operation)
 
 
 class Held(NamedTuple):
@@ -107,7 +107,7 @@ class FencedLock:
 
     def after(self, state: Locked, operation: Operation) -> Iterator[Locked]:
         """Apply one operation, in every state that time may have made of this one."""
-        for held in _survivors(state.held, operation, self._slack):
+        for held in survivors(state.held, operation):
             yield from self._apply(state._replace(held=held), operation)
 
     def _apply(self, now: Locked, operation: Operation) -> Iterable[Locked]:
@@ -121,21 +121,21 @@ class FencedLock:
                     if mine is None
                     else now.held - {mine} | {self._grant(operation, holder, token, ttl)}
                 )
-                return _unless(operation, mine is not None, now._replace(held=longer))
+                return unless(operation, mine is not None, now._replace(held=longer))
             case "drop", (holder, token):
                 return (now._replace(held=now.held - {_mine(now.held, holder, token)}),)
             case "holders", ():
                 return (now,) if not operation.known or _is_all(operation.result, now.held) else ()
             case "write", (token,):
-                return _unless(operation, token >= now.fence, now._replace(fence=max(token, now.fence)))
+                return unless(operation, token >= now.fence, now._replace(fence=max(token, now.fence)))
             case _:
-                raise _stranger(self, operation)
+                raise stranger(self, operation)
 
     def _take(self, now: Locked, operation: Operation, holder: str, ttl: float) -> Iterable[Locked]:
         mine = next((each for each in now.held if each.holder == holder), None)
         others = now.held - {mine}
         if mine is None and len(others) >= self._limit:
-            return _unless(operation, None, now)
+            return unless(operation, None, now)
         if mine is None and self._fair and operation.result is None:
             return (now,)
         token: int | None = operation.result if operation.known else mine.token if mine else 0
@@ -164,9 +164,26 @@ def _is_all(tokens: Iterable[int], held: frozenset[Held]) -> bool:
     return len(set(tokens)) == len(held) and known <= set(tokens)
 
 
-def _survivors(held: frozenset[Held], operation: Operation, slack: float) -> Iterator[frozenset[Held]]:
-    """Yield which grants may be left at the moment of an operation: some have ended, of some one cannot say."""
-    live = frozenset(each for each in held if each.latest > operation.began)
+class Ending(Protocol):
+    """What ends by itself at some moment from ``earliest`` to ``latest``."""
+
+    @property
+    def earliest(self) -> float:
+        """Return the first moment at which it may end."""
+        ...
+
+    @property
+    def latest(self) -> float:
+        """Return the moment at which it has ended for sure."""
+        ...
+
+
+E = TypeVar("E", bound=Ending)
+
+
+def survivors(some: frozenset[E], operation: Operation) -> Iterator[frozenset[E]]:
+    """Yield what may be left at the moment of an operation: some have ended, of some one cannot say."""
+    live = frozenset(each for each in some if each.latest > operation.began)
     doubtful = [each for each in live if each.earliest <= operation.ended]
     for ended in _subsets(doubtful):
         yield live.difference(ended)
@@ -219,17 +236,17 @@ class WorkQueue:
             case "offer", (id, order):
                 known = any(each.id == id for each in state.work)
                 more = state if known else self._offered(state, id, order)
-                return _unless(operation, not known, more)
+                return unless(operation, not known, more)
             case "claim" | "drain", (limit, ttl):
                 return self._claims(state, operation, limit, ttl)
             case "extend", (id, token, ttl):
                 mine = _claimed(state, id, token)
-                return _unless(operation, mine is not None, self._again(state, operation, mine, ttl))
+                return unless(operation, mine is not None, self._again(state, operation, mine, ttl))
             case "settle", (id, token, end):
                 mine = _claimed(state, id, token)
-                return _unless(operation, mine is not None, _settled(state, mine, end))
+                return unless(operation, mine is not None, _settled(state, mine, end))
             case _:
-                raise _stranger(self, operation)
+                raise stranger(self, operation)
 
     def _offered(self, state: Line, id: str, order: float) -> Line:
         work = (*state.work, Work(id, order))
@@ -311,35 +328,8 @@ def _may_have_ended(work: Work, operation: Operation) -> bool:
     return work.state == "claimed" and work.earliest <= operation.ended
 
 
-class Cells:
-    """Values with versions, changed together or not at all.
-
-    ``get(name) -> (version, value)``, version 0 = there is none. ``apply((name, expected version, value), …) -> bool``: all
-    versions fit and all values are set, each with the next version, or nothing changes.
-    """
-
-    def first(self, key: str) -> frozenset[tuple[str, int, Any]]:
-        """Return no cells."""
-        return frozenset()
-
-    def after(
-        self, state: frozenset[tuple[str, int, Any]], operation: Operation
-    ) -> Iterable[frozenset[tuple[str, int, Any]]]:
-        """Apply one operation."""
-        cells = {name: (version, value) for name, version, value in state}
-        match operation.name, operation.args:
-            case "get", (name,):
-                return _unless(operation, cells.get(name, (0, None)), state)
-            case "apply", changes:
-                fits = all(cells.get(name, (0, None))[0] == version for name, version, _ in changes)
-                for name, version, value in changes if fits else ():
-                    cells[name] = (version + 1, value)
-                return _unless(operation, fits, frozenset((name, *cell) for name, cell in cells.items()))
-            case _:
-                raise _stranger(self, operation)
-
-
-def _stranger(model: object, operation: Operation) -> TypeError:
+def stranger(model: object, operation: Operation) -> TypeError:
+    """Return the error for an operation that a model does not know."""
     return TypeError(
         f"{type(model).__name__} knows no {operation.name} with {len(operation.args)} arguments."
     )

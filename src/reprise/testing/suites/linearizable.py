@@ -1,4 +1,4 @@
-"""What leases and queues must prove when clients of several stores and processes use them at once.
+"""What leases, queues and cells must prove when clients of several stores and processes use them at once.
 
 Clients do random things and write down what they asked and were answered; then one order must explain it all
 (:mod:`reprise.testing.linearizable`).
@@ -15,11 +15,14 @@ from tempfile import TemporaryDirectory
 
 from reprise.kernel.chance import Random, seeded
 from reprise.kernel.clock import SystemClock
+from reprise.kernel.errors import CellConflict
+from reprise.stores.cells import ABSENT, Change, View
 from reprise.stores.lease import Grant
 from reprise.stores.queue import Settlement, Task
 from reprise.stores.store import Store
 from reprise.testing.linearizable import History, check_linearizable
 from reprise.testing.sequential import FencedLock, WorkQueue
+from reprise.testing.sequential_cells import Cells
 from reprise.testing.suites.keeper import LONG, PATIENCE, Keeper, KeeperSuite, soon
 
 CLIENTS = 4
@@ -34,13 +37,14 @@ SHORT = 0.02
 LEASES = ("x", "xx")
 """Names of leases, each with room for as many as its name is long."""
 QUEUE = "q"
+SPACE = "s"
 
 Client = Callable[[Store, str, History, Random, float], Awaitable[None]]
 """Uses a store, under a name, writes into a history, throws dice; claims for so many seconds, 0 = for long."""
 
 
 class LinearizableSuite(KeeperSuite):
-    """Tests of ``Lease`` and ``Queue`` under concurrent clients.
+    """Tests of ``Lease``, ``Queue`` and ``Cells`` under concurrent clients.
 
     Two tags say what a keeper leaves out. ``claims_pass_over``: a claim passes over tasks that others are at, so beside rivals
     it may get later ones, or none. ``holder_beside_renewal``: ``holder`` may leave out a grant whose time ended while its
@@ -59,12 +63,21 @@ class LinearizableSuite(KeeperSuite):
         """What is offered goes out once, in its order, and only the latest claim settles it."""
         self.judge(await beside(keeper, use_queue))
 
+    async def test_cells_of_several_stores(self, keeper: Keeper) -> None:
+        """What changes together is seen together, no update is lost, and a version never comes again."""
+        history = await beside(keeper, use_cells)
+        refused = [
+            each for each in history.operations if each.name == "apply" and isinstance(each.result[0], str)
+        ]
+        assert refused, "nobody was in anybody's way"
+        self.judge(history)
+
     async def test_what_ends_by_itself(self, keeper: Keeper) -> None:
-        """Nobody takes a lease or a task before it has ended or renews a lease after that, by real time."""
+        """A lease, a claim or a cell is nobody's before it has ended, and no longer after that, by real time."""
         if keeper.exact_time:
             self.skip_if("virtual_time")
             raise AssertionError(f"{type(keeper).__name__} has exact time and not the tag virtual_time")
-        self.judge(await beside(keeper, use_both, SHORT))
+        self.judge(await beside(keeper, use_all, SHORT))
 
     async def test_several_processes(self, keeper: Keeper) -> None:
         """The same with processes of their own, ordered by the machine's clock."""
@@ -72,18 +85,19 @@ class LinearizableSuite(KeeperSuite):
             self.skip_if("one_process")
             raise AssertionError(f"{type(keeper).__name__} has neither a factory nor the tag one_process")
         store = await keeper.open()  # so that the children do not all make the tables
-        history = await asyncio.to_thread(in_processes, keeper.factory, use_both)
+        history = await asyncio.to_thread(in_processes, keeper.factory, use_all)
         await drain(store, history)
         self.judge(history)
 
     def judge(self, history: History, *, fair: bool = False) -> None:
-        """Hold a history against locks and queues."""
+        """Hold a history against locks, a queue and a space of cells."""
         operations = history.operations
         if "holder_beside_renewal" in self.exceptions:
             operations = [each for each in operations if each.name != "holders"]
         ordered = "claims_pass_over" not in self.exceptions
         models = {name: FencedLock(len(name), slack=SLACK, fair=fair) for name in LEASES}
-        for key, model in {**models, QUEUE: WorkQueue(ordered=ordered, slack=SLACK)}.items():
+        queue = WorkQueue(ordered=ordered, slack=SLACK)
+        for key, model in {**models, QUEUE: queue, SPACE: Cells(slack=SLACK)}.items():
             check_linearizable([each for each in operations if each.key == key], model)
 
 
@@ -159,10 +173,65 @@ async def use_queue(store: Store, client: str, history: History, dice: Random, t
             await history.record(client, "settle", *wish, key=QUEUE, of=call, tell=_only)
 
 
-async def use_both(store: Store, client: str, history: History, dice: Random, ttl: float) -> None:
-    """Use leases and queues, each as if it were alone."""
+async def use_cells(store: Store, client: str, history: History, dice: Random, ttl: float) -> None:
+    """Look at cells, and change one or two, mostly as a version that was seen allows."""
+    known: dict[str, int] = {}
+    for number in range(STEPS):
+        await asyncio.sleep(0)
+        names = dice.sample("abc", dice.randint(1, 2))
+        action = dice.choice(("get", "scan", "apply", "apply", "apply"))
+        if action == "get":
+            of = store.cells.get(SPACE, names)
+            view = await history.record(client, "get", *names, key=SPACE, of=of, tell=_cells)
+            known |= dict.fromkeys(names, ABSENT) | _versions(view)
+        elif action == "scan":
+            of = store.cells.scan(SPACE)
+            view = await history.record(client, "scan", key=SPACE, of=of, tell=_cells)
+            known = _versions(view)
+        else:
+            wishes = [
+                (
+                    name,
+                    dice.choice((known.get(name, ABSENT),) * 5 + (None,)),
+                    dice.choice((f"{client}.{number}",) * 4 + (None,)),
+                    dice.choice((0, ttl)),
+                )
+                for name in names
+            ]
+            known |= await _changes(store, client, history, wishes)
+
+
+async def _changes(
+    store: Store, client: str, history: History, wishes: list[tuple[str, int | None, str | None, float]]
+) -> dict[str, int]:
+    """Make changes, and return the versions that are known from then on."""
+    changes = [
+        Change(name, None if value is None else value.encode(), expected, ttl or None)
+        for name, expected, value, ttl in wishes
+    ]
+    with history.call(client, "apply", *wishes, key=SPACE) as answer:
+        try:
+            versions = _versions(await store.cells.apply(SPACE, changes))
+        except CellConflict as refused:
+            answer((refused.name, refused.found))
+            return {refused.name: refused.found}
+        answer(tuple(versions.get(change.name, ABSENT) for change in changes))
+    return {change.name: versions.get(change.name, ABSENT) for change in changes}
+
+
+def _cells(view: View) -> tuple[tuple[str, int, str], ...]:
+    return tuple((cell.name, cell.version, cell.data.decode()) for cell in view.cells)
+
+
+def _versions(view: View) -> dict[str, int]:
+    return {cell.name: cell.version for cell in view.cells}
+
+
+async def use_all(store: Store, client: str, history: History, dice: Random, ttl: float) -> None:
+    """Use leases, queues and cells, each as if it were alone."""
     leases = use_leases(store, f"{client}l", history, seeded(dice.randbytes(8)), ttl)
-    await asyncio.gather(leases, use_queue(store, f"{client}q", history, dice, ttl))
+    cells = use_cells(store, f"{client}c", history, seeded(dice.randbytes(8)), ttl)
+    await asyncio.gather(leases, cells, use_queue(store, f"{client}q", history, dice, ttl))
 
 
 async def drain(store: Store, history: History) -> None:
