@@ -37,7 +37,7 @@ class LockManager:
     True
 
     Options:
-        settings: ``default_ttl``, ``retry_delay``, ``retry_count``, by name or as ``LockSettings``.
+        settings: ``default_ttl``, ``retry_delay``, ``retry_count``, ``node_timeout``, by name or as ``LockSettings``.
         owner: how this process is called where holders are named; default host, process and a number.
     """
 
@@ -49,7 +49,7 @@ class LockManager:
         owner: str = "",
     ) -> None:
         self._settings = _settings(settings)
-        keeper = keeping(source, self._settings.retry_delay)
+        keeper = keeping(source, self._settings.retry_delay, self._settings.node_timeout)
         self._votes = isinstance(keeper, Masters)
         self._acquirer = Acquirer(keeper, owner, self._settings.default_ttl)
 

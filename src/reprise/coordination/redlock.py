@@ -11,19 +11,17 @@ There is no line over several keepers: who waits is tapped when a lease is given
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from math import inf
 
 import msgspec
 
+from reprise.coordination.asking import Away, Missing, Panel
 from reprise.coordination.keepers import Keeper
-from reprise.kernel.errors import StoreError, StoreUnreachable
+from reprise.kernel.errors import StoreUnreachable
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.lease import Grant, Lease
 
-NODE_TIMEOUT = 0.2
-"""Seconds for which one keeper is waited for. One that stands still costs everybody so long, so it is short."""
 MOST_OWED = 1000
 """Leases that are remembered of a keeper that is away; older ones end by themselves."""
 DRIFT, DRIFT_SECONDS = 0.01, 0.002
@@ -40,10 +38,6 @@ class _Held(msgspec.Struct):
     """What each keeper gave."""
     unsure: set[int]
     """Keepers that did not answer: they may have given it, too."""
-
-
-Away: TypeAlias = dict[int, StoreError]
-"""Which keepers did not answer, by number, and why."""
 
 
 class Taps:
@@ -84,28 +78,16 @@ class Taps:
 class QuorumLease:
     """Leases by name, of a majority of keepers."""
 
-    def __init__(
-        self, keepers: Sequence[Keeper], taps: Taps, retry_delay: float, node_timeout: float
-    ) -> None:
-        self._keepers = keepers
-        self._everybody = range(len(keepers))
-        self.quorum = len(keepers) // 2 + 1
+    def __init__(self, panel: Panel, taps: Taps, retry_delay: float) -> None:
+        self._panel = panel
         self._taps = taps
         self._retry_delay = retry_delay
-        self._node_timeout = node_timeout
         self._uniform = SURROUNDINGS.get().uniform
         self._held: dict[tuple[str, str], _Held] = {}
         self._owed: dict[int, list[_Held]] = {}
         """By keeper: what it is to be told is given back."""
         self._collecting: asyncio.Task[None] | None = None
-
-    async def reach(self) -> None:
-        """Open all keepers; raise ``StoreUnreachable`` when a majority is away."""
-
-        async def nothing(node: int, lease: Lease) -> None:
-            pass
-
-        self._check(await self._ask(self._everybody, nothing))
+        self._trying = set[tuple[str, str]]()
 
     async def take(
         self,
@@ -119,6 +101,8 @@ class QuorumLease:
     ) -> Grant | None:
         """Take the lease of a majority, or return None when that gave it not within ``wait`` seconds.
 
+        Who waits also waits for a majority that is away, up to ``PATIENCE``.
+
         Raises:
             StoreUnreachable: so many are away that the others are no majority.
         """
@@ -128,15 +112,19 @@ class QuorumLease:
             if renewed is not None:
                 return renewed
         loop = asyncio.get_running_loop()
-        until = None if wait is None else loop.time() + wait
+        until = inf if wait is None else loop.time() + wait
+        missing = Missing()
         while True:
             wish = _Held(Grant(name, holder, 0, 0), limit, shared, {}, set())
-            grant = await self._try(wish, ttl)
+            try:
+                grant = await self._try(wish, ttl)
+                missing.over()
+                if grant is not None or loop.time() >= until:
+                    return grant
+            except StoreUnreachable as error:
+                missing.note(error, until)
             pause = self._retry_delay * (0.5 + self._uniform())
-            left = pause if until is None else until - loop.time()
-            if grant is not None or left <= 0:
-                return grant
-            await self._taps.wait(_tap(name), min(pause, left))
+            await self._taps.wait(_tap(name), min(pause, until - loop.time()))
 
     async def renew(self, grants: Sequence[Grant], ttl: float) -> list[Grant | None]:
         """Extend grants by ``ttl`` seconds from now; None in the place of each that no majority holds any more.
@@ -162,15 +150,17 @@ class QuorumLease:
         renewed: dict[tuple[str, str], list[int]] = {
             (held.grant.name, held.grant.holder): [] for held in known
         }
-        away = await self._ask(self._everybody, renew)
+        away = await self._panel.ask(self._panel.everybody, renew)
         in_time = self._is_in_time(began_at, ttl)
         for held in known:
             by = renewed[held.grant.name, held.grant.holder]
-            if len(by) >= self.quorum and in_time:
-                await self._heal(held, ttl, [node for node in self._everybody if node not in (*by, *away)])
+            if len(by) >= self._panel.quorum and in_time:
+                await self._heal(
+                    held, ttl, [node for node in self._panel.everybody if node not in (*by, *away)]
+                )
                 held.grant = self._agreed(held)
-            elif len(by) + len(held.nodes.keys() & away.keys()) >= self.quorum:
-                raise self._unreachable(away)
+            elif len(by) + len(held.nodes.keys() & away.keys()) >= self._panel.quorum:
+                raise self._panel.unreachable(away)
             else:
                 self._held.pop((held.grant.name, held.grant.holder), None)
         return [held and held.grant for held in map(self._of, grants)]
@@ -181,15 +171,16 @@ class QuorumLease:
         Raises:
             StoreUnreachable: a majority could not be told.
         """
-        everywhere = set(self._everybody)
+        everywhere = set(self._panel.everybody)
         gone = [
             self._held.pop((grant.name, grant.holder), None) or _Held(grant, 1, False, {}, everywhere)
             for grant in grants
         ]
-        away = await self._release(gone)
+        is_known = all(held.nodes for held in gone)
+        away = await self._release(gone, () if is_known else everywhere)
         # Only now: those who got no majority and tapped each other would try for ever.
         self._taps.wake([_tap(grant.name) for grant in grants])
-        self._check(away)
+        self._panel.check(away)
 
     async def holder(self, name: str) -> list[Grant]:
         """Return the grants that a majority knows, oldest first."""
@@ -208,31 +199,35 @@ class QuorumLease:
         return held.grant
 
     async def settle(self) -> None:
-        """Leave to their end leases that nobody could be told of yet."""
+        """Tell once more what is owed; what nobody can be told of ends by itself."""
         if self._collecting is not None:
             self._collecting.cancel()
             await asyncio.gather(self._collecting, return_exceptions=True)
             self._collecting = None
+        await self._tell()
 
     # ------------------------------------------------------------ a try
 
     async def _try(self, wish: _Held, ttl: float) -> Grant | None:
         """Ask everybody once; agree on a token with those who gave it, or give all back."""
-        began_at = asyncio.get_running_loop().time()
+        began_at, key = asyncio.get_running_loop().time(), (wish.grant.name, wish.grant.holder)
+        self._trying.add(key)
         try:
-            away = await self._give(wish, ttl, self._everybody)
-            self._check(away)
-            if len(wish.nodes) >= self.quorum:
+            away = await self._give(wish, ttl, self._panel.everybody)
+            self._panel.check(away)
+            if len(wish.nodes) >= self._panel.quorum:
                 token = max(grant.token for grant in wish.nodes.values())
                 if await self._lift(wish, token) and self._is_in_time(began_at, ttl):
                     wish.grant = msgspec.structs.replace(wish.grant, token=token)
                     wish.grant = self._agreed(wish)
-                    self._held[wish.grant.name, wish.grant.holder] = wish
+                    self._held[key] = wish
                     return wish.grant
         except BaseException:
-            wish.unsure.update(self._everybody)
+            wish.unsure.update(self._panel.everybody)
             await asyncio.shield(self._release([wish]))
             raise
+        finally:
+            self._trying.discard(key)
         await self._release([wish])
         return None
 
@@ -244,7 +239,7 @@ class QuorumLease:
             if grant is not None:
                 wish.nodes[node] = grant
 
-        away = await self._ask(nodes, take)
+        away = await self._panel.ask(nodes, take)
         wish.unsure.update(away)
         return away
 
@@ -253,15 +248,16 @@ class QuorumLease:
 
         async def lift(node: int, lease: Lease) -> None:
             grant = await lease.lift(held.nodes[node], token)
-            if grant is None:
+            if grant is None:  # or it was asked twice, and the first time it did
                 del held.nodes[node]
+                held.unsure.add(node)
             else:
                 held.nodes[node] = grant
 
         low = [node for node, grant in held.nodes.items() if grant.token < token]
         if low:
-            await self._ask(low, lift)
-        return sum(grant.token >= token for grant in held.nodes.values()) >= self.quorum
+            await self._panel.ask(low, lift)
+        return sum(grant.token >= token for grant in held.nodes.values()) >= self._panel.quorum
 
     async def _heal(self, held: _Held, ttl: float, nodes: list[int]) -> None:
         """Give a grant of a majority to others, so that those of the majority may go, too."""
@@ -269,13 +265,16 @@ class QuorumLease:
             await self._give(held, ttl, nodes)
             await self._lift(held, held.grant.token)
 
-    async def _release(self, gone: Sequence[_Held]) -> Away:
-        """Give back everywhere what was given, also where that is not known."""
-        away = await self._ask(self._everybody, lambda node, lease: _drop(node, lease, gone))
-        for node in away:
+    async def _release(self, gone: Sequence[_Held], nodes: Iterable[int] = ()) -> Away:
+        """Give back what was given; return who does not know of it yet. Who was silent before is told later, by itself."""
+        asked = {*nodes, *(node for held in gone for node in held.nodes)}
+        away = await self._panel.ask(sorted(asked), lambda node, lease: _drop(node, lease, gone))
+        for node in self._panel.everybody:
             owed = [held for held in gone if node in held.nodes or node in held.unsure]
-            self._owed[node] = [*self._owed.get(node, ()), *owed][-MOST_OWED:]
-        if self._collecting is None and any(self._owed.values()):
+            if owed and (node in away or node not in asked):
+                away.setdefault(node, StoreUnreachable("It did not answer before."))
+                self._owed[node] = [*self._owed.get(node, ()), *owed][-MOST_OWED:]
+        if self._collecting is None and self._owed:
             self._collecting = asyncio.create_task(self._collect())
         return away
 
@@ -285,12 +284,26 @@ class QuorumLease:
         A keeper that stood still does what it was asked before when it goes on; so it may give a lease only then.
         """
         while self._owed:
-            await asyncio.sleep(self._node_timeout)
-            asked, self._owed = self._owed, {}
-            away = await self._ask(asked, partial(_drop_owed, asked))
+            await self._tell()
+            await asyncio.sleep(self._panel.node_timeout)
+        self._collecting = None
+
+    async def _tell(self) -> None:
+        """Tell once what is owed."""
+        asked, self._owed = self._owed, {}
+        away: Iterable[int] = asked
+        try:
+            away = await self._panel.ask(
+                asked, lambda node, lease: _drop(node, lease, asked[node], self._is_wanted)
+            )
+        finally:
             for node in away:
                 self._owed[node] = [*asked[node], *self._owed.get(node, ())][-MOST_OWED:]
-        self._collecting = None
+
+    def _is_wanted(self, held: _Held) -> bool:
+        """Tell whether its holder asked again meanwhile: then the keeper holds for that what it gave before."""
+        key = held.grant.name, held.grant.holder
+        return key in self._trying or key in self._held
 
     # ------------------------------------------------------------ counting
 
@@ -301,7 +314,7 @@ class QuorumLease:
     def _agreed(self, held: _Held) -> Grant:
         """Return the grant of a majority; it ends when the first of that majority may end."""
         ends = sorted((grant.expires_at for grant in held.nodes.values()), reverse=True)
-        return msgspec.structs.replace(held.grant, expires_at=ends[self.quorum - 1])
+        return msgspec.structs.replace(held.grant, expires_at=ends[self._panel.quorum - 1])
 
     def _is_in_time(self, began_at: float, ttl: float) -> bool:
         passed = asyncio.get_running_loop().time() - began_at
@@ -313,57 +326,34 @@ class QuorumLease:
                 seen.setdefault((grant.name, grant.holder), []).append(grant)
 
         seen: dict[tuple[str, str], list[Grant]] = {}
-        self._check(await self._ask(self._everybody, one))
+        self._panel.check(await self._panel.ask(self._panel.everybody, one))
         found = [
-            max(each, key=lambda grant: grant.token) for each in seen.values() if len(each) >= self.quorum
+            max(each, key=lambda grant: grant.token)
+            for each in seen.values()
+            if len(each) >= self._panel.quorum
         ]
         return sorted(found, key=lambda grant: (grant.name, grant.token))
 
-    async def _ask(self, nodes: Iterable[int], call: Callable[[int, Lease], Awaitable[None]]) -> Away:
-        """Ask keepers, all at once and each once; return those that did not answer, and why."""
 
-        async def one(node: int) -> StoreError | None:
-            try:
-                async with asyncio.timeout(self._node_timeout):
-                    await call(node, (await self._keepers[node].start()).lease)
-            except TimeoutError:
-                return StoreUnreachable(f"It did not answer within {self._node_timeout:g} s.")
-            except StoreError as error:
-                return error
-            return None
-
-        asked = list(nodes)
-        errors = await asyncio.gather(*map(one, asked))
-        return {node: error for node, error in zip(asked, errors, strict=True) if error is not None}
-
-    def _check(self, away: Away) -> None:
-        if len(away) > len(self._keepers) - self.quorum:
-            raise self._unreachable(away)
-
-    def _unreachable(self, away: Away) -> StoreUnreachable:
-        first = next(iter(away.values()))
-        return StoreUnreachable(
-            f"Of {len(self._keepers)} keepers {len(away)} cannot be reached: {first.what}",
-            hint=f"{self.quorum} are needed; check that they run.",
-        )
-
-
-async def _drop(node: int, lease: Lease, gone: Sequence[_Held]) -> None:
-    """Give back to one keeper what it gave, or may have given."""
-    grants = [held.nodes[node] for held in gone if node in held.nodes]
-    unsure = {
-        (held.grant.name, held.grant.holder)
-        for held in gone
-        if node in held.unsure and node not in held.nodes
-    }
-    for name in {name for name, _ in unsure}:
-        grants += [grant for grant in await lease.holder(name) if (name, grant.holder) in unsure]
+async def _drop(
+    node: int, lease: Lease, gone: Sequence[_Held], is_wanted: Callable[[_Held], bool] = lambda _: False
+) -> None:
+    """Give back to one keeper what it gave, or may have given, but for what is wanted again."""
+    found = dict[str, list[Grant]]()
+    for held in gone:
+        if node in held.unsure and node not in held.nodes and held.grant.name not in found:
+            found[held.grant.name] = await lease.holder(held.grant.name)
+    # From here to the call nothing comes between: who asks again does so after it.
+    grants: list[Grant] = []
+    for held in gone:
+        if is_wanted(held):
+            continue
+        if node in held.nodes:
+            grants.append(held.nodes[node])
+        elif node in held.unsure:
+            grants += [grant for grant in found[held.grant.name] if grant.holder == held.grant.holder]
     if grants:
         await lease.drop(grants)
-
-
-async def _drop_owed(owed: Mapping[int, Sequence[_Held]], node: int, lease: Lease) -> None:
-    await _drop(node, lease, owed[node])
 
 
 def _tap(name: str) -> str:

@@ -182,6 +182,8 @@ class LockSettings(msgspec.Struct, frozen=True, kw_only=True):
     retry_delay: Seconds = 0.1
     retry_count: Annotated[int, Meta(ge=0)] = 10
     """A lock without a timeout is waited for ``retry_delay`` times this."""
+    node_timeout: Seconds = 0.2
+    """How long each of several keepers is waited for. One that stands still costs everybody so long."""
 
 
 class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Locks of a majority, over keepers in memory that come and go, in virtual time."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import pytest
 
 from reprise import ConfigurationError, LockLost, LockManager, LockNotAcquired, StoreUnreachable
-from reprise.stores.lease import Grant
+from reprise.coordination.asking import PATIENCE, Panel
+from reprise.coordination.keepers import Keeper
+from reprise.stores.lease import Grant, Lease
 from reprise.stores.memory import MemoryStore
 from reprise.testing import run
 
@@ -80,7 +83,34 @@ async def test_a_majority_is_enough_and_everybody_is_told_at_the_end():
         assert await grants(nodes) == [0, 1, 1, 1, 1]
         assert held.token > 0
         nodes[0].away = nodes[1].mute = False
+    assert await grants(nodes) == [0, 1, 0, 0, 0], "who was silent holds up nobody"
+    await asyncio.sleep(0.2)
     assert await grants(nodes) == [0] * 5
+
+
+@simulated
+async def test_who_stops_tells_once_more_what_was_given_back():
+    nodes, manager = town()
+    nodes[0].mute = True
+    async with manager, manager.lock("x"):
+        nodes[0].mute = False
+    assert await grants(nodes) == [0] * 5
+
+
+@simulated
+async def test_what_is_given_back_of_one_try_is_not_taken_from_the_next():
+    """A keeper that answered the first try too late holds the lease for the second, when it is told of the first."""
+    nodes, manager = town()
+    others = [await node.real.take("lock/x", "somebody", 3600) for node in nodes[2:]]
+    nodes[0].mute = True
+    waiter = asyncio.create_task(manager.get_lock("x", 3600).acquire(timeout=None))
+    await asyncio.sleep(0.21)
+    for node, grant in zip(nodes[2:], others, strict=True):
+        await node.real.drop([grant])
+    nodes[0].mute = False
+    assert await waiter
+    await asyncio.sleep(10)
+    assert await grants(nodes) == [1] * 5
 
 
 @simulated
@@ -106,6 +136,84 @@ async def test_no_majority_is_an_error_that_says_so():
     for node in nodes[:3]:
         node.away = False
     assert await grants(nodes) == [0] * 5
+
+
+@simulated
+async def test_who_waits_waits_for_a_majority_that_is_away():
+    nodes, manager = town()
+    await manager.start()
+    for node in nodes[:3]:
+        node.away = True
+    waiter = asyncio.create_task(manager.get_lock("x").acquire(timeout=None))
+    await asyncio.sleep(PATIENCE - 1)
+    nodes[0].away = False
+    assert await waiter
+
+
+@simulated
+async def test_a_majority_that_stays_away_is_an_error_after_a_while():
+    nodes, manager = town()
+    await manager.start()
+    for node in nodes[:3]:
+        node.away = True
+    began = asyncio.get_running_loop().time()
+    for timeout, least, most in ((0, 0, 0.5), (2, 2, 2.5), (None, PATIENCE, PATIENCE + 0.5)):
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(StoreUnreachable, match="Of 5 keepers 3 cannot be reached"):
+            await manager.get_lock("x").acquire(timeout=timeout)
+        assert least <= asyncio.get_running_loop().time() - began < most
+
+
+@simulated
+async def test_a_keeper_that_takes_long_to_open_is_opened_all_the_same():
+    """Longer than an answer may take: TLS, a long way. Were it given up each time, it would never be open."""
+
+    class Far(MemoryStore):
+        async def start(self) -> None:
+            await asyncio.sleep(1)
+            await super().start()
+
+    panel = Panel([keeper_to_open(Far()) for _ in range(3)], node_timeout=0.2)
+    began = asyncio.get_running_loop().time()
+    await panel.reach()
+    assert 1 <= asyncio.get_running_loop().time() - began < 1.5
+    await panel.settle()
+
+
+@simulated
+async def test_who_stops_opens_no_more():
+    class Gone(MemoryStore):
+        async def start(self) -> None:
+            await asyncio.Event().wait()
+
+    panel = Panel([keeper_to_open(Gone()) for _ in range(3)], node_timeout=0.2)
+    with pytest.raises(StoreUnreachable):
+        await panel.reach()
+    await panel.settle()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def keeper_to_open(store: MemoryStore) -> Keeper:
+    """Return a keeper that is not open yet."""
+    keeper = Keeper(store)
+    keeper.is_open, keeper.owned = False, True
+    return keeper
+
+
+def test_answers_that_came_while_our_own_loop_stood_still_count():
+    """Both moments have passed when it looks: the answer's, and that at which the keeper would count as away."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        panel = Panel([Keeper(MemoryStore()) for _ in range(3)], node_timeout=0.05)
+
+        async def call(node: int, lease: Lease) -> None:
+            await asyncio.gather(asyncio.sleep(0.03), asyncio.sleep(0.03))
+
+        loop.call_later(0.02, time.sleep, 0.1)
+        assert not await panel.ask(panel.everybody, call)
+
+    asyncio.run(main())
 
 
 @simulated

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "distributed_lock.default_ttl": 30,
     "distributed_lock.retry_delay": 0.1,
     "distributed_lock.retry_count": 10,
+    "distributed_lock.node_timeout": 0.2,
     "task_queue.visibility_timeout": 300,
     "task_queue.purge_interval": 3600,
     "services.state_manager": "http://localhost:8080",
