@@ -72,14 +72,18 @@ class Server:
                 raise Missing(f"the server ({self.install.name}) did not start: {self.log()}")
             time.sleep(0.02)
 
-    def crash(self) -> None:
-        """``kill -9`` what ``guard`` started, wait for the end of all its processes, and start it again."""
+    def crash(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """``kill -9`` what ``guard`` started, wait for the end of all its processes, and start it again.
+
+        Between the two ``meanwhile`` is called.
+        """
         data = self.folder / "data"
         os.kill(self.pid(), signal.SIGKILL)
         deadline = time.monotonic() + PATIENCE
         while any(cwd == data for cwd in _working_folders()):
             assert time.monotonic() < deadline, "a process of the killed server lives on"
             time.sleep(0.002)
+        meanwhile()
         [guard] = self._guards
         guard.stdin.write(b"again\n")
         guard.stdin.flush()
@@ -233,8 +237,11 @@ def redis_installs() -> list[Install]:
     return [Install("wheel" if root == package else "system", root) for root in dict.fromkeys(found)]
 
 
-def start_redis(install: Install, *options: str) -> Server:
-    """Start Redis on a Unix socket in a folder of its own; ``options`` are arguments such as ``--appendonly yes``."""
+def start_redis(install: Install, *options: str, preload: Path | None = None) -> Server:
+    """Start Redis on a Unix socket in a folder of its own; ``options`` are arguments such as ``--appendonly yes``.
+
+    ``preload`` is a shared library that is loaded into it.
+    """
     if install.url:
         return Server(install, install.url)
     user = unprivileged()
@@ -246,7 +253,12 @@ def start_redis(install: Install, *options: str) -> Server:
     server = Server(install, f"unix://{path}", folder)
     files = ("--unixsocket", str(path), "--dir", str(data), "--pidfile", str(data / "postmaster.pid"))
     settings = ("--port", "0", "--save", "", *files, *options)
-    server.guard(str(binaries / "redis-server"), *settings, stop=signal.SIGTERM)
+    command = [str(binaries / "redis-server"), *settings]
+    if preload is not None:
+        library = shutil.copy(preload, folder)
+        os.chmod(library, 0o755)
+        command = ["/usr/bin/env", f"LD_PRELOAD={library}", *command]
+    server.guard(*command, stop=signal.SIGTERM)
     server.is_ready = path.exists
     server.wait_until_ready()
     return server

@@ -1,4 +1,8 @@
-"""A worker of a queue, forked by the nursery: each task has one effect, at a receiver that knows its idempotency key."""
+"""A worker of a queue, forked by the nursery: each task has one effect, at a receiver that knows its idempotency key.
+
+Beside it, in the same process and under the same kills, two controls: each effect also goes to a receiver that knows no
+keys, and tasks of a second queue are said to be done before they are.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,13 @@ from tests.crash.worker_main import open_named
 
 from reprise import Task, TaskQueue
 from reprise.kernel.chance import seeded
+from reprise.stores.store import Store
 
-TRIED, EFFECTS = "tried", "effects.db"
+TRIED, EFFECTS, KEYLESS = "tried", "effects.db", "keyless"
+EARLY = "early"
+"""Queue of the control that settles before the work."""
+LANES = 5
+"""Its tasks that are done at one time."""
 
 
 class Options(msgspec.Struct):
@@ -22,8 +31,6 @@ class Options(msgspec.Struct):
 
     folder: str
     store: str
-    settles_first: bool = False
-    """The control: says that a task is done before it does it."""
 
 
 def make_receiver(folder: Path) -> None:
@@ -31,27 +38,32 @@ def make_receiver(folder: Path) -> None:
     with sqlite3.connect(folder / EFFECTS) as file:
         file.execute("PRAGMA journal_mode = WAL")
         file.execute("CREATE TABLE effects (key TEXT PRIMARY KEY)")
+    for name in (TRIED, KEYLESS):
+        (folder / name).touch()
 
 
-def queue_of(store: Any) -> TaskQueue:
-    """Return the queue of the test, whose claims end soon."""
-    return TaskQueue(store, "work", visibility_timeout=1.0)
+def queue_of(store: Store, name: str = "work") -> TaskQueue:
+    """Return a queue of the test, whose claims end soon."""
+    return TaskQueue(store, name, visibility_timeout=1.0)
 
 
 class Worker:
     """Does tasks and writes down each try."""
 
     def __init__(self, folder: Path) -> None:
-        self._tried = os.open(folder / TRIED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        self._tried, self._keyless = (os.open(folder / name, flags, 0o600) for name in (TRIED, KEYLESS))
         self._receiver = sqlite3.connect(folder / EFFECTS, timeout=30, isolation_level=None)
         self._receiver.execute("PRAGMA synchronous = OFF")
         self._dice = seeded(b"%d" % os.getpid())
 
     async def work(self, task: Task) -> str:
-        """Take a moment, then have the effect."""
-        os.write(self._tried, f"{task.task_id} {task.idempotency_key}\n".encode())
-        await asyncio.sleep(self._dice.uniform(0.02, 0.2))
+        """Take a moment, have the effect, take another: a kill comes before it or after it."""
+        os.write(self._tried, f"{task.task_id} {os.getpid()}\n".encode())
+        await asyncio.sleep(self._dice.uniform(0.01, 0.1))
+        os.write(self._keyless, f"{task.task_id}\n".encode())
         self._receiver.execute("INSERT OR IGNORE INTO effects VALUES (?)", (task.idempotency_key,))
+        await asyncio.sleep(self._dice.uniform(0.01, 0.1))
         return f"did {task.payload}"
 
     async def settle_first(self, queue: TaskQueue) -> None:
@@ -67,11 +79,9 @@ async def serve(options: Options) -> None:
     """Work until the kill."""
     store = open_named(options.store)
     await store.start()
-    worker, queue = Worker(Path(options.folder)), queue_of(store)
-    if options.settles_first:
-        await asyncio.gather(*(worker.settle_first(queue) for _ in range(10)))
-    async with queue.worker(worker.work, concurrency=10):
-        await asyncio.Event().wait()
+    worker, early = Worker(Path(options.folder)), queue_of(store, EARLY)
+    async with queue_of(store).worker(worker.work, concurrency=10):
+        await asyncio.gather(*(worker.settle_first(early) for _ in range(LANES)))
 
 
 def main(options: dict[str, Any]) -> None:
