@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing, suppress
+from itertools import groupby
 
 import pytest
 
@@ -34,6 +35,11 @@ async def _stands(keeper):
     return await keeper.waiting("leader/x") > 0
 
 
+async def _waits(keeper, count):
+    """Return whether so many wait for the lock, each for itself or for others."""
+    return await keeper.waiting("lock/x") >= count
+
+
 class LockingScenes(KeeperSuite):
     """What locks, semaphores, elections and majorities do with this keeper."""
 
@@ -55,6 +61,49 @@ class LockingScenes(KeeperSuite):
         assert tokens == sorted(set(tokens))
         assert len(tokens) == 24
         assert await managers[0].find() == []
+
+    async def test_many_who_wait_in_each_of_two_stores_take_turns(self, keeper):
+        managers = [LockManager(await keeper.open()) for _ in range(2)]
+        seen, over = [], asyncio.Event()
+
+        async def rival(number):
+            while not over.is_set():
+                async with managers[number].lock("x", LONG, timeout=None) as held:
+                    seen.append((number, held.token))
+                    await asyncio.sleep(0)
+                    if len(seen) >= 150 and {0, 1} <= {number for number, _ in seen[-40:]}:
+                        over.set()
+
+        await soon(asyncio.gather(*(rival(n % 2) for n in range(12))))
+        tokens = [token for _, token in seen]
+        assert tokens == sorted(set(tokens))
+        first = max(seen.index(next(turn for turn in seen if turn[0] == number)) for number in (0, 1))
+        whose = [number for number, _ in seen[first : 150 - 12]]
+        longest = max(len(list(turns)) for _, turns in groupby(whose))
+        assert (
+            longest <= 12
+        )  # all six who wait in a store may have come before the one who waits in the other, twice
+
+    async def test_a_holder_that_dies_is_outlived_by_those_who_wait_beside_it(self, keeper):
+        manager = LockManager(await keeper.open())
+        short = min(keeper.short, 0.3)
+        first, second, last = (manager.get_lock("x", LONG) for _ in range(3))
+        dead = manager.get_lock("x", short)
+        assert await first.acquire()
+        waiting = [asyncio.create_task(lock.acquire(timeout=None)) for lock in (second, dead, last)]
+        await until(lambda: _waits(keeper, 2), "they stand in line")
+        await first.release()
+        assert await soon(waiting[0])
+        await second.release()
+        assert await soon(waiting[1])
+        taken = dead._taken[-1]
+        await keeper.pass_time(short)
+        assert await soon(waiting[2])
+        assert last.token > taken.token
+        with pytest.raises(LockLost):
+            await dead.release()
+        await last.release()
+        assert await manager.find() == []
 
     async def test_not_free_in_time_names_the_holder(self, keeper):
         here, there = LockManager(await keeper.open(), owner="here"), LockManager(await keeper.open())

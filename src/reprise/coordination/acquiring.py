@@ -10,8 +10,9 @@ from typing import Protocol
 
 import msgspec
 
-from reprise.coordination.deadlocks import AT_ONCE, WAITS, find_cycle, told
+from reprise.coordination.deadlocks import AT_ONCE, TURNS, WAITS, find_cycle, owner_of, told
 from reprise.coordination.keepers import name_of_process
+from reprise.coordination.lines import Line, Turn
 from reprise.coordination.renewing import Holding, Renewer
 from reprise.kernel.errors import DeadlockDetected, StoreError
 from reprise.stores.lease import Grant, Lease
@@ -80,6 +81,8 @@ class Acquirer:
         self._renewer: Renewer | None = None
         self._unlisten = lambda: None
         self._numbers = count(1)
+        self._lines: dict[str, Line] = {}
+        """Those who wait and hold nothing, by the name of the lease."""
         self._mine: dict[str, list[Holding]] = {}
         """What is held, by owner."""
         self._dropping: set[asyncio.Task[None]] = set()
@@ -104,10 +107,12 @@ class Acquirer:
         """Give everything back; bodies that still run are told that they lost their locks. Idempotent."""
         if self._renewer is not None:
             self._unlisten()
-            grants = [holding.grant for held in self._mine.values() for holding in held if not holding.lost]
+            held = [holding for mine in self._mine.values() for holding in mine if not holding.lost]
             await self._renewer.stop("its manager was stopped")
-            for grant in grants:
-                self._drop_later(grant)
+            for line in tuple(self._lines.values()):
+                await line.close()
+            for holding in held:
+                self._drop_later(holding)
             await asyncio.gather(*self._dropping, return_exceptions=True)
             self._lease = self._renewer = None
         await self._keeper.stop()
@@ -142,16 +147,19 @@ class Acquirer:
         asked_at = loop.time()
         self._waiting += 1
         try:
-            grant = await self._take(lease, want, owner, wait, may_hang=bool(mine))
+            turn = await self._take(lease, want, owner, wait, mine)
         finally:
             self._waiting -= 1
         now = loop.time()
         self._note("wait_seconds", now - asked_at)
-        if grant is None:
+        if turn is None:
             self.counters["refused"] += 1
             return None
         self.counters["acquired"] += 1
-        holding = Holding(grant, want.ttl, asked_at, now, renews=renews, owner=owner, shared=want.shared)
+        grant, asked_at, token, company = turn
+        holding = Holding(
+            grant, want.ttl, asked_at, now, renews=renews, owner=owner, shared=want.shared, token=token, company=company
+        )  # fmt: skip
         self._mine.setdefault(owner, []).append(holding)
         self.renewer.watch(holding)
         return holding
@@ -174,10 +182,10 @@ class Acquirer:
             return
         self.counters["released"] += 1
         try:
-            await self._lease.drop([holding.grant])
+            await self._give_back(self._lease, holding)
         except asyncio.CancelledError:
             # Nobody may have to wait for the end of a lease because its holder was in a hurry.
-            self._drop_later(holding.grant)
+            self._drop_later(holding)
             raise
         except StoreError as error:
             if not forgiving:
@@ -210,37 +218,72 @@ class Acquirer:
     # ------------------------------------------------------------ waiting
 
     async def _take(
-        self, lease: Lease, want: Want, owner: str, wait: float | None, *, may_hang: bool
-    ) -> Grant | None:
+        self, lease: Lease, want: Want, owner: str, wait: float | None, mine: list[Holding] | None
+    ) -> Turn | None:
         """Take a lease; whoever holds another one first says that it waits, and looks whether that can end."""
         holder, name = f"{owner}~{next(self._numbers)}", want.lease
-        if not may_hang or wait == 0 or want.limit > 1:
-            return await lease.take(name, holder, want.ttl, limit=want.limit, shared=want.shared, wait=wait)
-        grant = await lease.take(name, holder, want.ttl, shared=want.shared)
-        if grant is not None:
-            return grant
+        if not mine and wait != 0 and want.limit == 1 and not want.shared:
+            return await self._line(lease, name).enter(holder, want.ttl, wait)
+        asked_at = asyncio.get_running_loop().time()
+        at_once = wait if not mine or want.limit > 1 else 0
+        grant = await lease.take(name, holder, want.ttl, limit=want.limit, shared=want.shared, wait=at_once)
+        if grant is None and at_once != wait:
+            grant = await self._take_or_hang(lease, want, owner, holder, wait, mine or [])
+        return None if grant is None else Turn(grant, asked_at, grant.token)
+
+    async def _take_or_hang(
+        self, lease: Lease, want: Want, owner: str, holder: str, wait: float | None, mine: list[Holding]
+    ) -> Grant | None:
         loop = asyncio.get_running_loop()
         until = None if wait is None else loop.time() + wait
-        said = await lease.take(WAITS + owner, name, self._wait_ttl, limit=AT_ONCE)
-        if said is None:  # a hundred of its waits were not taken back; it waits like one that holds nothing
-            return await lease.take(name, holder, want.ttl, shared=want.shared, wait=wait)
-        waiting = Holding(said, self._wait_ttl, loop.time(), loop.time())
-        self.renewer.watch(waiting)
+        said = await self._say(lease, want.lease, owner, mine)
         try:
-            await self._refuse_deadlock(lease, want, said, bounded=wait is not None)
+            if said:
+                await self._refuse_deadlock(lease, want, said[-1].grant, bounded=wait is not None)
             left = None if until is None else max(until - loop.time(), 0)
-            return await lease.take(name, holder, want.ttl, shared=want.shared, wait=left)
+            return await lease.take(want.lease, holder, want.ttl, shared=want.shared, wait=left)
         finally:
-            self.renewer.forget(waiting)
-            self._drop_later(waiting.grant)
+            self._unsay(said)
+
+    async def _say(self, lease: Lease, name: str, owner: str, mine: list[Holding]) -> list[Holding]:
+        """Say that somebody waits for a lease, and before that whose leases it has in turn; return what says so.
+
+        Nothing where a hundred of its waits were not taken back yet: it waits like one that holds nothing.
+        """
+        firsts = dict.fromkeys(owner_of(holding.grant.holder) for holding in mine)
+        firsts.pop(owner, None)
+        turn = [(TURNS + owner, f"{owner}~{next(self._numbers)}")] if firsts else []
+        said: list[Holding] = []
+        try:
+            for says, what in (
+                *turn,
+                *((WAITS + first, TURNS + owner) for first in firsts),
+                (WAITS + owner, name),
+            ):
+                grant = await lease.take(says, what, self._wait_ttl, limit=AT_ONCE)
+                if grant is None:
+                    self._unsay(said)
+                    return []
+                now = asyncio.get_running_loop().time()
+                said.append(Holding(grant, self._wait_ttl, now, now))
+                self.renewer.watch(said[-1])
+        except BaseException:
+            self._unsay(said)
+            raise
+        return said
+
+    def _unsay(self, said: list[Holding]) -> None:
+        for each in said:
+            self.renewer.forget(each)
+            self._drop_later(each)
 
     async def _refuse_deadlock(self, lease: Lease, want: Want, said: Grant, *, bounded: bool) -> None:
         cycle = await find_cycle(lease, said)
+        words = told(cycle, LOCKS) if cycle else []
         # Who tries for a while what it holds itself asks whether it is free; the answer is no.
-        if cycle is None or (bounded and len(cycle) == 1):
+        if not words or (bounded and len(words) == 1):
             return
         self.counters["deadlocks"] += 1
-        words = told(cycle, LOCKS)
         raise DeadlockDetected(
             f"To wait for the lock {want.name!r} would never end: {'; '.join(words)}.",
             hint="Take locks in the same order everywhere, or take one lock for both.",
@@ -261,6 +304,8 @@ class Acquirer:
         if holding.owner:
             self.counters["lost"] += 1
             self._forget(holding)
+        if holding.company is not None:
+            holding.company.over()
 
     def _forget(self, holding: Holding) -> None:
         mine = self._mine.get(holding.owner)
@@ -269,17 +314,31 @@ class Acquirer:
             if not mine:
                 del self._mine[holding.owner]
 
-    def _drop_later(self, grant: Grant) -> None:
-        task = asyncio.create_task(self._drop(grant))
+    def _line(self, lease: Lease, name: str) -> Line:
+        line = self._lines.get(name)
+        if line is None:
+            line = self._lines[name] = Line(lease, name, self._lines, self._unwanted)
+        return line
+
+    def _unwanted(self, turn: Turn, ttl: float) -> None:
+        """Give back what came when nobody waited for it any more."""
+        self._drop_later(Holding(turn.grant, ttl, turn.asked_at, turn.asked_at, company=turn.company))
+
+    async def _give_back(self, lease: Lease, holding: Holding) -> None:
+        if holding.company is None or not await holding.company.hand_on(holding):
+            await lease.drop([holding.grant])
+
+    def _drop_later(self, holding: Holding) -> None:
+        task = asyncio.create_task(self._drop(holding))
         self._dropping.add(task)
         task.add_done_callback(self._dropping.discard)
 
-    async def _drop(self, grant: Grant) -> None:
+    async def _drop(self, holding: Holding) -> None:
         try:
             assert self._lease is not None
-            await self._lease.drop([grant])
+            await self._give_back(self._lease, holding)
         except StoreError as error:
-            _say_kept(grant, error)
+            _say_kept(holding.grant, error)
 
     def _note(self, name: str, passed: float) -> None:
         self.counters[name] += passed

@@ -17,6 +17,8 @@ from reprise.stores.lease import Grant, Lease
 
 WAITS = "lock-wait/"
 """Begins the lease by which somebody says what it waits for: the name is who, the holder is for what."""
+TURNS = "lock-turn/"
+"""Begins what the first of those who hold a lease in turn is said to wait for, and who has the turn to hold."""
 AT_ONCE = 100
 """How often one may say so at one time; an earlier saying may not have been taken back yet."""
 
@@ -52,11 +54,16 @@ async def find_cycle(lease: Lease, mine: Grant) -> list[Edge] | None:
 
 def told(cycle: list[Edge], prefix: str) -> list[str]:
     """Return a circle in words, the caller first."""
-    held = {owner_of(edge.holds.holder): edge.holds.name for edge in cycle}
+    held: dict[str, str] = {}
+    lock = ""
+    for edge in cycle:
+        if not edge.holds.name.startswith(TURNS):
+            lock = edge.holds.name.removeprefix(prefix)
+        held[owner_of(edge.holds.holder)] = lock
     return [
-        f"{who} holds {held[who].removeprefix(prefix)!r} and waits for {edge.holds.name.removeprefix(prefix)!r}"
+        f"{who} holds {held[who]!r} and waits for {edge.holds.name.removeprefix(prefix)!r}"
         for edge in cycle
-        if (who := edge.waits.name.removeprefix(WAITS)) in held
+        if not edge.holds.name.startswith(TURNS) and (who := edge.waits.name.removeprefix(WAITS)) in held
     ]
 
 

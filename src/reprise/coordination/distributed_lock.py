@@ -69,7 +69,7 @@ class HeldLock:
     @property
     def token(self) -> int:
         """The fencing token: higher than that of everybody who held the lock before."""
-        return self._holding.grant.token
+        return self._holding.token
 
     @property
     def is_lost(self) -> bool:
@@ -126,7 +126,7 @@ class DistributedLock:
 
         Raises ``LockLost`` when this object does not hold the lock.
         """
-        return self._newest().grant.token
+        return self._newest().token
 
     async def acquire(self, timeout: Wait = PATIENCE) -> bool:
         """Acquire the lock; return False when it was not free in time.
@@ -267,6 +267,6 @@ async def _extend(name: str, holding: Holding, acquirer: Acquirer, ttl: Duration
 
 def _lost(name: str, holding: Holding) -> LockLost:
     return LockLost(
-        f"The lock {name!r} (token {holding.grant.token}) was lost: {holding.lost}.",
+        f"The lock {name!r} (token {holding.token}) was lost: {holding.lost}.",
         hint="What was written under it may be behind what another holder wrote; look before you go on.",
     )

@@ -12,6 +12,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable
 from math import inf
+from typing import Protocol
 
 from reprise.kernel.errors import StoreError
 from reprise.stores.lease import Grant, Lease
@@ -30,6 +31,18 @@ DRIFT = 0.01
 """Part of the time to live by which the keeper's clock may be faster than ours."""
 
 
+class Company(Protocol):
+    """Others who have a lease in turn with its holder."""
+
+    async def hand_on(self, holding: Holding) -> bool:
+        """Give the lease to the next; False = there is none."""
+        ...
+
+    def over(self) -> None:
+        """Hear that the lease was lost."""
+        ...
+
+
 class Holding:
     """A lease that is held here.
 
@@ -37,6 +50,8 @@ class Holding:
     """
 
     __slots__ = (
+        "asked_at",
+        "company",
         "depth",
         "due",
         "ends",
@@ -47,6 +62,7 @@ class Holding:
         "renews",
         "shared",
         "since",
+        "token",
         "ttl",
     )
 
@@ -61,8 +77,14 @@ class Holding:
         owner: str = "",
         shared: bool = False,
         on_lost: Callable[[], None] | None = None,
+        token: int = 0,
+        company: Company | None = None,
     ) -> None:
         self.grant = grant
+        self.token = token or grant.token
+        """Its fencing token: that of its lease, or of its turn in company."""
+        self.company = company
+        """With whom it has the lease in turn, if with anybody."""
         self.ttl = ttl
         self.renews = renews
         self.owner = owner
@@ -78,14 +100,19 @@ class Holding:
         """When it is over unless it is renewed, by the loop's clock."""
         self.due = inf
         """When to renew it."""
+        self.asked_at = asked_at
+        """When the keeper was last asked, of what it answered; long ago where that is not known."""
         # Whoever had to wait does not know when the lease was given, and asks at once.
         waited = now - asked_at > ttl * SHARE
         self.given(now if waited else asked_at)
+        if waited:
+            self.asked_at = -inf
         if waited and renews:
             self.due = now
 
     def given(self, at: float) -> None:
         """Note that the lease was given or renewed at ``at`` or later."""
+        self.asked_at = at
         self.ends = at + self.ttl * (1 - DRIFT)
         self.due = at + self.ttl * SHARE if self.renews else inf
 
@@ -122,6 +149,7 @@ class Renewer:
     def look_now(self) -> None:
         """Renew all holdings at once: one of them may have been taken away."""
         for holding in self._holdings:
+            holding.asked_at = -inf
             if holding.renews:
                 holding.due = 0.0
                 self._arm(0.0)
