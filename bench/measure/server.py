@@ -1,4 +1,4 @@
-"""A PostgreSQL for benches: a real one, with fsync and synchronous commits, gone afterwards."""
+"""Servers for benches: a PostgreSQL with fsync and synchronous commits, and a Redis; gone afterwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from tests.servers import Missing, postgres_installs, start_postgres
+from tests.servers import Missing, postgres_installs, redis_installs, start_postgres, start_redis
 
 from bench.engines.work import SERVER
 
@@ -26,4 +26,19 @@ def postgres() -> Generator[str]:
         yield f"PostgreSQL {install.name}"
     finally:
         del os.environ[SERVER]
+        server.stop()
+
+
+@contextmanager
+def redis(*options: str) -> Generator[str]:
+    """Run the newest Redis found, with ``options`` such as ``--appendonly yes``; gives its URL, '' without one."""
+    try:
+        server = start_redis(redis_installs()[-1], *options)
+    except (IndexError, Missing) as error:
+        print(f"without Redis: {error or 'none was found'}")
+        yield ""
+        return
+    try:
+        yield server.url
+    finally:
         server.stop()
