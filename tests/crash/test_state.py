@@ -7,10 +7,12 @@ import signal
 import time
 from collections import Counter
 from contextlib import suppress
-from itertools import pairwise
+from itertools import count, pairwise
 
 import msgspec
 import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from tests.crash.conftest import CYCLES, SEED, again
 from tests.crash.places import PATIENCE
 from tests.crash.state_main import ACKED, STOP, TRIED
@@ -18,8 +20,18 @@ from tests.crash.state_main import ACKED, STOP, TRIED
 from reprise.stores import open_store
 
 INSTANCES, KILLS = 8, max(5, CYCLES // 20)
+BETWEEN = 50
+"""Bytes of the list of what was tried, two words a time or so, from one kill to the next."""
 SPACE = "state/app"
-MUST_OCCUR = {"combined or contended": "increments", "lost by the control": "kills of the control"}
+CHANNEL = "control"
+MUST_OCCUR = {
+    "combined or contended": "increments",
+    "lost by the control": "kills of the control",
+    "connections cut": "kills",
+    "kills of redis": "kills",
+    "control: messages missed by plain pub/sub": "control: messages told by plain pub/sub",
+}
+pytestmark = pytest.mark.timeout(120 + 3 * KILLS)
 
 
 class Round:
@@ -29,6 +41,7 @@ class Round:
         self.nursery, self.folder, self.url, self.how = nursery, folder, url, how
         self.dice = random.Random(seed)
         self.lives = {}
+        self.killed = 0
 
     async def run(self, kills):
         """Kill and stop instances, then let all come to rest; keep what the store says in the end."""
@@ -39,9 +52,10 @@ class Round:
             self.start(f"{n}")
         try:
             for _ in range(kills):
-                await asyncio.sleep(self.dice.uniform(0.05, 0.2))
+                await self.work_goes_on()
+                await asyncio.sleep(self.dice.uniform(0.0, 0.1))
                 await self.disturb()
-            await asyncio.sleep(0.5)
+            await self.work_goes_on()
             (self.folder / STOP).touch()
             until = time.monotonic() + PATIENCE
             while len(list(self.folder.glob("final.*"))) < INSTANCES:
@@ -56,6 +70,14 @@ class Round:
         finally:
             self.nursery.kill(*self.lives.values())
             await store.stop()
+
+    async def work_goes_on(self):
+        """Wait until more was counted: what nobody disturbs shows nothing."""
+        tried, until = self.folder / TRIED, time.monotonic() + PATIENCE
+        enough = (tried.stat().st_size if tried.exists() else 0) + BETWEEN
+        while not tried.exists() or tried.stat().st_size < enough:
+            assert time.monotonic() < until, await self.explained()
+            await asyncio.sleep(0.01)
 
     async def explained(self):
         """Return what those say who have not ended, and which these are."""
@@ -77,6 +99,7 @@ class Round:
             os.kill(self.lives[name], signal.SIGCONT)
         else:
             self.nursery.kill(self.lives[name])
+            self.killed += 1
             self.start(name)
 
     async def read_feed(self, store):
@@ -114,28 +137,105 @@ class Round:
         assert not any(gap == "1" for log in logs for _, _, gap in self.lines(log.name)), told
 
 
+class RedisRound(Round):
+    """The same over a Redis that is killed, too, and cuts connections; beside it somebody relies on pub/sub alone."""
+
+    def __init__(self, nursery, folder, server, seed, **how):
+        super().__init__(nursery, folder, f"{server.url}?prefix=state{seed}&patience=60", seed, **how)
+        self.server = server
+        self.cut = self.crashes = 0
+        self.told, self.heard = set(), set()
+        self.is_over = False
+        self.deck = []
+        """What is to happen next: all of it, also in a short run."""
+
+    async def run(self, kills):
+        async with asyncio.TaskGroup() as beside:
+            beside.create_task(self.publish())
+            beside.create_task(self.listen())
+            try:
+                await super().run(kills)
+            finally:
+                self.is_over = True
+
+    async def disturb(self):
+        if not self.deck:
+            self.deck = self.dice.sample(("process", "cut", "cut", "server"), 4)
+        match self.deck.pop():
+            case "process":
+                await super().disturb()
+            case "cut":
+                await self.cut_some()
+            case "server":
+                await asyncio.to_thread(self.server.crash)
+                self.crashes += 1
+
+    async def cut_some(self):
+        """Cut half of all connections, at random."""
+        async with Redis.from_url(self.server.url) as client:
+            me = await client.client_id()
+            others = [each["id"] for each in await client.client_list() if int(each["id"]) != me]
+            for one in self.dice.sample(others, len(others) // 2):
+                self.cut += await client.client_kill_filter(_id=one)
+
+    async def publish(self):
+        async with Redis.from_url(self.server.url) as client:
+            for number in count():
+                if self.is_over:
+                    return
+                with suppress(RedisError, OSError):
+                    await client.publish(CHANNEL, number)
+                    self.told.add(number)
+                await asyncio.sleep(0.002)
+
+    async def listen(self):
+        """Listen, and again a moment after the connection was lost."""
+        while not self.is_over:
+            with suppress(RedisError, OSError):
+                async with Redis.from_url(self.server.url) as client, client.pubsub() as channel:
+                    await channel.subscribe(CHANNEL)
+                    while not self.is_over:
+                        message = await channel.get_message(ignore_subscribe_messages=True, timeout=0.1)
+                        if message:
+                            self.heard.add(int(message["data"]))
+            await asyncio.sleep(0.02)
+
+
 def judge(round, counts, told):
     asyncio.run(round.run(KILLS))
     counts["kills"] += KILLS
     round.judge(counts, told)
 
 
-@pytest.mark.timeout(180)
 def test_all_agree_over_kills_in_a_file(nursery, tmp_path, counts, request):
     judge(Round(nursery, tmp_path, f"sqlite:///{tmp_path}/state.db", SEED), counts, again(request, SEED))
 
 
-@pytest.mark.timeout(180)
 def test_all_agree_over_kills_on_a_server(nursery, tmp_path, killable_postgres, counts, request):
     url = f"{killable_postgres.url}&schema=crash_state"
     judge(Round(nursery, tmp_path, url, SEED), counts, again(request, SEED))
 
 
-@pytest.mark.timeout(180)
-def test_who_reads_and_writes_what_was_read_loses_some(nursery, tmp_path, counts):
+def test_all_agree_over_kills_of_instances_connections_and_redis(
+    nursery, tmp_path, killable_redis, counts, request
+):
+    """What it answered is on its disk (``appendfsync always``); who is cut off hears later what it missed."""
+    round = RedisRound(nursery, tmp_path, killable_redis, SEED)
+    judge(round, counts, again(request, SEED))
+    counts["connections cut"] += round.cut
+    counts["kills of redis"] += round.crashes
+    counts["control: messages told by plain pub/sub"] += len(round.told)
+    counts["control: messages missed by plain pub/sub"] += len(round.told - round.heard)
+
+
+@pytest.mark.parametrize("keeper", ["file", "redis"])
+def test_who_reads_and_writes_what_was_read_loses_some(nursery, tmp_path, counts, keeper, request):
     """The control: what is lost is noticed."""
-    round = Round(nursery, tmp_path, f"sqlite:///{tmp_path}/state.db", SEED, bare=True)
+    if keeper == "redis":
+        round = RedisRound(nursery, tmp_path, request.getfixturevalue("killable_redis"), SEED + 1, bare=True)
+    else:
+        round = Round(nursery, tmp_path, f"sqlite:///{tmp_path}/state.db", SEED, bare=True)
     asyncio.run(round.run(KILLS))
     tried = sum(what == "n" for (what,) in round.lines(TRIED))
     counts["kills of the control"] += KILLS
-    counts["lost by the control"] += max(0, tried - round.state["n"] - KILLS * 3)
+    counts["lost by the control"] += max(0, tried - round.state["n"] - round.killed * 3)
