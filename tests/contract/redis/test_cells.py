@@ -43,6 +43,23 @@ async def test_of_changes_in_one_turn_that_contradict_each_other_the_first_is_ma
     assert store.statistics()["commands"] <= before + 2
 
 
+async def test_what_weighs_too_much_together_is_done_in_several_calls(store):
+    """A script holds up everybody else."""
+    before = store.statistics()["commands"]
+    changes = [[Change(f"{n}/{m}", b"") for m in range(400)] for n in range(4)]
+    await asyncio.gather(*(store.cells.apply("s", each) for each in changes))
+    assert store.statistics()["commands"] >= before + 3  # the name of the space, and two by two
+
+
+async def test_a_server_that_knows_nothing_any_more_is_told_the_names_of_spaces_again(keeper, store):
+    """Before what was under way is asked again."""
+    await store.cells.apply("s", [Change("n", b"1")])
+    await keeper.ask("DEL", f"{keeper.prefix}:1:spaces", f"{keeper.prefix}:1:cells:{{s}}:cell")
+    store._wire._link.transport.abort()
+    await store.cells.apply("s", [Change("n", b"2")])
+    assert await soon(store.cells.spaces()) == ["s"]
+
+
 async def test_a_full_server_takes_no_more_and_lets_go_what_it_has(keeper, store):
     await store.cells.apply("s", [Change("a", b"1"), Change("b", b"2")])
     await keeper.ask("CONFIG", "SET", "maxmemory", "1")

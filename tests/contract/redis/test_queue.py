@@ -102,6 +102,15 @@ async def test_many_at_once(store):
     assert await store.queue.names() == []
 
 
+async def test_a_server_that_knows_nothing_any_more_is_told_the_names_of_queues_again(keeper, store):
+    """Before what was under way is asked again."""
+    await store.queue.offer(tasks(1))
+    await keeper.ask("DEL", f"{keeper.prefix}:1:queues", f"{keeper.prefix}:1:queue:{{q}}:task")
+    lose_the_next_answer(store)
+    await store.queue.offer(tasks(2))
+    assert await soon(store.queue.names()) == ["q"]
+
+
 async def test_nothing_is_left_of_a_queue_that_is_empty(keeper, store):
     """But its counts."""
     await store.queue.offer([*tasks(4), Task("later", "q", delay=LONG), Task("dead", "q")])

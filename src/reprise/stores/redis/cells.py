@@ -32,7 +32,7 @@ class RedisCells:
         self._wire, self._root, self._client, self._epoch = wire, root, client, epoch
         self._names = f"{root}spaces"
         self._named: set[str] = set()
-        """Spaces whose name the server was told on this connection."""
+        """Spaces whose name the server was told."""
         self._turns: dict[str, Turns] = {}
 
     async def get(self, space: str, names: Sequence[str]) -> View:
@@ -87,8 +87,9 @@ class RedisCells:
             await self._ask(name, "lift", floor_of(epoch))
 
     def back(self) -> None:
-        """Take note of a new connection, maybe of a server that knows nothing any more."""
-        self._named.clear()
+        """Tell the names on a new connection, before what is asked again: the server may know nothing any more."""
+        if self._named:
+            self._wire.tell("SADD", self._names, *self._named)
 
     async def _known(self) -> list[str]:
         return [name.decode() for name in await self._wire.send("SMEMBERS", self._names)]

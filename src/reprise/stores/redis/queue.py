@@ -46,7 +46,7 @@ class RedisQueue:
         self._wire, self._root, self._client = wire, root, client
         self._names = f"{root}queues"
         self._named: set[str] = set()
-        """Queues whose name the server was told on this connection."""
+        """Queues whose name the server was told."""
         self._turns: dict[tuple[str, ...], Turns] = {}
 
     async def offer(self, tasks: Sequence[Task]) -> list[bool]:
@@ -169,8 +169,9 @@ class RedisQueue:
         return int(await self._ask(queue, "sweep", limit))
 
     def back(self) -> None:
-        """Take note of a new connection, maybe of a server that knows nothing any more."""
-        self._named.clear()
+        """Tell the names on a new connection, before what is asked again: the server may know nothing any more."""
+        if self._named:
+            self._wire.tell("SADD", self._names, *self._named)
 
     def _keys(self, queue: str) -> str:
         """Return what the keys of a queue begin with. The braces put them into one slot of a cluster."""
