@@ -16,6 +16,8 @@ from reprise.stores import open_store
 from reprise.stores.cells import Change
 from reprise.stores.queue import Settlement, Task
 from reprise.stores.redis import RedisStore
+from reprise.stores.redis.driver import ReplyError, meaning
+from reprise.stores.redis.store import _of_disk
 from reprise.testing.suites import until
 from reprise.testing.suites.keeper import soon
 
@@ -306,6 +308,19 @@ async def test_the_server_is_examined(keeper, store):
             await keeper.ask("CONFIG", "SET", key, before)
 
 
+async def test_how_much_memory_it_may_take_is_said(keeper, store):
+    for limit, says in (("100mb", "of 100.00M"), ("0", "of all there is")):
+        await keeper.ask("CONFIG", "SET", "maxmemory", limit)
+        [remark] = [each for each in await store.examine() if each.check == "memory"]
+        assert (remark.level, says in remark.text) == ("ok", True)
+
+
+def test_a_disk_that_took_nothing_more_is_a_failure():
+    info = {"aof_enabled": "1", "aof_last_write_status": "err"}
+    assert _of_disk(info, "always").level == "fail"
+    assert _of_disk(info | {"aof_last_write_status": "ok"}, "always").level == "ok"
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [
@@ -327,6 +342,30 @@ def test_other_urls_are_refused(url, says):
 def test_options_of_a_url_are_checked(query):
     with pytest.raises(ConfigurationError):
         open_store(f"redis://x?{query}")
+
+
+@pytest.mark.parametrize(
+    ("login", "taken"),
+    [("ada:se%20cret@", ("ada", "se cret")), (":se%20cret@", (None, "se cret")), ("", (None, None))],
+)
+def test_who_asks_is_said_to_the_master_that_sentinels_name(login, taken):
+    target = open_store(f"redis+sentinel://{login}x,y:26380/service/2")._target
+    settings = target._settings
+    assert (settings["username"], settings["password"], settings["db"]) == (*taken, 2)
+    assert "cret" not in target.url
+
+
+@pytest.mark.parametrize("said", ["yes", "true", "1", "no", "false", "0"])
+def test_yes_and_no_may_be_said_in_several_ways(said):
+    allows = open_store(f"redis://x?allow_eviction={said}")._allow_eviction
+    assert allows is (said in ("yes", "true", "1"))
+
+
+@pytest.mark.parametrize("text", ["MOVED 3999 127.0.0.1:6381", "ASK 3999 127.0.0.1:6381", "CROSSSLOT Keys"])
+def test_a_node_of_a_cluster_is_told_from_a_server(text):
+    error = meaning(ReplyError(text), "redis://x", ("GET", "k"))
+    assert isinstance(error, ConfigurationError)
+    assert "node of a cluster" in str(error)
 
 
 def test_what_a_url_says_is_taken():

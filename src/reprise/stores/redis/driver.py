@@ -27,7 +27,6 @@ ReplyError = hiredis.HiredisError
 Push = hiredis.PushNotification
 pack = cast("Callable[[tuple[Any, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
 
-SCHEMES = ("redis", "rediss", "unix")
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
 SENTINEL_PORT, SENTINEL_TIMEOUT = 26379, 1.0
 """Where a sentinel is unless its address says so, and seconds for which one is waited for before the next is asked."""
@@ -104,8 +103,6 @@ class Target:
         scheme = urlsplit(url).scheme
         if scheme in SENTINEL_SCHEMES:
             return self._pool_of_sentinels(url)
-        if scheme not in SCHEMES:
-            raise ConfigurationError(f"{_public(url)!r} is no URL of Redis.", hint="Use redis://host:6379/0.")
         try:
             return ConnectionPool.from_url(url)  # pyright: ignore[reportUnknownMemberType]
         except ValueError as error:

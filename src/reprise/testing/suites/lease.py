@@ -245,6 +245,16 @@ class LeaseSuite(KeeperSuite):
         assert served is not None
         assert served.holder == "c"
 
+    async def test_who_waits_for_some_time_is_served_within_it(self, keeper: Keeper, store: Store) -> None:
+        """As one who waits for ever is."""
+        grant = await taken(store, "x", "a")
+        waiter = await self.queue_up(keeper, store, "b", wait=LONG)
+        assert not waiter.done()
+        await store.lease.drop([grant])
+        served = await soon(waiter)
+        assert served is not None
+        assert served.holder == "b"
+
     async def test_a_cancelled_waiter_leaves_no_trace(self, keeper: Keeper, store: Store) -> None:
         """Those behind it move up."""
         grant = await taken(store, "x", "a")
