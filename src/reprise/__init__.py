@@ -127,6 +127,7 @@ _EXPORTS: dict[str, str] = {
     "StuckBodyError": "reprise.kernel.errors",
     "TaskFailed": "reprise.kernel.errors",
     "TaskNotFound": "reprise.kernel.errors",
+    "ToolError": "reprise.kernel.errors",
     "UnknownAgent": "reprise.kernel.errors",
     "UnknownHandler": "reprise.kernel.errors",
     "UnknownOption": "reprise.kernel.errors",
@@ -230,6 +231,16 @@ _EXPORTS: dict[str, str] = {
     "RunRow": "reprise.stores.runs",
     "SQLiteConnection": "reprise.stores.sqlite.lending",
     "tail": "reprise.stores.tail",
+    "ToolCalled": "reprise.tools.calling",
+    "ToolResult": "reprise.tools.calling",
+    "ToolContext": "reprise.tools.context",
+    "ToolPolicy": "reprise.tools.policy",
+    "ToolRequest": "reprise.tools.policy",
+    "ToolRegistry": "reprise.tools.registry",
+    "ToolScope": "reprise.tools.scope",
+    "Example": "reprise.tools.tool",
+    "Tool": "reprise.tools.tool",
+    "tool": "reprise.tools.tool",
     "AgentChain": "reprise.workflows.chain",
     "ChainResult": "reprise.workflows.chain_result",
     "LinkResult": "reprise.workflows.chain_result",
@@ -392,6 +403,7 @@ if TYPE_CHECKING:
         StuckBodyError as StuckBodyError,
         TaskFailed as TaskFailed,
         TaskNotFound as TaskNotFound,
+        ToolError as ToolError,
         UnknownAgent as UnknownAgent,
         UnknownHandler as UnknownHandler,
         UnknownOption as UnknownOption,
@@ -496,6 +508,12 @@ if TYPE_CHECKING:
     from reprise.stores.runs import RunRow as RunRow
     from reprise.stores.sqlite.lending import SQLiteConnection as SQLiteConnection
     from reprise.stores.tail import tail as tail
+    from reprise.tools.calling import ToolCalled as ToolCalled, ToolResult as ToolResult
+    from reprise.tools.context import ToolContext as ToolContext
+    from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
+    from reprise.tools.registry import ToolRegistry as ToolRegistry
+    from reprise.tools.scope import ToolScope as ToolScope
+    from reprise.tools.tool import Example as Example, Tool as Tool, tool as tool
     from reprise.workflows.chain import AgentChain as AgentChain
     from reprise.workflows.chain_result import ChainResult as ChainResult, LinkResult as LinkResult
     from reprise.workflows.choreography import Choreography as Choreography, SagaStory as SagaStory

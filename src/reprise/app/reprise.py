@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from reprise.kernel.budget import Budget
 from reprise.kernel.clock import MICROSECONDS, Clock, from_datetime
@@ -51,6 +51,9 @@ from reprise.workflows.performers import AgentExecutor
 from reprise.workflows.schedule import ScheduleState
 from reprise.workflows.scheduler import Scheduler
 from reprise.workflows.schedules import ScheduleOptions, Schedules
+
+if TYPE_CHECKING:
+    from reprise.tools.registry import ToolRegistry
 
 T = TypeVar("T")
 
@@ -97,6 +100,7 @@ class Reprise:
             ``[processes]``); default one for each processor.
         executors: further executors by the name that steps declare.
         agents: who does the steps of plans and chains, by name; those of installed packages are known too.
+        tools: a :class:`~reprise.tools.registry.ToolRegistry`, whose tools steps of plans may name.
         defaults: what plans, chains, parallel executors and sagas that start here take where they do not say otherwise:
             ``max_concurrent``, ``default_timeout``, ``retry_count``, by name or as ``WorkflowSettings``. A run keeps those
             with which it started.
@@ -140,6 +144,7 @@ class Reprise:
         processes: int | Mapping[str, Any] | ProcessSettings | None = None,
         executors: Mapping[str, Executor] | None = None,
         agents: Mapping[str, Agent] | None = None,
+        tools: ToolRegistry | None = None,
         defaults: WorkflowSettings | Mapping[str, Any] | None = None,
     ) -> None:
         self.clock = clock or SURROUNDINGS.get().clock
@@ -147,7 +152,7 @@ class Reprise:
         payloads = Payloads(max_payload, redact)
         self.client = Client(self.store, self.clock, payloads)
         kept = _workflow_settings(defaults)
-        self.registry = Registry(workflows, parse_limits(limits, EVERYWHERE), agents, kept)
+        self.registry = Registry(workflows, parse_limits(limits, EVERYWHERE), agents, kept, tools)
         self.agents = self.registry.agents
         self._ids = Ids(self.clock.now)
         self._executes = worker
@@ -167,8 +172,7 @@ class Reprise:
             "executors": executors,
         }
         self._observers = list(observers)
-        self._capture_logs = capture_logs
-        self._tune_gc = tune_gc
+        self._capture_logs, self._tune_gc = capture_logs, tune_gc
         self._grace = grace
         self._lease = seconds(lease, "lease")
 

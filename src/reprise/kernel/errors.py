@@ -41,6 +41,7 @@ RepriseError
 ├── ClaimLost                     a queue claim ended or passed to another worker
 ├── TaskNotFound                  no task of that id in the queue, or no longer
 ├── TaskFailed                    a task is a dead letter; carries why, and its attempts
+├── ToolError                     a tool was not called, or could not do it; carries a code
 ├── RunError                      about one run
 │   ├── RunNotFound               no run with that id
 │   ├── AmbiguousId               a prefix that several runs share
@@ -340,6 +341,20 @@ class TaskFailed(RepriseError):
     def __init__(self, what: str = "", *, hint: str = "", attempts: Iterable[object] = ()) -> None:
         super().__init__(what, hint=hint)
         self.attempts = tuple(attempts)
+
+
+class ToolError(RepriseError):
+    """A tool was not called, or could not do what it was asked.
+
+    ``code`` is one of ``invalid_input, not_found, too_large, timeout, permission_denied, rate_limited, unavailable,
+    conflict, upstream``; ``field`` the path of the argument that is meant, '' = none; ``retry_after`` seconds, if known.
+    """
+
+    def __init__(
+        self, code: str, what: str = "", *, hint: str = "", field: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(what, hint=hint)
+        self.code, self.field, self.retry_after = code, field, retry_after
 
 
 class RunError(RepriseError):

@@ -33,6 +33,7 @@ from reprise.kernel.errors import (
     StepRefused,
     StoreCorrupt,
     StoreReadOnly,
+    ToolError,
     UnknownWorkflow,
     UnsupportedFileSystem,
     unknown_option,
@@ -154,6 +155,10 @@ _PASSING = frozenset({408, 423, 425, 429})
 """Client errors of HTTP that pass by waiting: timeout, locked, too early, too many requests."""
 
 
+_OF_TOOLS = {"timeout": Fault.UNKNOWN, "rate_limited": Fault.TRANSIENT}
+"""By code; the others are permanent, and ``upstream`` is what caused it."""
+
+
 def fault(error: BaseException) -> Fault:
     """Return what kind of failure an error is, by its class; of an HTTP error, by its status.
 
@@ -169,6 +174,10 @@ def fault(error: BaseException) -> Fault:
         return Fault.UNKNOWN
     if not isinstance(error, Exception):
         return Fault.PERMANENT  # cancelled, interrupted, exiting
+    if isinstance(error, ToolError):
+        if error.code == "upstream":
+            return Fault.TRANSIENT if error.__cause__ is None else fault(error.__cause__)
+        return _OF_TOOLS.get(error.code, Fault.PERMANENT)
     if isinstance(error, PERMANENT) and not isinstance(error, UnicodeError):
         return Fault.PERMANENT
     status = http_status(error)

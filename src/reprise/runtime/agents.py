@@ -25,8 +25,12 @@ class AgentRegistry(Mapping[str, Agent]):
     'HELLO'
     """
 
-    def __init__(self, agents: Mapping[str, Agent] | None = None) -> None:
+    def __init__(
+        self, agents: Mapping[str, Agent] | None = None, tools: Mapping[str, Agent] | None = None
+    ) -> None:
         self._agents: dict[str, Agent] = {}
+        self._tools: Mapping[str, Agent] = tools if tools is not None else {}
+        """Who is asked where no agent has the name."""
         for name, agent in (agents or {}).items():
             self.register(name, agent)
 
@@ -49,6 +53,8 @@ class AgentRegistry(Mapping[str, Agent]):
         found = self._agents.get(name)
         if found is not None:
             return found
+        if name in self._tools:
+            return self._tools[name]
         installed = _installed().get(name)
         if installed is None:
             near = nearest(name, self)
@@ -56,10 +62,10 @@ class AgentRegistry(Mapping[str, Agent]):
         return self._agents.setdefault(name, installed.load())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*self._agents, *_installed())))
+        return iter(dict.fromkeys((*self._agents, *self._tools, *_installed())))
 
     def __len__(self) -> int:
-        return len({*self._agents, *_installed()})
+        return len({*self._agents, *self._tools, *_installed()})
 
 
 @cache

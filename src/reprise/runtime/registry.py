@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from reprise.kernel.errors import ConfigurationError, UnknownWorkflow, nearest
 from reprise.kernel.limit import EVERYWHERE, Limit, Slot
@@ -11,6 +11,14 @@ from reprise.kernel.settings import WorkflowSettings
 from reprise.runtime.agents import Agent, AgentRegistry
 from reprise.runtime.workflow import Workflow
 from reprise.stores.runs import ABREAST, Line
+
+
+class AsAgents(Protocol):
+    """A registry whose entries do steps of plans: tools."""
+
+    def as_agents(self) -> Mapping[str, Agent]:
+        """Return what is called with (parameters, context), by name."""
+        ...
 
 
 class Registry:
@@ -22,8 +30,9 @@ class Registry:
         limits: Sequence[Limit] = (),
         agents: Mapping[str, Agent] | None = None,
         defaults: WorkflowSettings | None = None,
+        tools: AsAgents | None = None,
     ) -> None:
-        self.agents = AgentRegistry(agents)
+        self.agents = AgentRegistry(agents, tools.as_agents() if tools is not None else None)
         """Who does the steps of plans, by name."""
         self.defaults = defaults if defaults != WorkflowSettings() else None
         """What runs that start here take where they do not say otherwise; None = what is built in."""

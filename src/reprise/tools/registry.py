@@ -1,0 +1,191 @@
+"""Names to tools, and calling them."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from reprise.kernel.errors import ToolError, nearest
+from reprise.kernel.ids import Ids
+from reprise.kernel.surroundings import SURROUNDINGS
+from reprise.runtime.step import Step
+from reprise.tools.calling import Executor, ToolCalled, ToolResult
+from reprise.tools.context import ToolContext
+from reprise.tools.durable import ToolsOfPlans
+from reprise.tools.finding import Index
+from reprise.tools.policy import EVERYTHING, Approver, ToolPolicy
+from reprise.tools.scope import MANY, ToolScope
+from reprise.tools.tool import Tool
+
+_LOG = logging.getLogger(__name__)
+
+Observer = Callable[[ToolCalled], None]
+
+
+class ToolRegistry:
+    """The tools that a process knows, by name; what is called here may do everything unless ``policy`` says otherwise.
+
+    ``observers`` are told of each call (:class:`ToolCalled`).
+
+    >>> import asyncio
+    >>> from reprise.tools.tool import tool
+    >>> registry = ToolRegistry()
+    >>> @tool(effects="pure")
+    ... def shout(text: str) -> str:
+    ...     "Say it louder."
+    ...     return text.upper()
+    >>> registry.register_tool(shout)
+    >>> asyncio.run(registry.execute_tool("shout", {"text": "hello"}))
+    'HELLO'
+    """
+
+    def __init__(
+        self,
+        tools: Iterable[Tool] = (),
+        *,
+        policy: ToolPolicy = EVERYTHING,
+        approver: Approver | None = None,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        self._tools: dict[str, Tool] = {}
+        self._executors: dict[str, Executor] = {}
+        self._provided: list[object] = []
+        self._index: Index | None = None
+        surroundings = SURROUNDINGS.get()
+        self._clock, self._randomness = surroundings.clock, surroundings.randomness
+        self._ids = Ids(self._clock.now)
+        self.observers = list(observers)
+        self._own = ToolScope(self, policy, approver)
+        for each in tools:
+            self.register_tool(each)
+
+    # ------------------------------------------------------------ what is known
+
+    def register_tool(self, tool: Tool, executor: Executor | None = None, *, replace: bool = False) -> None:
+        """Make a tool known; ``executor(arguments, context)`` stands in for its own function, if given.
+
+        Raises ``ToolError`` with code ``conflict`` when another tool has that name, unless ``replace`` is True.
+        """
+        known = self._tools.get(tool.name)
+        if not replace and known is not None and (known, self._executors.get(tool.name)) != (tool, executor):
+            raise ToolError(
+                "conflict",
+                f"Another tool is called {tool.name!r}.",
+                hint="Give one another name, or say replace=True.",
+            )
+        self._tools[tool.name] = tool
+        self._executors.pop(tool.name, None)
+        if executor is not None:
+            self._executors[tool.name] = executor
+        self._index = None
+
+    def unregister_tool(self, name: str) -> None:
+        """Forget a tool. Raises ``ToolError`` with code ``not_found``."""
+        del self._tools[self[name].name]
+        self._executors.pop(name, None)
+        self._index = None
+
+    def provide(self, *services: object) -> None:
+        """Give tools what they need beside arguments: adapters of services, roots of files, credentials.
+
+        A tool asks for one by its class (:meth:`ToolContext.need`); the newest of a kind is taken.
+        """
+        self._provided += services
+
+    def __getitem__(self, name: str) -> Tool:
+        """Return a tool. Raises ``ToolError`` with code ``not_found``, naming the nearest."""
+        found = self._tools.get(name)
+        if found is None:
+            near = nearest(name, self._tools)
+            raise ToolError(
+                "not_found", f"There is no tool {name!r}.", hint=f"Did you mean {near!r}?" if near else ""
+            )
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tools
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tools)
+
+    def __len__(self) -> int:
+        return len(self._tools)
+
+    @property
+    def index(self) -> Index:
+        """Words of all tools."""
+        if self._index is None:
+            self._index = Index(self._tools.values())
+        return self._index
+
+    # ------------------------------------------------------------ as its own caller
+
+    def scope(
+        self,
+        caller: str = "",
+        *,
+        policy: ToolPolicy = EVERYTHING,
+        approver: Approver | None = None,
+    ) -> ToolScope:
+        """Return this registry as somebody may use it, such as an agent. What the registry's own policy refuses stays refused."""
+        return ToolScope(self, policy, approver, caller=caller, above=self._own)
+
+    async def execute_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Call a tool and return what it returns. Raises as :meth:`ToolScope.execute_tool`."""
+        return await self._own.execute_tool(name, arguments)
+
+    async def call_tool(self, name: str, arguments: Mapping[str, Any] | None = None) -> ToolResult:
+        """Call a tool; return its value and what is known of the call. Raises as :meth:`ToolScope.execute_tool`."""
+        return await self._own.call_tool(name, arguments)
+
+    def list(self, *rules: str) -> builtins.list[Tool]:
+        """Return the tools that any of the rules names (see :class:`ToolPolicy`), all without one, by name."""
+        return self._own.list(*rules)
+
+    def search(self, query: str, limit: int = 10) -> builtins.list[Tool]:
+        """Return the tools whose name, tags and description fit a query best, the best first."""
+        return self._own.search(query, limit)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return all that is known of a tool as JSON. Raises ``ToolError`` with code ``not_found``."""
+        return self._own.describe(name)
+
+    def as_tools(self, query: str = "", *, limit: int = MANY) -> builtins.list[dict[str, Any]]:
+        """Return tools as models are given them; see :meth:`ToolScope.as_tools`."""
+        return self._own.as_tools(query, limit=limit)
+
+    def step(self, name: str, **options: Any) -> Step[..., Any]:
+        """Return a tool as a step, for bodies of workflows; see :meth:`ToolScope.step`."""
+        return self._own.step(name, **options)
+
+    def as_agents(self) -> ToolsOfPlans:
+        """Return the tools as whoever does the steps of plans: ``{"tool": "text_search", "parameters": {…}}``."""
+        return ToolsOfPlans(self)
+
+    # ------------------------------------------------------------ for scopes
+
+    def executor_of(self, tool: Tool) -> Executor | None:
+        """Return what stands in for a tool's function."""
+        return self._executors.get(tool.name)
+
+    def context(self, tool: Tool, caller: str) -> ToolContext:
+        """Return what a tool has around it."""
+        return ToolContext(tool.name, self._clock, self._randomness, caller=caller, provided=self._provided)
+
+    def new_id(self) -> str:
+        """Return the id of an event."""
+        return self._ids.new()
+
+    def now(self) -> int:
+        """Return the time in microseconds."""
+        return self._clock.now()
+
+    def tell(self, event: ToolCalled) -> None:
+        """Tell observers of a call; one that fails is logged, and the call goes on."""
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001 - who only looks on must not stop it
+                _LOG.exception("An observer of tools failed at %s", event.tool)
