@@ -73,7 +73,7 @@ class Execution:
         "done doubts ending explicit extra failing finishing fresh generation had_mail history holding host id idle_since "
         "in_flight inbox_known inbox_version indexed_tags intents last_at length live loop mail main marked out patches pending "
         "pipeline prints purse recorded replaying rests scheduled scope seated seed seen settled since slots started "
-        "stream suspect tags talk to_start to_stop token undoable unheard version waiting warn_at wish workflow"
+        "stream suspect tags talk to_start to_stop token unchained undoable unheard version waiting warn_at wish workflow"
     ).split()
 
     def __init__(
@@ -97,12 +97,9 @@ class Execution:
         self.slots: tuple[Slot, ...] = ()
         self.seated = True
         """Whether the run has the places in ``slots``, which it needs to execute steps."""
-        self.rests = False
-        """Whether the index shows it as waiting."""
-        self.length = 0
-        """How many records were delivered."""
-        self.done = self.ending = self.finishing = False
-        self.marked = self.scheduled = self.holding = False
+        self.rests = False  # whether the index shows it as waiting
+        self.length = 0  # how many records were delivered
+        self.done = self.ending = self.finishing = self.marked = self.scheduled = self.holding = False
         self.failing: RepriseError | None = None
         self.wish: ContinueAs | None = None
         """What ended the body, if it was the wish to continue."""
@@ -127,6 +124,7 @@ class Execution:
         self.after: list[Callable[[bool], None]] = []
         self.acks: list[tuple[Callable[[bool], None], ...]] = []
         """One entry for each append on its way: whom to tell whether it was written."""
+        self.unchained = 0  # of these, those that hold no event of the run: later ones do not hang on them
         self.alone: asyncio.Future[None] | None = None
         """Something of the run is written by another way than this; until it is done, nothing goes this way."""
         self.settled: asyncio.Future[None] | None = None
@@ -296,8 +294,8 @@ class Execution:
     def take(self, id: int) -> Append | None:
         """Hand over what is to be appended, as one append; None when there is nothing."""
         self.marked = False
-        if self.alone is not None:
-            return None
+        if self.alone is not None or (self.finishing and self.unchained):
+            return None  # what was said before the end stands before it, or goes on with another owner
         events, change, extra = self.out, self.change, self.extra
         if not events and change is None and not extra:
             return None
@@ -311,6 +309,7 @@ class Execution:
         closes = bool(events) and events[-1].kind == Kind.RUN_FINISHED
         group = Group(self.stream, events, self.version, self.token, False, closes, "", change)
         self.version += len(events)
+        self.unchained += not events
         self.acks.append(tuple(self.after))  # a copy: what is asked for later waits for a later append
         self.after.clear()
         return Append(id, (group, *extra) if extra else (group,), self.committed)
@@ -326,6 +325,7 @@ class Execution:
     def committed(self, append: Append) -> None:
         """Receive an append that is durable, or was refused."""
         error, events = append.error, append.groups[0].events
+        self.unchained -= not events
         if self.host.observers and error is None:
             self.host.observe(self.id, events)
         for settled in self.acks.pop(0):
@@ -349,6 +349,8 @@ class Execution:
         elif events and events[0].kind == Kind.RUN_CONTINUED:
             self._over()
             self.host.continued(self, events)
+        elif self.out:
+            self.mark()
 
     def arrived(self, events: Sequence[Event]) -> Sequence[Event]:
         """Return what of durable events is still to be delivered: all, where none was delivered before."""

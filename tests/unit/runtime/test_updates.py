@@ -17,6 +17,7 @@ from reprise import (
     RunEnded,
     RunNotFound,
     RunStatus,
+    StoreUnreachable,
     UnknownHandler,
     UpdateRefused,
     continue_as,
@@ -535,3 +536,35 @@ async def test_a_reply_that_was_lost_with_its_worker_is_not_taken_for_nothing_ha
         with pytest.raises(ReplyGone, match="'close' of run o was taken"):
             await handle.update("close", id="late")
         assert await handle.result() == []
+
+
+@workflow
+async def listen() -> None:
+    @update
+    def note(text: str) -> str:
+        return f"noted {text}"
+
+    await asyncio.sleep(0.05)
+
+
+async def test_the_end_does_not_overtake_what_was_said_before_it(monkeypatch):
+    """What is said goes by itself to the log. While that is on its way the end waits; if it is refused, it is said again."""
+    async with opened() as app:
+        handle = await app.start(listen, id="l")
+        submit, kept = app.store.log.submit, []
+
+        def keeps_words(appends):
+            for one in appends:
+                is_word = any(group.stream == talk_stream("l") for group in one.groups)
+                kept.append(one) if is_word and not kept else submit([one])
+
+        monkeypatch.setattr(app.store.log, "submit", keeps_words)
+        noting = asyncio.ensure_future(handle.update("note", "it"))
+        await until(lambda: kept)
+        execution = app.engine.executions["l"]
+        await until(lambda: execution.finishing and not app.engine._dirty)
+        [word] = kept
+        word.error = StoreUnreachable("The connection was cut.")
+        word.done(word)
+        assert await noting == "noted it"
+        await handle.result()
