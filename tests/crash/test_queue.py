@@ -76,9 +76,10 @@ class Round:
             await store.stop()
 
     async def kill_workers(self):
-        crashing = None
+        crashing, due = None, time.monotonic()
         for number in itertools.count(1) if self.pace.kills is None else range(1, self.pace.kills + 1):
-            await asyncio.sleep(self.dice.uniform(*self.pace.gap))
+            due = max(due + self.dice.uniform(*self.pace.gap), time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
             if self.pace.kills is None and (crashing is None or crashing.done()) and await self.is_done():
                 break
             self.kill_one()
