@@ -50,6 +50,8 @@ def parts_of(found: dict[str, Any]) -> dict[str, str]:
     for table in found["tables"]:
         if table["bench"] == "breakdown":
             parts[table["head"][0].split(",")[0]] = markdown(table["head"], table["rows"])
+        elif table["bench"] == "recovered" and not all(row[0].startswith("Reprise") for row in table["rows"]):
+            parts["recovered"] = markdown(table["head"], table["rows"])
     if any(one["bench"] == "peers" for one in found["figures"]):
         parts["peers"] = goals(found, ("peers",))
     if any(one["bench"] == "jobs" for one in found["figures"]):
