@@ -88,7 +88,7 @@ bench: install-test ## Measure; writes RESULTS/bench.json (.bench)
 
 bench-peers: install-test install-peers ## Measure beside other systems; writes RESULTS/peers.json and a plot of it
 	@export REPRISE_PEERS_PYTHON=$(VENV)-peers/bin/python; \
-	$(BIN)/python -m bench peers correctness recovered --json $(RESULTS)/peers.json $(ARGS); status=$$?; \
+	$(BIN)/python -m bench peers correctness recovered queues locks state --json $(RESULTS)/peers.json $(ARGS); status=$$?; \
 	$(BIN)/python -m bench plot $(RESULTS)/peers.json; exit $$status
 
 figures: install-test ## Put what bench and bench-peers wrote to RESULTS into docs/guide/performance.md

@@ -1,4 +1,4 @@
-"""Run benches by name, all but `peers` and `search` without one; exit 1 when a floor was not kept.
+"""Run benches by name, without one all but the long ones and those beside others; exit 1 when a floor was not kept.
 
 `plot FILE.json [FILE.png]` draws what `--json FILE.json` wrote.
 """
@@ -21,8 +21,8 @@ from bench.measure.results import RESULTS
 
 ASKED_FOR = {"peers"}
 """Benches that need more than the tests' environment: run only by name."""
-LONG = {"search"}
-"""Benches that take minutes: run only by name, and once by the tests."""
+LONG = {"search", "locks", "queues", "state"}
+"""Benches that take minutes, some of them beside other systems: run only by name, and once by the tests."""
 
 
 def names() -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs" / "guide" / "performance.md"
+COORDINATION = ("queues", "locks", "state")
 PART = re.compile(r"(<!-- measured: (?P<name>[\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -54,6 +55,8 @@ def parts_of(found: dict[str, Any]) -> dict[str, str]:
             parts["recovered"] = markdown(table["head"], table["rows"])
     if any(one["bench"] == "peers" for one in found["figures"]):
         parts["peers"] = goals(found, ("peers",))
+    if any(one["bench"] in COORDINATION for one in found["figures"]):
+        parts["coordination"] = goals(found, COORDINATION)
     if any(one["bench"] == "jobs" for one in found["figures"]):
         parts["own"] = goals(found, ("jobs", "recovery"))
     if parts:
@@ -93,7 +96,7 @@ def machine(found: dict[str, Any]) -> str:
     disk = about["disk"] or {}
     return (
         f"Measured with Reprise {versions['Reprise']} ({versions['commit']}), {versions['Python']}, SQLite {versions['SQLite']},"
-        f" PostgreSQL {versions['PostgreSQL']}, on {about['processors']} × {about['processor']}, {about['memory']} of memory,"
+        f" PostgreSQL {versions['PostgreSQL']}, Redis {versions.get('Redis', '-')}, on {about['processors']} × {about['processor']}, {about['memory']} of memory,"
         f" {about['system']} {about['kernel']}, {disk.get('file_system')}. A bare `fdatasync` took"
         f" {before['bare_sync_us']:.0f} µs, an asyncio task {before['task_us']:.1f} µs; the load was {before['load'][0]:.1f}."
     )

@@ -15,15 +15,18 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from tests.servers import postgres_installs
+from tests.servers import postgres_installs, redis_installs
 
 from bench.measure.children import ROOT
 from bench.measure.disk import sync_us
 from bench.measure.yardstick import task_us
 from reprise import __version__
 
-OURS = ("msgspec", "asyncpg", "uvloop")
-PEERS = ("dbos", "langgraph", "langgraph-checkpoint-sqlite", "aiosqlite", "SQLAlchemy", "psycopg")
+OURS = ("msgspec", "asyncpg", "uvloop", "redis", "hiredis")
+PEERS = (
+    "dbos", "langgraph", "langgraph-checkpoint-sqlite", "aiosqlite", "SQLAlchemy", "psycopg",
+    "celery", "pgqueuer", "taskiq", "taskiq-redis", "redis", "python-redis-lock",
+)  # fmt: skip
 ASK = """
 import json, sqlite3, sys
 from importlib.metadata import version
@@ -42,6 +45,7 @@ def described() -> dict[str, Any]:
             "Python": f"{platform.python_implementation()} {platform.python_version()}",
             "SQLite": sqlite3.sqlite_version,
             "PostgreSQL": _postgres(),
+            "Redis": _redis(),
             **{name: _version(name) for name in OURS},
             "peers": _peers(),
         },
@@ -105,6 +109,16 @@ def _postgres() -> str | None:
         return installs[-1].name if installs else None
     asked = [installs[-1].root / "bin" / "postgres", "--version"]
     return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[2]
+
+
+def _redis() -> str | None:
+    """Return the version of the newest server there is, which is the one that benches run."""
+    installs = redis_installs()
+    if not installs or installs[-1].root is None:
+        return installs[-1].name if installs else None
+    asked = [installs[-1].root / "bin" / "redis-server", "--version"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    return told.partition("v=")[2].partition(" ")[0]
 
 
 def _peers() -> dict[str, str] | None:

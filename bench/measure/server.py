@@ -6,7 +6,7 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from tests.servers import Missing, postgres_installs, redis_installs, start_postgres, start_redis
+from tests.servers import Missing, free_port, postgres_installs, redis_installs, start_postgres, start_redis
 
 from bench.engines.work import SERVER
 
@@ -31,14 +31,15 @@ def postgres() -> Generator[str]:
 
 @contextmanager
 def redis(*options: str) -> Generator[str]:
-    """Run the newest Redis found, with ``options`` such as ``--appendonly yes``; gives its URL, '' without one."""
+    """Run the newest Redis found on a port of loopback, with ``options`` such as ``--appendonly yes``; gives its URL, or ''."""
+    port = str(free_port())
     try:
-        server = start_redis(redis_installs()[-1], *options)
+        server = start_redis(redis_installs()[-1], "--bind", "127.0.0.1", "--port", port, *options)
     except (IndexError, Missing) as error:
         print(f"without Redis: {error or 'none was found'}")
         yield ""
         return
     try:
-        yield server.url
+        yield server.url if server.install.url else f"redis://127.0.0.1:{port}"
     finally:
         server.stop()
