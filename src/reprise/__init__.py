@@ -143,6 +143,7 @@ _EXPORTS: dict[str, str] = {
     "Machine": "reprise.kernel.machine",
     "RunStatus": "reprise.kernel.machine",
     "Message": "reprise.kernel.message",
+    "METRICS": "reprise.kernel.metrics",
     "Fault": "reprise.kernel.policy",
     "Retry": "reprise.kernel.policy",
     "Timeout": "reprise.kernel.policy",
@@ -416,6 +417,7 @@ if TYPE_CHECKING:
     from reprise.kernel.limit import Limit as Limit
     from reprise.kernel.machine import Machine as Machine, RunStatus as RunStatus
     from reprise.kernel.message import Message as Message
+    from reprise.kernel.metrics import METRICS as METRICS
     from reprise.kernel.policy import (
         Fault as Fault,
         Retry as Retry,

@@ -13,12 +13,15 @@ import msgspec
 from reprise.coordination.deadlocks import AT_ONCE, TURNS, WAITS, find_cycle, owner_of, told
 from reprise.coordination.keepers import name_of_process
 from reprise.coordination.lines import Line, Turn
+from reprise.coordination.metrics import LOCK_HOLD, LOCK_LOST, LOCK_REFUSED, LOCK_WAIT
 from reprise.coordination.renewing import Holding, Renewer
 from reprise.kernel.errors import DeadlockDetected, StoreError
 from reprise.stores.lease import Grant, Lease
 from reprise.stores.signal import Signal
 
 _LOG = logging.getLogger(__name__)
+
+_WAIT, _HOLD, _LOST, _REFUSED = LOCK_WAIT.of(), LOCK_HOLD.of(), LOCK_LOST.of(), LOCK_REFUSED.of()
 
 LOCKS = "lock/"
 """Begins the names of the leases of locks."""
@@ -152,8 +155,10 @@ class Acquirer:
             self._waiting -= 1
         now = loop.time()
         self._note("wait_seconds", now - asked_at)
+        _WAIT.observe(now - asked_at)
         if turn is None:
             self.counters["refused"] += 1
+            _REFUSED.add()
             return None
         self.counters["acquired"] += 1
         grant, asked_at, token, company = turn
@@ -178,6 +183,7 @@ class Acquirer:
         self._forget(holding)
         now = asyncio.get_running_loop().time()
         self._note("hold_seconds", now - holding.since)
+        _HOLD.observe(now - holding.since)
         if holding.lost or self._lease is None:
             return
         self.counters["released"] += 1
@@ -303,6 +309,7 @@ class Acquirer:
     def _lost(self, holding: Holding) -> None:
         if holding.owner:
             self.counters["lost"] += 1
+            _LOST.add()
             self._forget(holding)
         if holding.company is not None:
             holding.company.over()

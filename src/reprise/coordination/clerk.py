@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from reprise.coordination.metrics import QUEUE_LATENCY, QUEUE_RETRIES
 from reprise.coordination.tasks import (
     Order,
     Task,
@@ -50,6 +51,7 @@ class Clerk:
         self._uniform = around.uniform
         self.now = around.clock.now
         self.new_id = Ids(self.now).new
+        self._latency, self._retries = QUEUE_LATENCY.of(queue), QUEUE_RETRIES.of(queue)
 
     def row_of(self, task: Task) -> port.Task:
         """Return the row that a task becomes, with an id if it has none. Raises ``CodecError``, ``PayloadTooLarge``."""
@@ -86,6 +88,12 @@ class Clerk:
 
     def read(self, row: port.Task) -> Task | port.Settlement:
         """Return a claimed row as a task, or how it ends because there is no use in trying."""
+        if row.claims > 1:
+            self._retries.add()
+        else:
+            # The keeper's clock said when, and ours may be behind it.
+            could = max(row.due_at, row.offered_at)
+            self._latency.observe(max(self.now() - could, 0) / MICROSECONDS)
         try:
             order = read_order(row)
             if (why := _hopeless(row, order, self.now())) is None:

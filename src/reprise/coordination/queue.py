@@ -19,6 +19,7 @@ from reprise.coordination.clerk import Clerk, Terms
 from reprise.coordination.dead_letters import DeadLetters
 from reprise.coordination.hands import Handlers
 from reprise.coordination.keepers import Keeper, Source
+from reprise.coordination.metrics import note_queue
 from reprise.coordination.places import Place, Places, take
 from reprise.coordination.relay import QueueRelay
 from reprise.coordination.sync_queue import SyncTaskQueue
@@ -377,7 +378,7 @@ class TaskQueue:
         """Return what is in the queue, and what went through it."""
         store = await self.start()
         stats, workers = await asyncio.gather(store.queue.stats(self.name), store.lease.holder(self.workers))
-        return TaskQueueStats(
+        told = TaskQueueStats(
             pending=stats.ready,
             scheduled=stats.later,
             processing=stats.claimed,
@@ -389,6 +390,8 @@ class TaskQueue:
             paused=stats.paused,
             workers=len(workers),
         )
+        note_queue(self.name, told)
+        return told
 
     async def get_task(self, task_id: str) -> TaskInfo:
         """Return what is known of a task. Raises ``TaskNotFound``."""

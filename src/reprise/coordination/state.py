@@ -17,6 +17,7 @@ from typing import Any, Self
 from reprise.coordination.combining import Combiner, Decide, Decision, Present
 from reprise.coordination.keepers import Keeper, Source, name_of_process
 from reprise.coordination.merging import AddToSet, Increment, Operation, RemoveFromSet
+from reprise.coordination.metrics import CACHE_HITS, CACHE_MISSES, CACHE_STALENESS
 from reprise.coordination.replica import Known, Replica
 from reprise.coordination.snapshots import StateEntry, StateSnapshot, StateWrite
 from reprise.coordination.strategies import Strategy, checked_strategy, conflict_at, deciding
@@ -101,6 +102,7 @@ class StateSync:
         self._unpruned = 0
         self._pruning: asyncio.Task[None] | None = None
         self._hits = 0
+        self._unmeasured: list[Callable[[], None]] = []
         self._counts = {"misses": 0, "fresh_reads": 0, "writes": 0, "updates": 0}
 
     # ---------------------------------------------------------------- life
@@ -115,6 +117,7 @@ class StateSync:
                 await self._keeper.start()
                 await self._replica.start()
                 self._is_started = True
+                self._measure()
 
     async def stop(self, timeout: float | None = LAST_WORDS) -> None:
         """Follow it no more, let handlers take what they were still to be told, and forget the copy; idempotent.
@@ -125,6 +128,8 @@ class StateSync:
             if not self._is_started:
                 return
             self._is_started = False
+            for end in self._unmeasured:
+                end()
             await self._combiner.stop()
             await self._replica.stop()
             try:
@@ -150,6 +155,14 @@ class StateSync:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+    def _measure(self) -> None:
+        hits, misses = self._hits, self._counts["misses"]
+        self._unmeasured = [
+            CACHE_HITS.ask(lambda: self._hits - hits, self.namespace),
+            CACHE_MISSES.ask(lambda: self._counts["misses"] - misses, self.namespace),
+            CACHE_STALENESS.ask(lambda: self._replica.staleness, self.namespace),
+        ]
 
     # ---------------------------------------------------------------- reading
 

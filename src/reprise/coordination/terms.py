@@ -14,6 +14,7 @@ import msgspec
 from reprise.coordination.deadlocks import owner_of
 from reprise.coordination.guarding import Guard
 from reprise.coordination.keepers import Keeper, Source, random_number
+from reprise.coordination.metrics import LEADER_CHANGES, LEADER_LOST
 from reprise.coordination.renewing import Holding, Renewer
 from reprise.kernel.errors import LeadershipLost, LockNotAcquired, StoreError
 from reprise.stores.lease import Grant
@@ -113,6 +114,7 @@ class Office:
         assert self.renewer is not None
         self.campaigns[campaign] = None
         self.counters["won"] += 1
+        LEADER_CHANGES.of(self.name).add()
         self.renewer.watch(campaign.holding)
         self.tap()
         self._tell(self.on_gain, campaign.term)
@@ -137,6 +139,7 @@ class Office:
     def lose(self, term: Term) -> None:
         """Note that a term is lost."""
         self.counters["lost"] += 1
+        LEADER_LOST.of(self.name).add()
         if not term.resigned:
             self._tell(self.on_loss, term)
 
