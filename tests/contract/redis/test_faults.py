@@ -160,7 +160,10 @@ async def test_a_clients_settings_are_taken(killable, keeper):
         store = RedisStore(client, prefix=keeper.prefix)
         await store.start()
         await store.lease.take("x", "a", 60)
-        assert await client.keys() == [f"{keeper.prefix}:1:lease:{{x}}:held"]
+        assert sorted(await client.keys()) == [
+            f"{keeper.prefix}:1:layout",
+            f"{keeper.prefix}:1:lease:{{x}}:held",
+        ]
         await store.stop()
 
 
@@ -173,7 +176,7 @@ async def test_names_of_any_kind(store):
 
 
 RIGHTS = (
-    "+get +info +ping +evalsha +eval +publish +subscribe +unsubscribe +time +hgetall +hset +hdel +pexpire"
+    "+get +info +ping +evalsha +eval +publish +subscribe +unsubscribe +time +setnx +hgetall +hset +hdel +pexpire"
     " +lindex +lpop +lrem +llen +lpos +rpush"
 ).split()
 """What the guide says that a user needs for leases and taps."""

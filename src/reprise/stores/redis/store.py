@@ -8,7 +8,7 @@ from secrets import token_hex
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.errors import ConfigurationError, SchemaTooNew, StoreFull
 from reprise.stores.redis.cells import RedisCells
 from reprise.stores.redis.driver import Redis, Target
 from reprise.stores.redis.lease import RedisLease
@@ -102,7 +102,7 @@ class RedisStore:
 
     async def schema(self) -> Schema:
         """Return the version of the layout of keys; there is only one so far."""
-        return Schema(LAYOUT, LAYOUT)
+        return Schema(_layout(await self._wire.send("GET", f"{self._root}layout")), LAYOUT)
 
     @property
     def epoch(self) -> int:
@@ -125,6 +125,7 @@ class RedisStore:
         Raises:
             StoreUnreachable: there is no server.
             ConfigurationError: the server is too old, lets us not in, or may throw away what we keep.
+            SchemaTooNew: a newer Reprise has laid out the keys anew.
         """
         if not self._wire.closed:
             return
@@ -132,6 +133,7 @@ class RedisStore:
         try:
             await self._wire.send("SUBSCRIBE", self._mine)  # again: this time we want to know whether we may
             self._check(await self._info())
+            await self._check_layout()
             self._epoch = int(await self._wire.send("GET", f"{self._root}epoch") or 0)
         except BaseException:
             await self._wire.stop()
@@ -183,6 +185,27 @@ class RedisStore:
                 hint=f"Set it to {KEEPS_ALL}, use another server, or say allow_eviction=True.",
             )
 
+    async def _check_layout(self) -> None:
+        """Mark the keys as of our layout, or find that they are of another: whoever changes it changes the mark."""
+        key = f"{self._root}layout"
+        mark = await self._wire.send("GET", key)
+        if mark is None:
+            try:
+                await self._wire.send("SETNX", key, LAYOUT)
+            except StoreFull:
+                return  # what is there can be worked with all the same; the next to start will mark it
+            mark = await self._wire.send("GET", key)
+        if (found := _layout(mark)) > LAYOUT:
+            raise SchemaTooNew(
+                f"The keys of {self.url} are of layout {found}; this Reprise knows {LAYOUT}.",
+                hint="Install the newer Reprise.",
+            )
+        if found < LAYOUT:
+            raise ConfigurationError(
+                f"{key} of {self.url} is {mark!r}, and that is no layout of keys.",
+                hint="Use another prefix, or find out who wrote that.",
+            )
+
     def _pushed(self, push: Sequence[Any]) -> None:
         if push[0] == b"message" and push[1] == self._mine.encode():
             self.lease.pushed(push[2])
@@ -226,6 +249,11 @@ def open_redis(url: str) -> RedisStore:
     return RedisStore(
         f"{bare}?{urlencode(options)}", prefix=prefix, patience=seconds, allow_eviction=_SAID[allow]
     )
+
+
+def _layout(mark: bytes | None) -> int:
+    """Return of what layout keys are that have this mark; 0 = none that there ever was."""
+    return int(mark) if mark is not None and mark.isdigit() else 0
 
 
 _SAID = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
