@@ -1,6 +1,7 @@
 """Steps that execute in processes. In a module of their own, because a process imports them."""
 
 import asyncio
+import ctypes
 import logging
 import os
 import re
@@ -269,6 +270,27 @@ async def tidy_async(path: Path) -> None:
         await asyncio.sleep(0.001)
         path.write_text("cleaned up")  # noqa: ASYNC240
         raise
+
+
+@step(executor="process")
+async def tidy_at_work(path: Path) -> None:
+    """Be at work nearly all the time; only where it awaits is it told to stop."""
+    try:
+        say_pid(path.with_suffix(".pid"))
+        while True:
+            time.sleep(0.05)  # noqa: ASYNC251
+            await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        path.write_text("cleaned up")  # noqa: ASYNC240
+        raise
+
+
+@step(executor="process")
+def what_ends_it() -> tuple[int, str]:
+    """Return the signal that the kernel sends when our parent ends, and what the process is called."""
+    number = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(number))  # PR_GET_PDEATHSIG
+    return number.value, Path("/proc/self/comm").read_text().strip()
 
 
 @step(executor="process")

@@ -18,6 +18,7 @@ import pytest
 from tests.contract.executors import crossing
 from tests.unit.runtime.scenes import history, kinds, opened, until
 
+import reprise
 from reprise import (
     Budget,
     CodecError,
@@ -34,6 +35,8 @@ from reprise.stores.memory import MemoryStore
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs process groups")
 
 
+SOURCE = str(Path(reprise.__file__).parents[1])
+"""Where programs of their own find what is tested."""
 _numbers = count()
 
 
@@ -79,7 +82,7 @@ def program(folder: Path, text: str, *arguments: str, **options):
     """Run a program of its own, from a file; end it when left."""
     file = folder / "program.py"
     file.write_text(text)
-    source = os.pathsep.join(str(each) for each in (Path("src").absolute(), Path().absolute()))
+    source = os.pathsep.join([SOURCE, str(Path().absolute())])
     running = subprocess.Popen(
         [sys.executable, "-W", "error", str(file), *arguments],
         env={**os.environ, "PYTHONPATH": source},
@@ -196,6 +199,12 @@ async def test_what_a_step_says_that_it_costs_is_booked():
     notes = [each for each in await history(store, "one") if each.kind == Kind.BUDGET]
     spent = msgspec.json.decode(notes[-1].data, type=Spending).cost
     assert (spent.tokens, spent.usd) == (42, 0.5)
+
+
+async def test_what_a_step_says_that_it_costs_is_nobodys_where_there_are_no_books():
+    async with opened() as app:
+        await outcome(app, crossing.paying)
+        assert app.engine.statistics()["processes_died"] == 0
 
 
 async def test_functions_are_found_under_their_own_names():
@@ -396,7 +405,7 @@ async def test_control_cancelling_a_thread_does_not(tmp_path):
         path.with_suffix(".stop").touch()
 
 
-@pytest.mark.parametrize("name", ["tidy", "tidy_async"])
+@pytest.mark.parametrize("name", ["tidy", "tidy_async", "tidy_at_work"])
 async def test_a_cancelled_step_may_clean_up(tmp_path, name):
     path = tmp_path / "work"
     async with opened(processes={"grace": 20}) as app:
@@ -595,7 +604,7 @@ def test_a_program_in_a_package_keeps_its_relative_imports(tmp_path):
         "import asyncio", "from .part import WORD\nimport asyncio", 1
     )
     (folder / "__main__.py").write_text(text)
-    source = os.pathsep.join([str(Path("src").absolute()), str(tmp_path)])
+    source = os.pathsep.join([SOURCE, str(tmp_path)])
     done = subprocess.run(
         [sys.executable, "-m", "shop"],
         env={**os.environ, "PYTHONPATH": source},
@@ -618,7 +627,7 @@ def test_a_program_that_runs_when_it_is_imported_does_not_run_twice(tmp_path):
 
 
 def test_a_program_without_a_file_says_what_to_do():
-    source = {**os.environ, "PYTHONPATH": str(Path("src").absolute())}
+    source = {**os.environ, "PYTHONPATH": SOURCE}
     command = [sys.executable, "-c", PROGRAM]
     done = subprocess.run(command, env=source, capture_output=True, text=True, check=False, timeout=50)
     assert "its program has no file" in done.stderr
@@ -674,6 +683,15 @@ async def test_whoever_takes_a_run_over_executes_the_step_alone(tmp_path):
     marks = path.read_text().split()
     assert marks == sorted(marks, key=[first, second].index), "one after the other, never both"
     assert set(marks) == {first, second}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends children with their parent")
+async def test_the_kernel_ends_a_process_with_its_worker():
+    async def asked():
+        return list(await crossing.what_ends_it())
+
+    async with opened() as app:
+        assert await outcome(app, asked) == [signal.SIGKILL, "reprise-step"]
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])

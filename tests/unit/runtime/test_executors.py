@@ -1,14 +1,19 @@
 """Where steps are called: what is declared, what is refused, executors of one's own, and frames in any pieces."""
 
 import asyncio
+import os
+import signal
+import subprocess
 import threading
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, strategies as st
 from tests.unit.runtime.scenes import opened, until
 
 from reprise import ConfigurationError, Executor, Retry, step, workflow
+from reprise.runtime.executors import guard, inside
 from reprise.runtime.executors.frames import (
     LENGTH,
     BrokenFrame,
@@ -21,8 +26,9 @@ from reprise.runtime.executors.frames import (
     read_answer,
     read_order,
 )
+from reprise.runtime.executors.here import Threads
 from reprise.runtime.executors.limits import as_bytes
-from reprise.runtime.executors.origins import Origin
+from reprise.runtime.executors.origins import Origin, import_again
 
 
 def module_level(n: int) -> int:
@@ -106,6 +112,24 @@ def test_sizes_that_are_none(size):
         as_bytes(size, "memory")
 
 
+def test_the_least_size_is_a_byte():
+    assert as_bytes(1, "memory") == as_bytes("1 b", "memory") == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs processes of POSIX")
+def test_where_memory_cannot_be_limited_it_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(inside, "LINUX", False)
+    with inside.limited(1 << 30, None):
+        assert "memory= of a step is not kept" in caplog.text
+
+
+def test_a_file_that_is_no_python_is_no_module(tmp_path):
+    file = tmp_path / "notes.txt"
+    file.touch()
+    with pytest.raises(ImportError, match=r"notes\.txt is no Python file"):
+        import_again(Origin("notes_of_nobody", str(file), "x"))
+
+
 def test_settings_of_processes_are_validated_with_the_nearest_name():
     from reprise import Reprise
 
@@ -149,6 +173,45 @@ async def test_an_executor_that_is_not_configured_says_so():
     assert "wants the executor 'ray', which is not configured here; there are inline, thread, process" in str(
         caught.value
     )
+
+
+async def test_threads_that_were_closed_take_no_more():
+    @step
+    def here() -> int:
+        return 1
+
+    threads = Threads(1)
+    job = SimpleNamespace(step=here, args=(), kwargs={}, context=None)
+    assert await threads.execute(job) == 1
+    await threads.close()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        await threads.execute(job)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs process groups")
+def test_a_guard_kills_the_groups_that_it_was_told_of_last_when_its_worker_is_gone():
+    first, second = [subprocess.Popen(["sleep", "60"], process_group=0) for _ in range(2)]
+    try:
+        watching = guard.Guard()
+        watching.tell([first.pid, second.pid])
+        watching.tell([second.pid])
+        shell = watching._shell
+        shell.stdin.close()  # as the kernel does for a worker that is gone
+        assert shell.wait(20) == 0
+        assert second.wait(20) == -signal.SIGKILL
+        assert first.poll() is None
+    finally:
+        for each in (first, second):
+            each.kill()
+            each.wait()
+
+
+def test_without_a_shell_there_is_no_guard(monkeypatch):
+    monkeypatch.setattr(guard, "_SHELL", "/nowhere/sh")
+    none = guard.Guard()
+    none.tell([1])
+    none.close()
+    assert none._shell is None
 
 
 class Counted:

@@ -33,11 +33,6 @@ class Guard:
             assert self._shell.stdin is not None
             os.set_blocking(self._shell.stdin.fileno(), False)  # who stops the guard must not stop us
 
-    @property
-    def pid(self) -> int | None:
-        """Its process id, None where there is none."""
-        return self._shell.pid if self._shell is not None else None
-
     def tell(self, groups: Iterable[int]) -> None:
         """Say which process groups there are now."""
         if self._shell is not None and self._shell.stdin is not None:
