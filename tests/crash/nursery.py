@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import msgspec
 from tests.crash import (
     client_main,
+    contender_main,
     faces_main,
     fleet_main,
     holder_main,
@@ -39,6 +40,7 @@ ROOT = Path(__file__).parents[2]
 ROLES: dict[str, Callable[[dict[str, Any]], None]] = {
     "worker": worker_main.main,
     "client": client_main.main,
+    "contender": contender_main.main,
     "mover": mover_main.main,
     "fleet": fleet_main.main,
     "pure": pure_main.main,
