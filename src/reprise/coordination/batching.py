@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from reprise.stores.signal import Signal
 
@@ -13,6 +13,8 @@ A = TypeVar("A")
 
 MOST = 500
 """Items that are sent at once."""
+HALVED = 16
+"""Items that go in two halves, from so many on."""
 LOOK_AGAIN = 5.0
 """Seconds after which whoever waits for a tap looks without one: a tap may be lost, a keeper away."""
 
@@ -20,35 +22,58 @@ LOOK_AGAIN = 5.0
 class Batch(Generic[I, A]):
     """Gather the items of concurrent callers, send them together, give each caller its answer.
 
-    What comes in one turn of the loop, and while a batch is on its way, goes together. So many callers who simply await
-    are as fast as one who sends a list, and one who is alone waits for nobody.
+    What comes in one turn of the loop, and while batches are on their way, goes together. So many callers who simply await
+    are as fast as one who sends a list, and one who is alone waits for nobody. Many who come at once go in two halves: while
+    the keeper is at one, the callers of the other go on.
     """
 
     def __init__(self, send: Callable[[Sequence[I]], Awaitable[Sequence[A]]]) -> None:
         self._send = send
         self._waiting: list[tuple[I, asyncio.Future[A]]] = []
-        self._sending: asyncio.Task[None] | None = None
+        self._sending: dict[asyncio.Task[None], None] = {}
+        """What sends one batch after the other; two of them at most."""
+        self._away = 0
+        """Batches on their way."""
 
     def put(self, item: I) -> asyncio.Future[A]:
         """Hand over an item; return the future of its answer. Giving up waiting does not take it back."""
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
-        if self._sending is None:
-            self._sending = asyncio.create_task(self._flush())
+        others = len(self._sending)
+        if not others or (others == 1 and self._away and len(self._waiting) >= HALVED // 2):
+            self._begin()
         return answer
 
     async def close(self) -> None:
         """Wait until all that was handed over is answered."""
-        if self._sending is not None:
-            await asyncio.wait([self._sending])
+        while self._sending:
+            await asyncio.wait(self._sending)
+
+    def _begin(self) -> None:
+        task = asyncio.create_task(self._flush())
+        self._sending[task] = None
+        task.add_done_callback(lambda task: self._sending.pop(task, None))
 
     async def _flush(self) -> None:
+        if self._away:
+            await asyncio.sleep(0)  # the other half leaves before it
         try:
             while self._waiting:
-                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                await self._answer(batch)
+                count = len(self._waiting)
+                if count >= HALVED and not self._away:
+                    count = (count + 1) // 2
+                    if len(self._sending) == 1:
+                        self._begin()
+                count = min(count, MOST)
+                batch, self._waiting = self._waiting[:count], self._waiting[count:]
+                self._away += 1
+                try:
+                    await self._answer(batch)
+                finally:
+                    self._away -= 1
         finally:
-            self._sending = None
+            # Now, not when the task is over: who comes in between would wait for nobody.
+            self._sending.pop(cast("asyncio.Task[None]", asyncio.current_task()), None)
 
     async def _answer(self, batch: Sequence[tuple[I, asyncio.Future[A]]]) -> None:
         try:

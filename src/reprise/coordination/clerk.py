@@ -56,20 +56,21 @@ class Clerk:
     def row_of(self, task: Task) -> port.Task:
         """Return the row that a task becomes, with an id if it has none. Raises ``CodecError``, ``PayloadTooLarge``."""
         now = self.now()
-        delay, due_at = seconds(task.delay, "delay"), 0
+        delay, due_at = seconds(task.delay, "delay") if task.delay else 0.0, 0
         if task.run_at is not None:
             due_at = from_datetime(task.run_at)
         payload = encoded(
             task.payload, self._terms.payload_limit, "The payload of a task {!r}", task.task_type
         )
-        first = max(due_at, now + round(delay * MICROSECONDS))
+        first = max(due_at, now + round(delay * MICROSECONDS) if delay else now)
+        priority = task.priority if type(task.priority) is Priority else Priority.parse(task.priority)
         return port.Task(
             task.task_id or self._made_id(task, payload),
             self._queue,
             write_order(task, payload, now),
-            aged(Priority.parse(task.priority), first, step=self._terms.step),
+            aged(priority, first, step=self._terms.step),
             due_at,
-            level=int(task.priority),
+            level=int(priority),
             delay=delay,
             again=0.0 if task.unique else self._terms.dedupe_window,
         )

@@ -112,21 +112,22 @@ class Turns:
         reply: asyncio.Future[list[Any]],
     ) -> None:
         error = reply.exception()
-        if isinstance(error, StoreFull) and len(units) > 1:
+        is_again = isinstance(error, StoreFull) and len(units) > 1
+        if is_again:
             # It refuses what needs memory; what needs none is not to suffer from having come with it.
             self._waiting.extendleft(reversed(units))
             self._singly += len(units)
-        elif error is not None:
+        if self._waiting:
+            self._send()  # first: the server is at it while those who are answered go on
+        else:
+            self._is_busy = False
+        if error is None:
+            for unit, mine in zip(units, places, strict=True):
+                self._give(unit, mine, reply.result())
+        elif not is_again:
             for unit in units:
                 if not unit.answer.done():
                     unit.answer.set_exception(error)
-        else:
-            for unit, mine in zip(units, places, strict=True):
-                self._give(unit, mine, reply.result())
-        if self._waiting:
-            self._send()
-        else:
-            self._is_busy = False
 
     def _give(self, unit: _Unit, places: Sequence[tuple[int, slice]], answers: Sequence[Any]) -> None:
         mine: list[Any] = []
