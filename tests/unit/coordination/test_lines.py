@@ -133,20 +133,21 @@ async def test_where_all_have_gone_nobody_stands_in_line():
 async def test_a_turn_that_comes_when_its_taker_is_cancelled_goes_to_the_next():
     store, seen = MemoryStore(), list[tuple[str, int]]()
     manager = LockManager(store)
-    ends = asyncio.Event()
 
-    async def first() -> None:
-        async with manager.lock("x"):
-            await ends.wait()
-        waiting[2].cancel()  # who has its turn now and does not know it yet
+    async def hands_on_and_cancels() -> None:
+        await turns(manager, seen, "d")
+        tasks[4].cancel()  # who has its turn now and does not know it yet
 
-    waiting = [asyncio.create_task(first())]
+    tasks = await crowd(manager, seen, "abc", 1)
+    tasks.append(asyncio.create_task(hands_on_and_cancels()))
     await asyncio.sleep(0.001)
-    waiting += await crowd(manager, seen, "bcdef")
-    ends.set()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    assert names(seen).replace("c", "") == "bdef"
-    assert await manager.get_lock("x").acquire(timeout=0)
+    tasks += await crowd(manager, seen, "ef")
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert [task.cancelled() for task in tasks] == [False] * 4 + [True, False]
+    assert names(seen) == "abcdf"
+    loop = asyncio.get_running_loop()
+    assert loop.time() < 10  # nobody waited for the end of a lease
+    assert await store.lease.find() == []
 
 
 @simulated
@@ -186,24 +187,44 @@ async def test_a_lock_that_is_broken_goes_on_with_those_who_had_no_turn():
 
 
 @simulated
+async def test_a_lease_that_is_gone_is_not_handed_on():
+    store, seen = MemoryStore(), list[tuple[str, int]]()
+    manager = LockManager(store)
+    tasks = await crowd(manager, seen, "abcde", 1)
+    await asyncio.sleep(3.5)  # d has its turn, e waits for it
+    await store.lease.drop(await store.lease.holder(X))  # and nobody is told
+    other = LockManager(store).get_lock("x")
+    assert await other.acquire(timeout=0)
+    await asyncio.sleep(5)
+    assert names(seen) == "abcd"
+    token = other.token
+    await other.release()
+    await asyncio.gather(*tasks)
+    assert names(seen) == "abcde"
+    assert seen[-2][1] < token < seen[-1][1]
+
+
+@simulated
 async def test_each_has_the_time_to_live_it_asked_for():
     store, seen = MemoryStore(), list[tuple[str, int]]()
     manager = LockManager(store)
     tasks = await crowd(manager, seen, "abc", 50, ttl=30)
-    short, long = manager.get_lock("x", ttl=10), manager.get_lock("x", ttl=70)
+    locks = [manager.get_lock("x", ttl=ttl) for ttl in (65, 70, 20)]
     got = list[Any]()
-    for lock in (short, long):
+    for lock in locks:
         got.append(asyncio.create_task(lock.acquire(timeout=None)))
         await asyncio.sleep(0.001)
-    await asyncio.gather(*tasks, got[0])
-    assert _left(store) == pytest.approx(10, abs=0.1)
-    await asyncio.sleep(5)
-    await short.release()
-    await got[1]
-    assert _left(store) == pytest.approx(70, abs=0.1)
-    await asyncio.sleep(65)
-    assert long.locked
-    await long.release()
+    await asyncio.gather(*tasks)
+    for lock, waiting, ttl in zip(locks, got, (65, 70, 20), strict=True):
+        assert await waiting
+        assert _left(store) == pytest.approx(ttl, abs=0.1)
+        if ttl == 20:
+            await asyncio.sleep(18)
+            assert lock.locked
+            await asyncio.sleep(2)
+            assert not lock.locked
+        else:
+            await lock.release()
 
 
 def _left(store: MemoryStore) -> float:
