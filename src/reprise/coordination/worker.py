@@ -232,17 +232,19 @@ class QueueWorker:
         ends, self._ends = self._ends, []
         freed, self._freed = self._freed, []
         heard = self.queue.bell("").rings
-        settling = asyncio.ensure_future(self._settle(ends, freed))
+        settling = asyncio.ensure_future(self._settle(ends, freed)) if ends or freed else None
         rows: list[port.Task] = []
         try:
             if room:
                 rows = await self._store.queue.claim(self.queue.name, self.name, room, self._ttl)
         finally:
-            await asyncio.wait([settling])
+            if settling is not None:
+                await asyncio.wait([settling])
         for row in rows:
             self._take_in(row)
         self._fill()
-        settling.result()  # its error comes after the rows, which would be lost with it
+        if settling is not None:
+            settling.result()  # its error comes after the rows, which would be lost with it
         if len(rows) < room and heard == self.queue.bell("").rings:
             due = await self._store.queue.due(self.queue.name)
             if heard == self.queue.bell("").rings:
