@@ -1,7 +1,8 @@
 """Put what the benches measured into docs/guide/performance.md: `scripts/figures.py [FOLDER]`, after `make bench-peers bench`.
 
-A part of the page between `<!-- measured: NAME -->` and `<!-- end -->` is written anew from FOLDER/bench.json and
-FOLDER/peers.json (.bench); one whose bench has not run stays as it is.
+A part of the page between `<!-- measured: NAME -->` and `<!-- end -->` is written anew from bench.json, peers.json and
+coordination.json (`python -m bench queues locks state --json …` alone) in FOLDER (.bench), where several have it from the
+first of these; one whose bench has not run stays as it is.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def machine(found: dict[str, Any]) -> str:
 def main(folder: Path) -> None:
     """Write the page, and the plot beside it."""
     page, parts = PAGE.read_text(), {}
-    for name in ("peers", "bench"):
+    for name in ("coordination", "peers", "bench"):
         file = folder / f"{name}.json"
         if file.exists():
             found = json.loads(file.read_text())
