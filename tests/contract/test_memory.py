@@ -6,6 +6,7 @@ import pytest
 from tests.contract.locking import LockingScenes
 from tests.contract.moving import MovingScenes
 from tests.contract.queues import TaskQueueScenes
+from tests.contract.states import StateScenes
 
 from reprise.kernel.clock import VirtualClock
 from reprise.stores.memory import MemoryStore
@@ -174,3 +175,6 @@ class TestMoving(InMemory, MovingScenes): ...
 
 
 class TestLocking(InMemory, LockingScenes): ...
+
+
+class TestState(InMemory, StateScenes): ...

@@ -9,6 +9,7 @@ import pytest
 from tests.contract.locking import LockingScenes
 from tests.contract.moving import MovingScenes
 from tests.contract.queues import TaskQueueScenes
+from tests.contract.states import StateScenes
 
 from reprise.kernel.clock import VirtualClock
 from reprise.stores.searching import plan
@@ -139,3 +140,6 @@ class TestMoving(InSQLite, MovingScenes): ...
 
 
 class TestLocking(InSQLite, LockingScenes): ...
+
+
+class TestState(InSQLite, StateScenes): ...

@@ -28,6 +28,8 @@ from reprise.kernel.policy import seconds_in
 WIDE = 60
 """Letters of a value that a table shows."""
 ORIGIN = "reprise state"
+HISTORY = 1_000_000
+"""Changes that are kept when we write: we do not know how many the application wants, but not all of them."""
 
 
 class Strategies(StrEnum):
@@ -50,7 +52,7 @@ async def _opened(url: str | None, namespace: str, *, create: bool = False) -> A
     store = prepare(read_config(url), create=create)
     await store.start()
     try:
-        async with StateSync(store, namespace, origin=ORIGIN) as sync:
+        async with StateSync(store, namespace, origin=ORIGIN, history=HISTORY) as sync:
             yield sync
     finally:
         await store.stop()

@@ -35,7 +35,7 @@ PREFIX = "state/"
 LAST_WORDS = 5.0
 """Seconds that handlers are given to take what they were still to be told, at a stop."""
 _PRUNED_AFTER = 10
-"""Parts of the kept history after as many writes of which it is pruned."""
+"""Parts of the kept history by which the feed grows until it is pruned again."""
 
 _encode = standard.encoder(Any)
 _decode = standard.decoder(Any)
@@ -51,7 +51,8 @@ class StateSync:
     ``origin``
         What others are told who changed a key; host, process and a number if it is not given.
     ``history``
-        How many changes are kept, about: an instance that missed more loads everything anew, and says so.
+        How many changes are kept, about: an instance that missed more loads everything anew, and says so. All who write
+        should say the same, for the least holds.
     ``max_value_bytes``, ``max_keys``
         What is larger is refused with ``PayloadTooLarge``.
 
@@ -99,7 +100,8 @@ class StateSync:
         self._subscriptions: list[Subscription] = []
         self._changing = asyncio.Lock()
         self._is_started = False
-        self._unpruned = 0
+        self._pruned_at: int | None = None
+        """Position at which this instance pruned; None = not yet, for those before may have written little and died."""
         self._pruning: asyncio.Task[None] | None = None
         self._hits = 0
         self._unmeasured: list[Callable[[], None]] = []
@@ -351,19 +353,22 @@ class StateSync:
         view = await self._cells.apply(self._space, changes, origin=self.origin)
         self._replica.note(view, [change.name for change in changes])
         self._counts["writes"] += 1
-        self._unpruned += len(changes)
-        if self._unpruned * _PRUNED_AFTER >= self._history and (
-            self._pruning is None or self._pruning.done()
-        ):
-            self._unpruned = 0
-            self._pruning = asyncio.create_task(self._prune(), name=f"reprise prune {self._space}")
+        self._prune_if_due(view.position)
         return view
+
+    def _prune_if_due(self, position: int) -> None:
+        """Prune after so much growth of the feed, whoever wrote it or whatever ended."""
+        before = self._pruned_at
+        is_due = before is None or (position - before) * _PRUNED_AFTER >= self._history
+        if is_due and (self._pruning is None or self._pruning.done()):
+            self._pruned_at = position
+            self._pruning = asyncio.create_task(self._prune(), name=f"reprise prune {self._space}")
 
     async def _prune(self) -> None:
         try:
             await self._cells.prune(self._space, self._history)
         except StoreError:
-            self._unpruned = self._history  # what is too long now is pruned after the next write
+            self._pruned_at = None  # what is too long now is pruned after the next write
 
     # ---------------------------------------------------------------- hearing
 

@@ -5,6 +5,7 @@ from tests.contract.locking import LockingScenes
 from tests.contract.moving import MovingScenes
 from tests.contract.postgres.keeper import PostgresKeeper
 from tests.contract.queues import TaskQueueScenes
+from tests.contract.states import StateScenes
 
 from reprise.stores.postgres import lease
 from reprise.stores.searching import plan
@@ -108,3 +109,6 @@ class TestTransactions(InPostgres, TransactionsSuite):
 
 
 class TestLocking(InPostgres, LockingScenes): ...
+
+
+class TestState(InPostgres, StateScenes): ...

@@ -4,6 +4,7 @@ import pytest
 from tests.contract.locking import LockingScenes
 from tests.contract.queues import TaskQueueScenes
 from tests.contract.redis.keeper import RedisKeeper
+from tests.contract.states import StateScenes
 
 from reprise.testing.suites import (
     CellsSuite,
@@ -48,3 +49,6 @@ class TestTaskQueue(InRedis, TaskQueueScenes): ...
 
 
 class TestLocking(InRedis, LockingScenes): ...
+
+
+class TestState(InRedis, StateScenes): ...
