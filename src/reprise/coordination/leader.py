@@ -37,7 +37,8 @@ class LeaderElection:
     True
 
     Args:
-        source: a URL, a store, a ``Reprise``, or a client of redis-py's asyncio side.
+        source: a URL, a store, a ``Reprise``, or a client of redis-py's asyncio side; or a list of three or five of them
+            that know nothing of each other: then who leads is what a majority says.
         name: what is led.
         ttl: seconds (or timedelta) after which another one leads when the leader is killed.
         candidate_id: how this candidate is called; default host, process and a number.

@@ -11,17 +11,20 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from reprise.coordination.acquiring import Keeps, Opens
 from reprise.coordination.deadlocks import owner_of
 from reprise.coordination.guarding import Guard
-from reprise.coordination.keepers import Keeper, Source, random_number
+from reprise.coordination.keepers import Source, random_number
+from reprise.coordination.masters import keeping
 from reprise.coordination.metrics import LEADER_CHANGES, LEADER_LOST
 from reprise.coordination.renewing import Holding, Renewer
 from reprise.kernel.errors import LeadershipLost, LockNotAcquired, StoreError
 from reprise.stores.lease import Grant
-from reprise.stores.store import Store
 
 _LOG = logging.getLogger(__name__)
 
+BETWEEN = 0.1
+"""Seconds until several keepers are asked again whose votes were split."""
 LEADER = "leader/"
 """Begins the names of the leases of leaders, and of what is tapped when one changes."""
 
@@ -80,13 +83,14 @@ class Office:
         """Those that lead."""
         self.counters = {"won": 0, "lost": 0}
         self.renewer: Renewer | None = None
-        self._keeper = Keeper(source)
+        self._keeper: Opens = keeping(source, BETWEEN)
+        self._keeps: Keeps | None = None
         self._unlisten: Callable[[], None] = lambda: None
         self._telling: dict[asyncio.Task[None], None] = {}
 
-    async def start(self) -> Store:
+    async def start(self) -> Keeps:
         """Open what is ours; idempotent."""
-        store = await self._keeper.start()
+        store = self._keeps = await self._keeper.start()
         if self.renewer is None:
             self.renewer = renewer = Renewer(store.lease)
             self._unlisten = store.signal.listen(self.lease_name, lambda _: renewer.look_now())
@@ -145,7 +149,8 @@ class Office:
 
     def tap(self) -> None:
         """Tell all who observe that something has changed."""
-        self._keeper.store.signal.wake([self.lease_name])
+        assert self._keeps is not None, "not started"
+        self._keeps.signal.wake([self.lease_name])
 
     def _tell(self, callback: Callback | None, term: Term) -> None:
         if callback is not None:
@@ -163,7 +168,8 @@ class Office:
 
     async def _give_back(self, grant: Grant) -> None:
         try:
-            await self._keeper.store.lease.drop([grant])
+            assert self._keeps is not None
+            await self._keeps.lease.drop([grant])
         except StoreError as error:
             _LOG.warning("That %r has no leader any more could not be said: %s", self.name, error)
         else:

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from reprise import ConfigurationError, LockLost, LockManager, LockNotAcquired, StoreUnreachable
+from reprise import (
+    ConfigurationError,
+    LeaderElection,
+    LeadershipLost,
+    LockLost,
+    LockManager,
+    LockNotAcquired,
+    StoreUnreachable,
+    Term,
+)
 from reprise.coordination.asking import PATIENCE, Panel
 from reprise.coordination.keepers import Keeper
 from reprise.stores.lease import Grant, Lease
@@ -392,3 +401,66 @@ def test_grants_say_when_the_first_of_a_majority_may_end():
         assert grant.expires_at == sorted(ends)[1]
 
     run(main)
+
+
+@simulated
+async def test_a_leader_is_elected_by_a_majority():
+    """Whichever minority is away, one leads at a time, under growing tokens; without a majority nobody does."""
+    nodes, _ = town()
+    candidates = [LeaderElection(nodes, "x", ttl=3, candidate_id=name) for name in "abc"]
+    terms = list[Term]()
+    inside = 0
+
+    async def lead(term: Term) -> None:
+        nonlocal inside
+        inside += 1
+        assert inside == 1
+        terms.append(term)
+        try:
+            await asyncio.sleep(20)
+        finally:
+            inside -= 1
+
+    tasks = [asyncio.create_task(election.lead(lead)) for election in candidates]
+    for away in ((0, 1), (1, 2), (3, 4)):
+        for number, node in enumerate(nodes):
+            node.away = number in away
+        await asyncio.sleep(4)
+        leader = await candidates[0].leader()
+        assert leader is not None
+        assert leader.candidate_id == terms[-1].candidate_id
+        for node in nodes:
+            node.away = False
+        await asyncio.sleep(4)
+    await asyncio.gather(*tasks)
+    assert sorted(term.candidate_id for term in terms) == ["a", "b", "c"]
+    assert [term.token for term in terms] == sorted({term.token for term in terms})
+    assert [await node.real.holder("leader/x") for node in nodes] == [[]] * 5
+    for election in candidates:
+        await election.stop()
+
+
+@simulated
+async def test_a_leader_whose_majority_is_gone_leads_no_more():
+    nodes, _ = town()
+    election, other = (LeaderElection(nodes, "x", ttl=3, candidate_id=name) for name in "ab")
+
+    async def work() -> None:
+        async with election.campaign():
+            await asyncio.sleep(3600)
+
+    working = asyncio.create_task(work())
+    await asyncio.sleep(5)
+    for node in nodes[:3]:
+        node.away = True
+    with pytest.raises(LeadershipLost, match="not renewed"):
+        await working
+    with pytest.raises(StoreUnreachable, match="Of 5 keepers 3"):
+        await other.leader()
+    for node in nodes[:3]:
+        node.away = False
+    async with other.campaign(timeout=10) as term:
+        assert (await election.leader()).token == term.token  # type: ignore[union-attr]
+    assert await other.leader() is None
+    await election.stop()
+    await other.stop()
