@@ -25,10 +25,12 @@ from reprise.coordination.sync_state import SyncState
 from reprise.coordination.updates import Handler, StateUpdate, Subscription, to_update, walk_feed
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import CellConflict, ConfigurationError, PayloadTooLarge, StoreError
+from reprise.kernel.errors import CellConflict, CodecError, ConfigurationError, PayloadTooLarge, StoreError
 from reprise.kernel.policy import Duration, seconds
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.cells import ABSENT, KEEP, Change, Changed, View
+from reprise.stores.packing.envelope import SEALED
+from reprise.stores.packing.keys import key_missing
 
 PREFIX = "state/"
 """Before the namespace, in the name of its space of cells."""
@@ -37,8 +39,18 @@ LAST_WORDS = 5.0
 _PRUNED_AFTER = 10
 """Parts of the kept history by which the feed grows until it is pruned again."""
 
+_SEALED = bytes((SEALED,))
 _encode = standard.encoder(Any)
-_decode = standard.decoder(Any)
+_read = standard.decoder(Any)
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return _read(data)
+    except CodecError as error:
+        if data[:1] == _SEALED:
+            raise key_missing(data) from error
+        raise
 
 
 class StateSync:
@@ -112,7 +124,7 @@ class StateSync:
     async def start(self) -> None:
         """Load the namespace and follow it; idempotent.
 
-        Raises ``StoreUnreachable`` and other errors of the store.
+        Raises ``StoreUnreachable`` and other errors of the store, ``KeyMissing`` when values are sealed with keys that it has not.
         """
         async with self._changing:
             if not self._is_started:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from reprise.stores.blobs import Blobs
 from reprise.stores.cells import Cells
@@ -13,6 +13,9 @@ from reprise.stores.queue import Queue
 from reprise.stores.runs import Runs
 from reprise.stores.signal import Signal
 from reprise.stores.transactions import Transactions
+
+if TYPE_CHECKING:
+    from reprise.stores.packing.writing import Keys
 
 
 class Schema(NamedTuple):
@@ -123,4 +126,8 @@ class Coordinating(Protocol):
 
     async def examine(self) -> list[Remark]:
         """Tell whether the server is set so that what it answers is still so after it has failed."""
+        ...
+
+    def seal(self, keys: Keys) -> None:
+        """Seal the values of cells from now on, and open those that are sealed."""
         ...

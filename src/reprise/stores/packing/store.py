@@ -160,7 +160,7 @@ async def _problems(unpacker: Unpacker, records: list[Record]) -> list[str]:
 
 
 def packed(store: Store, keys: Keys | None = None) -> Store:
-    """Return a store that packs its payloads. What is kept in memory is packed only to be sealed; without a log, nothing.
+    """Return a store that packs its payloads. What is kept in memory is packed only to be sealed; without a log only cells are.
 
     Raises:
         ConfigurationError: the store packs already, with other keys.
@@ -172,7 +172,11 @@ def packed(store: Store, keys: Keys | None = None) -> Store:
                 hint="Give the keys once, where it is opened.",
             )
         return store
-    if isinstance(store, Coordinating) or (keys is None and store.url.startswith("memory:")):
+    if isinstance(store, Coordinating):
+        if keys is not None:
+            store.seal(keys)
+        return store
+    if keys is None and store.url.startswith("memory:"):
         return store
     return PackedStore(store, keys)
 

@@ -9,6 +9,9 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from reprise.kernel.errors import ConfigurationError, SchemaTooNew, StoreFull
+from reprise.stores.cells import Cells
+from reprise.stores.packing.cells import SealedCells
+from reprise.stores.packing.writing import Keys
 from reprise.stores.redis.cells import RedisCells
 from reprise.stores.redis.driver import Redis, Target
 from reprise.stores.redis.lease import RedisLease
@@ -66,7 +69,8 @@ class RedisStore:
         self.signal = RedisSignal(self._wire, f"{self._root}tap:")
         self.lease = RedisLease(self._wire, self._root, self._mine)
         self.queue = RedisQueue(self._wire, self._root, me)
-        self.cells = RedisCells(self._wire, self._root, me, lambda: self._epoch)
+        self._cells = RedisCells(self._wire, self._root, me, lambda: self._epoch)
+        self.cells: Cells = self._cells
         self._epoch = 0
 
     @property
@@ -115,7 +119,7 @@ class RedisStore:
         known = int(await self._wire.send("GET", key) or 0)
         self._epoch = max(known, above) + 1
         await self._wire.send("SET", key, self._epoch)
-        await self.cells.begin_epoch(self._epoch)
+        await self._cells.begin_epoch(self._epoch)
         await self.lease.end_all()
         return self._epoch
 
@@ -144,6 +148,10 @@ class RedisStore:
         if not self._wire.closed:
             await self._wire.stop()
         await self._target.close()
+
+    def seal(self, keys: Keys) -> None:
+        """Seal the values of cells from now on, and open those that are sealed."""
+        self.cells = SealedCells(self._cells, keys)
 
     async def examine(self) -> list[Remark]:
         """Tell whether the server is set so that what it answers is still so after it has failed."""
@@ -216,7 +224,7 @@ class RedisStore:
         self._wire.tell("SUBSCRIBE", self._mine)
         self.signal.back()
         self.queue.back()
-        self.cells.back()
+        self._cells.back()
 
     def _keeps_no(self, what: str) -> NoReturn:
         raise ConfigurationError(
