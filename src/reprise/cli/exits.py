@@ -30,6 +30,7 @@ from reprise.kernel.errors import (
     StateConflict,
     StoreError,
     TaskNotFound,
+    ToolError,
     UnknownHandler,
     UnknownWorkflow,
     UpdateRefused,
@@ -63,6 +64,17 @@ _ERRORS: tuple[tuple[type[RepriseError], ExitCode], ...] = (
     (RunPaused, ExitCode.INTERRUPTED),
 )
 
+_OF_TOOLS = {
+    "invalid_input": ExitCode.USAGE,
+    "too_large": ExitCode.USAGE,
+    "not_found": ExitCode.NOT_FOUND,
+    "timeout": ExitCode.TIMEOUT,
+    "unavailable": ExitCode.UNREACHABLE,
+    "permission_denied": ExitCode.CONFLICT,
+    "rate_limited": ExitCode.CONFLICT,
+    "conflict": ExitCode.CONFLICT,
+}
+
 
 def code_of(error: RepriseError) -> ExitCode:
     """Return the exit code for an error of ours.
@@ -70,6 +82,8 @@ def code_of(error: RepriseError) -> ExitCode:
     >>> code_of(RunNotFound()).name, code_of(RepriseError()).name
     ('NOT_FOUND', 'FAILED')
     """
+    if isinstance(error, ToolError):
+        return _OF_TOOLS.get(error.code, ExitCode.FAILED)
     return next((code for kind, code in _ERRORS if isinstance(error, kind)), ExitCode.FAILED)
 
 

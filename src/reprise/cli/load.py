@@ -146,7 +146,7 @@ def load(target: Target, *, executes: bool = True) -> Loaded:
     """
     if target.is_plan:
         return _load_plan(target, executes)
-    module = _import(target)
+    module = import_code(target)
     own: dict[str, AnyWorkflow] = {}
     imported: dict[str, AnyWorkflow] = {}
     for name, value in vars(module).items():
@@ -156,7 +156,8 @@ def load(target: Target, *, executes: bool = True) -> Loaded:
     return Loaded(target, _once(own), _once(imported))
 
 
-def _import(target: Target) -> ModuleType:
+def import_code(target: Target) -> ModuleType:
+    """Import a file or a module. Raises ``ConfigurationError`` when there is none, or it cannot be imported."""
     try:
         return _load_file(Path(target.place)) if target.is_file else _load_module(target.place)
     except RepriseError:
@@ -188,12 +189,13 @@ def load_function(text: str) -> tuple[Callable[..., Any], list[AnyWorkflow]]:
         ConfigurationError: there is no such file, module or function.
     """
     target = parse_target(text)
-    module = _import(target)
+    module = import_code(target)
     known = {name: each for name, each in vars(module).items() if inspect.isfunction(each)}
-    return _named(target, known, "function"), load(target).all
+    return named(target, known, "function"), load(target).all
 
 
-def _named(target: Target, known: Mapping[str, Any], what: str) -> Any:
+def named(target: Target, known: Mapping[str, Any], what: str) -> Any:
+    """Return what a target names among what is known there. Raises ``ConfigurationError`` with the nearest name."""
     if target.name in known:
         return known[target.name]
     near = nearest(target.name, known) if target.name else ""
@@ -281,9 +283,9 @@ def load_handlers(text: str) -> Handlers:
         ConfigurationError: there is no such file or module, or nobody in it.
     """
     target = parse_target(text)
-    module = _import(target)
+    module = import_code(target)
     known = vars(module)
-    found = _named(target, known, "handlers") if target.name else known.get("handlers", _functions(module))
+    found = named(target, known, "handlers") if target.name else known.get("handlers", _functions(module))
     if callable(found) or (isinstance(found, Mapping) and found):
         return cast("Handlers", found)
     raise ConfigurationError(
@@ -302,10 +304,10 @@ def _functions(module: ModuleType) -> dict[str, Any]:
 
 def _agents(target: Target) -> Agents:
     """Return who does the steps: what is named, else ``agents`` or ``agent_executor``, else the functions by their names."""
-    module = _import(target)
+    module = import_code(target)
     known = vars(module)
     found = (
-        _named(target, known, "agents") if target.name else known.get("agents", known.get("agent_executor"))
+        named(target, known, "agents") if target.name else known.get("agents", known.get("agent_executor"))
     )
     if found is None:
         found = _functions(module)

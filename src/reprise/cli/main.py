@@ -161,6 +161,17 @@ TABLE: dict[str, Row | Section] = {
         },
         help="State that processes share (StateSync): values by key, with versions.",
     ),
+    "tools": Section(
+        "Find tools, see what they take, call one.",
+        HOUSE,
+        {
+            "list": Row("reprise.cli.tools:list_", "List tools, and what effects they have.", COMMANDS),
+            "search": Row("reprise.cli.tools:search", "Find tools by what they are for.", COMMANDS),
+            "show": Row("reprise.cli.tools:show", "Say what a tool takes and returns.", COMMANDS),
+            "call": Row("reprise.cli.tools:call", "Call a tool and print what it returns.", COMMANDS),
+        },
+        help="Tools: those that come with Reprise, and your own (--from FILE.py).",
+    ),
     "init": Row("reprise.cli.init:init", "Make a project that runs, with a test.", HOUSE),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),
     "db": Section(

@@ -55,7 +55,7 @@ class ToolPolicy:
             if isinstance(rules := getattr(self, name), str):
                 raise ConfigurationError(f"{name}={rules!r}", hint=f"Give a list: {name}=[{rules!r}].")
         for rule in (*self.allow, *self.deny, *self.approve, *self.rate, *self.budget):
-            _check(rule)
+            check_rule(rule)
         for rule, (number, period) in self.rate.items():
             if number < 1 or seconds(period, "rate") <= 0:
                 raise ConfigurationError(
@@ -143,7 +143,8 @@ def matches(rule: str, tool: Tool) -> bool:
     return rule == tool.name or ("*" in rule and fnmatchcase(tool.name, rule))
 
 
-def _check(rule: str) -> None:
+def check_rule(rule: str) -> None:
+    """Raise ``ConfigurationError`` for what is no rule, or can never hold."""
     kind, _, value = rule.rpartition(":")
     if kind not in ("", "tag", "effect"):
         raise ConfigurationError(

@@ -14,7 +14,7 @@ from reprise.tools import calling
 from reprise.tools.calling import ToolCalled, ToolResult
 from reprise.tools.context import ToolContext
 from reprise.tools.durable import as_step
-from reprise.tools.policy import Approver, Meter, ToolPolicy, ToolRequest, matches
+from reprise.tools.policy import Approver, Meter, ToolPolicy, ToolRequest, check_rule, matches
 from reprise.tools.tool import Tool
 
 if TYPE_CHECKING:
@@ -142,7 +142,12 @@ class ToolScope:
         return not self.policy.refusal(tool) and (self._above is None or self._above.allows(tool))
 
     def list(self, *rules: str) -> builtins.list[Tool]:
-        """Return the tools that may be called, and that any of the rules names (see :class:`ToolPolicy`), by name."""
+        """Return the tools that may be called, and that any of the rules names (see :class:`ToolPolicy`), by name.
+
+        Raises ``ConfigurationError`` for what is no rule.
+        """
+        for rule in rules:
+            check_rule(rule)
         tools = (self._registry[name] for name in sorted(self._registry))
         return [
             tool

@@ -50,8 +50,9 @@ class Typed:
 
     def read(self, data: bytes) -> dict[str, Any]:
         """Return keyword arguments; raises ``ToolError``."""
+        decode = self._decode
         try:
-            return msgspec.structs.asdict(self._decode(data))
+            return msgspec.structs.asdict(decode(data))
         except CodecError as error:
             raise self._refused(data, error.__cause__) from None
 
@@ -65,7 +66,13 @@ class Typed:
 
     @cached_property
     def _decode(self) -> Callable[[bytes], Any]:
-        return standard.decoder(self._shape)
+        try:
+            return standard.decoder(self._shape)
+        except CodecError as error:
+            raise ConfigurationError(
+                f"The parameters of the tool {self._arguments.name} cannot be read: {error.what}",
+                hint=error.hint,
+            ) from error
 
     @cached_property
     def _shape(self) -> type[msgspec.Struct]:

@@ -301,6 +301,13 @@ def test_parameters_that_no_caller_could_name_are_refused():
         _ = Tool(many).parameters
 
 
+def test_parameters_that_cannot_be_read_are_a_fault_of_the_tool_not_of_the_call():
+    async def limited(text: Annotated[str | None, msgspec.Meta(max_length=3)] = None) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="limited cannot be read"):
+        run(lambda: registry_of(limited).execute_tool("it", {}))
+
+
 # ---------------------------------------------------------------- described
 
 
