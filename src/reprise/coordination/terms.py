@@ -19,12 +19,13 @@ from reprise.coordination.masters import keeping
 from reprise.coordination.metrics import LEADER_CHANGES, LEADER_LOST
 from reprise.coordination.renewing import Holding, Renewer
 from reprise.kernel.errors import LeadershipLost, LockNotAcquired, StoreError
+from reprise.kernel.settings import LockSettings
 from reprise.stores.lease import Grant
 
 _LOG = logging.getLogger(__name__)
 
-BETWEEN = 0.1
-"""Seconds until several keepers are asked again whose votes were split."""
+VOTES = LockSettings()
+"""How several keepers are asked; as for locks."""
 LEADER = "leader/"
 """Begins the names of the leases of leaders, and of what is tapped when one changes."""
 
@@ -83,7 +84,7 @@ class Office:
         """Those that lead."""
         self.counters = {"won": 0, "lost": 0}
         self.renewer: Renewer | None = None
-        self._keeper: Opens = keeping(source, BETWEEN)
+        self._keeper: Opens = keeping(source, VOTES.retry_delay, VOTES.node_timeout)
         self._keeps: Keeps | None = None
         self._unlisten: Callable[[], None] = lambda: None
         self._telling: dict[asyncio.Task[None], None] = {}
