@@ -10,6 +10,7 @@ interpreter, each with its lease at 3 s where it has one, and looked at for two 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,10 +122,14 @@ def _peer(folder: Path, queue: Queue, python: Path) -> tuple[str, ...]:
         venv = python.parents[1]
         python = venv.with_name(f"{venv.name}-older") / "bin" / python.name
     name = f"{queue.module}-{queue.tuned or 'plain'}-{queue.is_fed}"
-    with Place(folder / name, str(python), queue, LEASE) as place:
-        outcome = place.kill(TASKS, SECONDS, DONE_AT_KILL, PATIENCE)
-    with Place(folder / f"{name}-long", str(python), queue, LEASE) as place:
-        return _row(queue.name, [outcome], place.long(LONG_TASKS, 3 * LEASE))
+    try:
+        with Place(folder / name, str(python), queue, LEASE) as place:
+            outcome = place.kill(TASKS, SECONDS, DONE_AT_KILL, PATIENCE)
+        with Place(folder / f"{name}-long", str(python), queue, LEASE) as place:
+            return _row(queue.name, [outcome], place.long(LONG_TASKS, 3 * LEASE))
+    except (TimeoutError, subprocess.CalledProcessError) as error:
+        print(f"{queue.name} did not work: {error}", file=sys.stderr)
+        return (queue.name, "did not work")
 
 
 def _row(name: str, outcomes: Sequence[Outcome], long: tuple[int, int]) -> tuple[str, ...]:

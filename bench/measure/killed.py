@@ -37,7 +37,7 @@ class Queue(NamedTuple):
     """Whether it lives in the environment of queues that need an older redis-py."""
     at_once: int = 50
     is_fed: bool = False
-    """Whether a task is put in each second after the kill."""
+    """Whether a new task is put in each second, after the kill, and while long ones are done."""
 
     def arguments(self) -> tuple[str, ...]:
         """Return what a worker is started with."""
@@ -99,8 +99,7 @@ class Place:
         self._end(first)
         at, held = time.monotonic(), self._held()
         self._start(*self._queue.arguments())
-        if self._queue.is_fed:
-            self._start("-m", "bench.recovering", "feed", self._queue.module, str(tasks))
+        self._feed(tasks)
         with suppress(TimeoutError):
             self._wait(lambda: len(self._ended(below=tasks)) == tasks, at + patience)
             time.sleep(self.lease + 1)  # who has one that is done already does it by then
@@ -115,10 +114,12 @@ class Place:
         self._put(tasks, seconds)
         for _ in range(2):
             self._start(*self._queue.arguments())
+        self._feed(tasks)
         until = time.monotonic() + seconds + BEFORE / 3
         with suppress(TimeoutError):
-            self._wait(lambda: len(self._ended()) == tasks, until)
-        return self._count("began"), self._count("ended")
+            self._wait(lambda: len(self._ended(below=tasks)) == tasks, until)
+        counted = Counter(what for what, number, _ in self._lines() if number < tasks)
+        return counted["began"], counted["ended"]
 
     # ---------------------------------------------------------------- processes
 
@@ -143,6 +144,11 @@ class Place:
             )
         self._stack.callback(self._end, process)
         return process
+
+    def _feed(self, first: int) -> None:
+        """Let new tasks come, where the queue is looked at so."""
+        if self._queue.is_fed:
+            self._start("-m", "bench.recovering", "feed", self._queue.module, str(first))
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         """``kill -9`` a process and all that it started; they are of one session."""
@@ -186,9 +192,6 @@ class Place:
         """Whether so many are done, and as many are in hand as the worker takes, or as there are."""
         ended, held = len(self._ended()), len(self._held())
         return ended >= done and (held >= self._queue.at_once or ended + held == tasks)
-
-    def _count(self, what: str) -> int:
-        return Counter(line[0] for line in self._lines())[what]
 
 
 def _session(leader: int) -> list[int]:

@@ -13,6 +13,8 @@ from rq import Queue, Retry, SimpleWorker
 from bench.recovering import ledger
 
 PROCESSES = 10
+SHORTEST_TTL = 16
+"""Seconds; a worker at rest looks around, and does maintenance, 15 s before that time is over."""
 
 
 def task(number: int, seconds: float) -> None:
@@ -40,4 +42,7 @@ def work() -> None:
         if not os.fork():
             break
     opened = queue()
-    SimpleWorker([opened], connection=opened.connection, maintenance_interval=1).work(logging_level="ERROR")
+    worker = SimpleWorker(
+        [opened], connection=opened.connection, maintenance_interval=1, worker_ttl=SHORTEST_TTL
+    )
+    worker.work(logging_level="ERROR")
