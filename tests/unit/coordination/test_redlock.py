@@ -417,7 +417,7 @@ async def test_a_leader_is_elected_by_a_majority():
         assert inside == 1
         terms.append(term)
         try:
-            await asyncio.sleep(20)
+            await asyncio.sleep(14)  # handed on while nobody is away
         finally:
             inside -= 1
 
