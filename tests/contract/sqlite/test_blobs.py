@@ -7,9 +7,11 @@ import pytest
 from tests.contract.test_sqlite import SQLiteKeeper
 
 from reprise.kernel.errors import StoreCorrupt
+from reprise.stores.log import Group
+from reprise.stores.sqlite import blobs, ledger
 from reprise.stores.sqlite.blobs import SQLiteBlobs
 from reprise.testing.suites.blobs import collect_beside_writers, held, large, naming
-from reprise.testing.suites.keeper import put
+from reprise.testing.suites.keeper import fact, put
 
 UNREFERRED = "SELECT id FROM blobs b WHERE NOT EXISTS (SELECT 1 FROM blob_references r WHERE r.blob = b.id)"
 
@@ -92,3 +94,18 @@ async def test_verify_says_what_is_wrong(keeper, damage, said):
     if "hash" in said:
         with pytest.raises(StoreCorrupt, match="does not match its hash"):
             await held(store, large(1))
+
+
+async def test_references_are_dropped_and_blobs_collected_a_few_at_a_time_to_the_last(keeper, monkeypatch):
+    monkeypatch.setattr(ledger, "RECORDS_PER_DROP", 2)
+    monkeypatch.setattr(blobs, "PER_TURN", 2)
+    store = await keeper.open()
+    loose = [large(number, 100) for number in range(7)]
+    for stream, of_it in (("run/a", loose[:4]), ("run/b", loose[4:])):
+        await put(store.log, Group(stream, [fact()], blobs=of_it))
+    await put(store.log, Group("run/b", [fact()]))
+    await store.log.trim("run/b", 1)
+    assert await store.blobs.collect() == 3
+    await store.log.drop("run/a", "run/b")
+    assert await store.blobs.collect() == 4
+    assert not any(await held(store, *loose))

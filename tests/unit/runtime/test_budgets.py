@@ -151,6 +151,17 @@ async def test_no_fan_out_exceeds_it():
         assert (await app.client.spent("r")).taken.tokens == 1000
 
 
+async def test_a_run_without_books_has_spent_nothing():
+    @workflow
+    async def free() -> str:
+        return "done"
+
+    async with opened() as app:
+        await app.run(free, id="r")
+        spent = await app.client.spent("r")
+    assert (spent.budget, spent.taken, spent.reserved, spent.parts) == (None, Cost(), Cost(), {})
+
+
 async def test_an_attempt_that_was_lost_counts_as_spent():
     """Its worker died: nobody knows what it spent. So with room for two, one lost attempt leaves room for one."""
     async with opened() as app:

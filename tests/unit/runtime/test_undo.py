@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import time
 
 import msgspec
@@ -41,6 +42,7 @@ from reprise import (
 )
 from reprise.kernel.events import Intended, Record
 from reprise.kernel.failures import encode_error
+from reprise.runtime import undo as undoing
 from reprise.runtime.owing import owed_in
 from reprise.runtime.step import UNDOABLE
 from reprise.stores import open_store
@@ -351,6 +353,38 @@ async def test_an_undo_that_is_a_step_has_its_own_retries_and_knows_itself():
     assert [attempt for attempt, _, _ in tries] == [1, 2]
     assert len({key for _, key, _ in tries}) == 1
     assert tries[0][2] == "order-7"
+
+
+@pytest.mark.parametrize("is_step", [True, False])
+async def test_an_undo_in_a_thread_that_takes_too_long_is_tried_again(monkeypatch, is_step):
+    """Whether it happened is unknown, but an undo may be done twice."""
+    monkeypatch.setattr(undoing, "DEFAULT_TIMEOUT", 0.05)
+    monkeypatch.setattr(undoing, "UNDO_RETRY", Retry(2, backoff=0))
+    tries, over = [], threading.Event()
+
+    def take_back(undo: Undo) -> None:
+        tries.append(undo.step)
+        if len(tries) == 1:
+            over.wait(20)
+
+    given = step(timeout=0.05, retry=Retry(2, backoff=0))(take_back) if is_step else take_back
+
+    @step(undo=given)
+    async def book() -> str:
+        return "booked"
+
+    @workflow
+    async def flow() -> None:
+        await book()
+        raise ValueError("no")
+
+    try:
+        async with opened() as app:
+            finished = await (await app.start(flow)).finished(20)
+            over.set()
+    finally:
+        over.set()
+    assert (finished.status, tries) == ("failed", ["book", "book"])
 
 
 async def test_a_body_that_breaks_the_rules_is_undone_too():

@@ -59,6 +59,12 @@ class QueueSuite(KeeperSuite):
         assert task.until > 0
         assert await store.queue.find("q") == [task]
 
+    async def test_how_it_was_offered_is_not_kept_with_a_task(self, store: Store) -> None:
+        """When it is due is."""
+        await store.queue.offer([Task("a", "q", delay=30, again=30)])
+        [task] = await store.queue.find("q")
+        assert (task.delay, task.again, task.due_at > 0) == (0, 0, True)
+
     async def test_order_first_then_the_time_of_the_offer(self, store: Store) -> None:
         """Smaller first; among equals who came first."""
         await store.queue.offer(tasks("c", "a"))
