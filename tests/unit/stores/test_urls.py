@@ -3,7 +3,7 @@
 import pytest
 
 from reprise.kernel.errors import ConfigurationError
-from reprise.stores import open_store
+from reprise.stores import open_store, sqlite
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,8 @@ def test_a_password_is_not_told():
     with pytest.raises(ConfigurationError) as caught:
         open_store("sqllite://ada:secret@host/db")
     assert "host" not in str(caught.value)
+
+
+def test_a_keeper_that_is_loaded_late_has_no_names_but_its_own():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        sqlite.nothing  # noqa: B018 (looking it up loads it)
