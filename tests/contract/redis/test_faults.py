@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from tests.contract.redis.keeper import RedisKeeper
 
 from reprise import ConfigurationError, Reprise
+from reprise.kernel.chance import seeded
 from reprise.kernel.errors import StoreClosed, StoreFull, StoreUnreachable
 from reprise.stores import open_store
 from reprise.stores.cells import Change
@@ -18,8 +19,10 @@ from reprise.stores.queue import Settlement, Task
 from reprise.stores.redis import RedisStore
 from reprise.stores.redis.driver import ReplyError, meaning
 from reprise.stores.redis.store import _of_disk
-from reprise.testing.suites import until
+from reprise.testing.linearizable import History
+from reprise.testing.suites import LinearizableSuite, until
 from reprise.testing.suites.keeper import soon
+from reprise.testing.suites.linearizable import use_cells
 
 
 @pytest.fixture
@@ -63,6 +66,35 @@ async def test_a_restart_of_the_server_is_not_noticed(killable, keeper, store):
     served = await soon(waits)
     assert (served.holder, served.token > grant.token) == ("b", True)
     assert store.statistics()["connections"] == 2
+
+
+async def test_one_order_explains_what_clients_see_of_cells_over_restarts_and_cut_connections(
+    killable, keeper
+):
+    """The server answers only what is on its disk, and what is asked again is done once."""
+    stores = [await keeper.open() for _ in range(2)]
+    history = History()
+    names = [(store, f"{place}{n}") for place, store in enumerate(stores) for n in range(4)]
+    using = asyncio.gather(*(use_cells(*each, history, seeded(each[1].encode()), 0) for each in names))
+    again = 0
+    while not using.done():
+        wanted = len(history.operations) + 8
+        await until(
+            lambda wanted=wanted: asyncio.sleep(0, using.done() or len(history.operations) > wanted),
+            "they work",
+        )
+        again += 1
+        if again % 10 == 9:
+            await asyncio.to_thread(killable.crash)
+        elif again % 10 == 4:
+            await keeper.ask("CLIENT", "KILL", "TYPE", "normal")
+            await keeper.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        elif link := stores[again % 2]._wire._link:  # what is asked is done, and the answer is lost
+            link.data_received = lambda data, link=link: link.transport.abort()
+    await using
+    assert again > 10
+    assert all(store.statistics()["connections"] > 5 for store in stores)
+    LinearizableSuite().judge(history)
 
 
 async def test_a_connection_that_is_cut_is_made_again(keeper, store):
