@@ -53,27 +53,6 @@ PLANTS = [
         "if False:",
     ),
     Plant(
-        "cells: compare-and-set lost",
-        "reprise.stores.memory.cells:MemoryCells.apply",
-        "change.expected != version",
-        "not change.expected and version",
-        scenarios=[suite.CELLS],
-    ),
-    Plant(
-        "cells: a version given twice",
-        "reprise.stores.memory.cells:_Space.enter",
-        "self.head = max(self.head, floor) + 1",
-        "self.head = max((each.version for each in self.cells.values()), default=0) + 1",
-        scenarios=[suite.CELLS],
-    ),
-    Plant(
-        "cells: changes before the one that is refused are made",
-        "reprise.stores.memory.cells:MemoryCells.apply",
-        "raise conflict(space, change.name, change.expected, version)",
-        "break",
-        scenarios=[suite.CELLS],
-    ),
-    Plant(
         "settle without claim",
         "reprise.stores.memory.queue:MemoryQueue._settle",
         "entry = self._claim_of(settlement.task)",

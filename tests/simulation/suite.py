@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
-from tests.simulation import cells, crowd, ports, restores, town
+from tests.simulation import crowd, ports, restores, town
 
 from reprise.testing import (
     EVERYTHING,
@@ -49,8 +49,6 @@ SCENARIOS = [
     Scenario("ports", ports.uses_ports, (*EVERYTHING, Pause(0.01, 4.0))),
     Scenario("restores", restores.restores, (Delay(), Pause(0.02, 4.0), LostWake())),
 ]
-CELLS = Scenario("cells", cells.uses_cells, (*EVERYTHING, Pause(0.01, 4.0)))
-"""By itself: what it finds is nobody else's."""
 ON_SQLITE = [
     *(
         Scenario(f"{one.name} on SQLite", *one[1:3], "sqlite")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.simulation import cells, crowd, ports, restores, suite, town
+from tests.simulation import crowd, ports, restores, suite, town
 from tests.simulation.traces import traces
 
 from reprise.kernel.errors import StoreCorrupt
@@ -57,16 +57,6 @@ async def test_a_town_where_nothing_goes_wrong(world):
 @pytest.mark.simulate(seeds=350, faults=FAULTS["ports"])
 async def test_processes_that_use_the_ports(world):
     await ports.uses_ports(world)
-
-
-@pytest.mark.simulate(seeds=80, faults=suite.CELLS.faults)
-async def test_processes_that_change_cells(world):
-    await cells.uses_cells(world)
-
-
-@pytest.mark.simulate(seeds=20, faults=suite.CELLS.faults, keeper="sqlite")
-async def test_processes_that_change_cells_of_sqlite(world):
-    await cells.uses_cells(world)
 
 
 @pytest.mark.simulate(seeds=350, faults=FAULTS["restores"])
