@@ -111,6 +111,11 @@ class Resource:
         query = f"SELECT 1 FROM writes WHERE name = ?1 AND id > {last} AND holder <> ?2 LIMIT 1"
         return bool(self._file.execute(query, (name, holder)).fetchall())
 
+    def last(self) -> int:
+        """Return the number of the last write."""
+        [(number,)] = self._file.execute("SELECT coalesce(max(id), 0) FROM writes").fetchall()
+        return number
+
     def all(self) -> list[Write]:
         """Return each write, in order."""
         return self._file.execute("SELECT name, token, holder, taken FROM writes ORDER BY id").fetchall()
@@ -146,6 +151,13 @@ class Recorded:
             for answer, grant in zip(answers, renewed, strict=True):
                 answer(grant is not None and (True, self._given_at(grant, ttl)))
             return renewed
+
+    async def lift(self, grant: Grant, token: int) -> Grant | None:
+        wish = grant.holder, grant.token, token
+        with self._history.call(self._client, "lift", *wish, key=grant.name) as answer:
+            lifted = await self._lease.lift(grant, token)
+            answer(lifted and lifted.token)
+        return lifted
 
     async def drop(self, grants: Sequence[Grant]) -> None:
         with ExitStack() as stack:
@@ -217,6 +229,8 @@ class Contender:
             except (LeaseLost, StoreError, RedisError) as error:
                 with (self._folder / LOST).open("a") as file:
                     file.write(f"{lane} {type(error).__name__}\n")
+                if not isinstance(error, LeaseLost):
+                    await asyncio.sleep(WAIT)  # the server is away; who asks again at once only hears that
 
     @asynccontextmanager
     async def _fenced(self, name: str) -> AsyncIterator[int]:
