@@ -25,6 +25,7 @@ MUST_OCCUR = {
     "locks that were lost": "rounds",
     "writes refused for their token": "rounds",
     "leaders killed": "rounds of leaders",
+    "writes of leaders refused for their token": "leaders that stood still",
     "control: stale writes taken": "control: writes taken",
 }
 
@@ -106,26 +107,59 @@ def test_control_a_resource_that_does_not_check_takes_stale_writes(nursery, tmp_
     )
 
 
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
+def keeper(request, tmp_path):
+    """The URL of each keeper in turn; what it answered is on its disk."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/locks.db"
+    elif request.param == "redis":
+        yield f"{request.getfixturevalue('killable_redis').url}?prefix=leaders"
+    else:
+        place = ServerPlace(request.getfixturevalue("killable_postgres"), "leaders")
+        request.getfixturevalue("nursery")  # so that its processes end before the schema does
+        yield place.url
+        place.close()
+
+
 @pytest.mark.timeout(120)
-def test_killed_leaders_are_succeeded_and_none_writes_after_its_successor(nursery, tmp_path, counts, request):
+def test_killed_leaders_are_succeeded_and_none_writes_after_its_successor(
+    nursery, tmp_path, counts, request, keeper
+):
+    """Of those that are replaced some are killed, others stand still past their time and write on."""
     folder = tmp_path / "s"
     folder.mkdir()
-    store, resource, dice = f"sqlite:///{folder}/locks.db", Resource(folder), random.Random(SEED)
+    resource, dice = Resource(folder), random.Random(SEED)
     for _ in range(PROCESSES):
-        nursery.spawn("holder", folder, store=store, leads=True)
+        nursery.spawn("holder", folder, store=keeper, leads=True)
     try:
-        for _ in range(KILLS):
-            nursery.kill(wait_for_writes(resource, dice.randint(1, 20)))
-            nursery.spawn("holder", folder, store=store, leads=True)
-            counts["leaders killed"] += 1
+        for turn in range(KILLS):
+            leader = wait_for_writes(resource, dice.randint(1, 20))
+            if turn % 2:
+                os.kill(leader, signal.SIGSTOP)
+                wait_for_successor(resource, leader)
+                os.kill(leader, signal.SIGCONT)
+                counts["leaders that stood still"] += 1
+            else:
+                nursery.kill(leader)
+                nursery.spawn("holder", folder, store=keeper, leads=True)
+                counts["leaders killed"] += 1
         wait_for_writes(resource, 20)
         nursery.kill(*nursery.alive)
         counts["rounds of leaders"] += 1
+        counts["writes of leaders refused for their token"] += sum(not taken for *_, taken in resource.all())
         assert stale(resource.all()) == 0, again(request, SEED)
-        asyncio.run(_nobody_leads_for_long(store))
+        asyncio.run(_nobody_leads_for_long(keeper))
     finally:
         nursery.kill(*nursery.alive)
         resource.close()
+
+
+def wait_for_successor(resource, leader):
+    """Wait until somebody else leads and writes."""
+    until = time.monotonic() + 30
+    while resource.all()[-1][1] == leader:
+        assert time.monotonic() < until, "nobody leads any more"
+        time.sleep(0.005)
 
 
 async def _nobody_leads_for_long(store):
