@@ -73,6 +73,7 @@ def _gaps(name: str, url: str, ttl: float, kills: int) -> Iterator[float]:
         leader, _ = _next(selector)
         for _ in range(kills):
             sleep(1.0 + ttl * dice.random())  # all stand in line, and it is anywhere between two renewals
+            assert leader.stdout is not None
             selector.unregister(leader.stdout)
             at = monotonic()
             leader.kill()
@@ -88,6 +89,7 @@ def _gaps(name: str, url: str, ttl: float, kills: int) -> Iterator[float]:
 def _candidate(selector: selectors.BaseSelector, name: str, url: str, ttl: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "bench.leaders", name, url, str(ttl)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     selector.register(process.stdout, selectors.EVENT_READ, process)
     return process
 
