@@ -429,6 +429,24 @@ def unasked(monkeypatch):
     monkeypatch.setattr(lease, "TICKET_LIFE", 7200)
 
 
+async def test_who_finds_a_lease_free_before_the_first_in_line_does_looks_again_soon(keeper, store):
+    """The first takes it a moment later, and taps nobody: who slept on would not know when that one's time ends."""
+    held = await store.lease.take("x", "dead", keeper.short)
+    first, second = (
+        lease._Wish("x", name, 60, 1, False, ticket) for ticket, name in enumerate("ab", start=1)
+    )
+    for wish in (first, second):
+        assert (await store.lease._attempt(wish))[0] is None
+    await keeper.pass_time(keeper.short)
+    assert await store.lease.holder("x") == []
+    none, look_again = await store.lease._attempt(second)
+    assert (none, look_again < 0.1) == (None, True)
+    taken, _ = await store.lease._attempt(first)
+    assert taken.token > held.token
+    none, look_again = await store.lease._attempt(second)
+    assert (none, look_again > 1) == (None, True)
+
+
 async def test_a_lease_that_comes_after_its_taker_was_cancelled_is_given_back(keeper, store, neighbour):
     """The server cannot be told in time; so its answer is waited for behind the caller's back."""
     async with neighbour.transaction():
