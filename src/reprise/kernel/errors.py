@@ -351,7 +351,13 @@ class ToolError(RepriseError):
     """
 
     def __init__(
-        self, code: str, what: str = "", *, hint: str = "", field: str = "", retry_after: float | None = None
+        self,
+        code: str = "upstream",
+        what: str = "",
+        *,
+        hint: str = "",
+        field: str = "",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(what, hint=hint)
         self.code, self.field, self.retry_after = code, field, retry_after
