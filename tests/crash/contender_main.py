@@ -174,7 +174,10 @@ class Recorded:
     @staticmethod
     def _given_at(grant: Grant, ttl: float) -> float:
         """Return when a grant was given by its keeper's clock, which is this machine's, as a moment of the history."""
-        return CLOCK.monotonic() - CLOCK.now() / MICROSECONDS + grant.expires_at / MICROSECONDS - ttl
+        while True:
+            before, now, after = CLOCK.monotonic(), CLOCK.now(), CLOCK.monotonic()
+            if after - before < 0.001:  # else we stood still in between
+                return before + (grant.expires_at - now) / MICROSECONDS - ttl
 
 
 class Contender:

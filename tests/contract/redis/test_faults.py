@@ -112,6 +112,15 @@ async def test_lost_scripts_are_loaded_again(keeper, store):
     assert all(await store.lease.renew(grants, 60))
 
 
+async def test_a_lift_whose_answer_was_lost_is_answered_again(store):
+    """The connection asks what was not answered again; a lease that is held would count as lost."""
+    grant = await store.lease.take("x", "a", 60)
+    lifted = await store.lease.lift(grant, grant.token + 5)
+    assert lifted.token == grant.token + 5
+    assert await store.lease.lift(grant, grant.token + 5) == lifted
+    assert await store.lease.lift(grant, grant.token + 6) is None
+
+
 async def test_who_waits_and_is_gone_blocks_nobody(keeper, store):
     """Its process was killed: nobody hears that it was served, so the next is."""
     grant = await store.lease.take("x", "a", 60)

@@ -158,6 +158,9 @@ end
 -- holder, token, at least this token
 if what == 'lift' then
   local mine = held[ARGV[2]]
+  if mine and mine[1] == ARGV[4] then
+    return {mine[1], mine[2]} -- done before: its answer was lost with the connection
+  end
   if not mine or mine[1] ~= ARGV[3] then
     return {}
   end
