@@ -7,11 +7,13 @@ import asyncio
 import os
 import random
 import signal
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 from tests.crash.conftest import CYCLES, SEED, again
-from tests.crash.holder_main import TTL, Resource
+from tests.crash.holder_main import RESOURCE, TTL, Resource
 from tests.crash.places import ServerPlace
 
 from reprise import LeaderElection
@@ -135,7 +137,7 @@ def test_killed_leaders_are_succeeded_and_none_writes_after_its_successor(
         for turn in range(KILLS):
             leader = wait_for_writes(resource, dice.randint(1, 20))
             if turn % 2:
-                os.kill(leader, signal.SIGSTOP)
+                stand_still(leader, folder)
                 wait_for_successor(resource, leader)
                 os.kill(leader, signal.SIGCONT)
                 counts["leaders that stood still"] += 1
@@ -154,10 +156,25 @@ def test_killed_leaders_are_succeeded_and_none_writes_after_its_successor(
         resource.close()
 
 
+def stand_still(process, folder):
+    """Stop a process, but not while it writes to the resource: nobody else could then."""
+    with closing(sqlite3.connect(folder / RESOURCE, timeout=0.2, isolation_level=None)) as file:
+        while True:
+            os.kill(process, signal.SIGSTOP)
+            try:
+                file.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(process, signal.SIGCONT)
+                time.sleep(0.01)
+            else:
+                file.execute("ROLLBACK")
+                return
+
+
 def wait_for_successor(resource, leader):
     """Wait until somebody else leads and writes.
 
-    Who stands still in the middle of a transaction on SQLite keeps all others out of the file: it is let go on for a moment.
+    Who stands still in the middle of a commit to SQLite keeps all others out of the file: it is let go on for a moment.
     """
     until, again = time.monotonic() + 30, time.monotonic() + 5
     while resource.all()[-1][1] == leader:
