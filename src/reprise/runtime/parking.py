@@ -149,6 +149,9 @@ async def give_back(engine: Engine) -> None:
     """Record what there is to record, let others take all runs, and leave memory."""
     releases: list[Append] = []
     for execution in list(engine.executions.values()):
+        while execution.finishing and execution.unchained and not execution.done:
+            await execution.news()  # its end waits for what it said before
+    for execution in list(engine.executions.values()):
         if not execution.done and (execution.wish is not None or not execution.finishing):
             execution.alter(owner=None, due_at=engine.now(), status=execution.resting(RunStatus.PENDING))
         final = execution.take(engine.numbers.new())

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import random
+from functools import partial
 
 import pytest
 from tests.replay.harness import LateStore
@@ -28,6 +29,7 @@ from reprise import (
     workflow,
 )
 from reprise.kernel.events import Kind, inbox_stream, talk_stream
+from reprise.runtime.parking import give_back
 
 gate = asyncio.Event()
 seen: list[str] = []
@@ -568,3 +570,29 @@ async def test_the_end_does_not_overtake_what_was_said_before_it(monkeypatch):
         word.done(word)
         assert await noting == "noted it"
         await handle.result()
+
+
+async def test_a_worker_that_stops_writes_the_end_behind_what_was_said_before_it(monkeypatch):
+    async with opened() as app:
+        handle = await app.start(listen, id="l")
+        submit, kept, told = app.store.log.submit, [], []
+
+        def answers_words_late(appends):
+            for one in appends:
+                if not kept and any(group.stream == talk_stream("l") for group in one.groups):
+                    kept.append(partial(one.done, one))
+                    one.done = told.append
+                submit([one])
+
+        monkeypatch.setattr(app.store.log, "submit", answers_words_late)
+        noting = asyncio.ensure_future(handle.update("note", "it"))
+        await until(lambda: told)
+        execution = app.engine.executions["l"]
+        await until(lambda: execution.finishing and not app.engine._dirty)
+        stopping = asyncio.ensure_future(give_back(app.engine))
+        await asyncio.sleep(0.01)
+        assert not stopping.done()
+        kept[0]()
+        await stopping
+        assert await noting == "noted it"
+        assert (await handle.status()) == "completed"
