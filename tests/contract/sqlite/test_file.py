@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import Event
 from reprise.kernel.query import Says
 from reprise.stores import open_store
@@ -156,6 +157,27 @@ async def test_a_link_names_the_same_store(store: SQLiteStore, path: Path) -> No
     await linked.stop()
 
 
+def copy(path: Path, folder: Path, size: int) -> Path:
+    """Copy the first bytes of a store's file, and all of its write-ahead log; return the place of the copy."""
+    folder.mkdir()
+    (folder / path.name).write_bytes(path.read_bytes()[:size])
+    (folder / f"{path.name}-wal").write_bytes(path.with_name(f"{path.name}-wal").read_bytes())
+    return folder / path.name
+
+
+@pytest.mark.parametrize("size", [0, 1])
+async def test_a_file_of_which_nothing_is_left_beside_its_log_is_not_a_new_one(
+    store: SQLiteStore, path: Path, tmp_path: Path, size: int
+) -> None:
+    """SQLite takes one byte for none."""
+    await fill(store)
+    cut = SQLiteStore(copy(path, tmp_path / "cut", size))
+    with pytest.raises(StoreCorrupt, match="is empty, but its write-ahead log is not"):
+        await cut.start()
+    await cut.stop()
+    assert (tmp_path / "cut" / f"{path.name}-wal").stat().st_size > 1000
+
+
 async def test_stop_leaves_one_file_that_holds_everything(store: SQLiteStore, path: Path) -> None:
     for _ in range(5):
         await store.stop()
@@ -182,6 +204,7 @@ async def test_without_sockets_the_file_is_watched(path: Path, monkeypatch: pyte
 
 CHILD = """
 import asyncio, sys
+from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import Event
 from reprise.stores import open_store
 from reprise.stores.log import Append, Group, enlist
@@ -273,6 +296,7 @@ async def test_a_process_killed_while_it_writes_loses_nothing_acknowledged(
 
 PASSER_BY = """
 import asyncio, sys
+from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import Event
 from reprise.stores import open_store
 from reprise.stores.log import Group, append

@@ -137,7 +137,8 @@ def create_file(path: Path) -> None:
         if not os.access(real, os.R_OK | os.W_OK):
             raise _read_only(path, PermissionError("no right to write it")) from None
         wal = wal_of(real)
-        if real.stat().st_size == 0 and wal.exists() and wal.stat().st_size > _WAL_HEADER:
+        # SQLite takes a file of one byte for one of none: on some systems it makes such files itself.
+        if real.stat().st_size <= 1 and wal.exists() and wal.stat().st_size > _WAL_HEADER:
             raise StoreCorrupt(
                 f"{path} is empty, but its write-ahead log is not.",
                 hint=f"Restore a backup; or remove {wal.name}, too, to begin anew.",
