@@ -1,6 +1,9 @@
 """``reprise tools``: find one, see what it takes, call it."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +88,12 @@ def test_what_was_meant_is_said(own, words, code, says):
 def test_a_file_without_tools_is_said(own):
     (own.folder / "empty.py").write_text("")
     assert "There is no tool in empty.py" in own("tools", "list", "-f", "empty.py").stderr
+
+
+def test_the_example_books_rooms_and_is_refused_one():
+    example = Path(__file__).parents[2] / "examples" / "tools.py"
+    told = subprocess.run(
+        [sys.executable, example], capture_output=True, text=True, timeout=50, check=True
+    ).stdout
+    assert "['permission_denied', 'hall on 2026-11-29']" in told
+    assert "booked: ['hall on 2026-11-29', 'library on 2026-11-29']" in told
