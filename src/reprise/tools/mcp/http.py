@@ -1,0 +1,33 @@
+"""A server at a URL: Streamable HTTP, through the guard of the network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import cast
+
+from mcp.client.streamable_http import streamable_http_client
+
+from reprise.tools.guards.network import NetworkAccess
+from reprise.tools.mcp.stdio import Streams, Wire
+
+QUIET = 300.0
+"""Seconds for which a server may say nothing while something is open."""
+
+
+@asynccontextmanager
+async def http(
+    url: str, wire: Wire, *, headers: Mapping[str, str], access: NetworkAccess | None, limit: int
+) -> AsyncGenerator[Streams]:
+    """Give the streams of messages to a server at a URL; no message may be larger than ``limit`` bytes.
+
+    Redirects are followed within the origin only, so ``headers`` (credentials) go nowhere else.
+    """
+    guarded = access or NetworkAccess()
+    try:
+        async with guarded.client(max_bytes=limit, timeout=QUIET, event_streams=True) as client:
+            client.headers.update(headers)
+            async with streamable_http_client(url, http_client=client, max_sse_event_size=limit) as streams:
+                yield cast("Streams", streams)
+    finally:
+        wire.end()
