@@ -34,7 +34,7 @@ class Task(types.Result):
     status_message: str | None = None
     created_at: str
     last_updated_at: str
-    ttl_ms: int | None
+    ttl_ms: int | None = None
     poll_interval_ms: int | None = None
 
 
