@@ -143,7 +143,8 @@ async def _listen(process: Process, said: deque[str], limit: int) -> None:
         except asyncio.LimitOverrunError as error:
             await process.stderr.readexactly(error.consumed)
             continue
-        if text := clean(line.decode("utf-8", "replace").strip(), 300):
+        text = clean(line.decode("utf-8", "replace").strip(), 300)
+        if any(map(str.isalnum, text)):
             said.append(text)
 
 
