@@ -158,20 +158,23 @@ class Link:
         if self._loop is not asyncio.get_running_loop():
             return
         self.wire.end()
-        with suppress(Exception):
-            await asyncio.shield(self._task)
+        if not self._ready.done():
+            self._task.cancel()
+        await asyncio.wait([self._task])
 
     async def _hold(self) -> None:
+        limit = asyncio.timeout(self._patience)
+        made = Client(
+            self._open(self.wire),  # pyright: ignore[reportArgumentType]
+            message_handler=self._heard,
+            **self._options,
+        )
         try:
-            async with Client(
-                self._open(self.wire),  # pyright: ignore[reportArgumentType]
-                message_handler=self._heard,
-                **self._options,
-            ) as client:
+            async with limit, made as client:
                 # The SDK would check results by the server's own schemas, which may be made to take for ever.
                 client.session.validate_tool_result = _unchecked  # pyright: ignore[reportAttributeAccessIssue]
-                async with asyncio.timeout(self._patience):
-                    await self._greet(client)
+                await self._greet(client)
+                limit.reschedule(None)
                 self._owner.stands()
                 self._ready.set_result(client)
                 self.has_session = (
@@ -186,6 +189,8 @@ class Link:
     def _over(self, error: BaseException | None) -> None:
         self.ended_at = self._clock.monotonic()
         self.cause = cause = innermost(error) if error is not None else None
+        if isinstance(cause, TimeoutError):
+            self.wire.why = ""  # that the server ended was then our doing
         self.wire.end("" if cause is None or isinstance(cause, asyncio.CancelledError) else describe(cause))
         if self._ready.done():
             return

@@ -313,8 +313,9 @@ class MCPMount:
 
     def _made(self, told: Told) -> Tool:
         parameters, returns = cleaned(told.parameters), cleaned(told.returns)
+        signature = Foreign(parameters, returns)
         tool = Tool(
-            self._caller(told.name, structured=bool(told.returns)),
+            self._caller(told.name, signature),
             name=name_of(self.prefix, told.name),
             description=clean(told.description) or f"The tool {clean(told.name, 100)} of {self.prefix}.",
             parameters=parameters,
@@ -325,31 +326,32 @@ class MCPMount:
             timeout=self._timeout,
             max_output=self._max_output,
         )
-        tool.signature = Foreign(parameters, returns)
+        tool.signature = signature
         return tool
 
-    def _caller(self, name: str, *, structured: bool) -> Callable[..., Any]:
+    def _caller(self, name: str, signature: Foreign) -> Callable[..., Any]:
         async def call(**given: Any) -> Any:
             context: ToolContext = given.pop(CONTEXT)
-            return await self._call(name, given, context, structured=structured)
+            result = await self._call(name, given, context)
+            value = value_of(name, result, structured=bool(signature.returns))
+            if signature.returns:
+                await asyncio.to_thread(signature.check, value)
+            return value
 
         return call
 
     # ------------------------------------------------------------ calling
 
-    async def _call(
-        self, name: str, arguments: dict[str, Any], context: ToolContext, *, structured: bool
-    ) -> Any:
+    async def _call(self, name: str, arguments: dict[str, Any], context: ToolContext) -> types.CallToolResult:
         may_repeat = any(fnmatchcase(name, rule) for rule in self._idempotent)
         for left in (2, 1, 0):
             try:
-                result = await self._sent(name, arguments)
-                break
+                return await self._sent(name, arguments)
             except _Gone as gone:
                 if not left or (gone.reached and not may_repeat):
                     raise gone.error from gone
                 context.warn(f"{self.prefix} went away, and the call was made again.")
-        return value_of(name, result, structured=structured)
+        raise AssertionError("the last try ends it")
 
     async def _sent(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
         client = await self._client()

@@ -19,11 +19,12 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import CodecError, ToolError
+from reprise.kernel.errors import ToolError
 from reprise.tools.signature import Schemed
 
-MAX_STEPS = 100_000
-"""Keywords that are looked at in one check; half a second at most."""
+MAX_STEPS = 200_000
+"""Keywords that are looked at in one check; a reference counts as many. About a second at most."""
+_REFERENCE = 30
 MAX_SCHEMA = 256 << 10
 """Bytes of a schema."""
 CONTEXT = "\0context"
@@ -54,12 +55,16 @@ class Foreign(Schemed):
         return given
 
     def write(self, value: Any) -> bytes:
-        """Return a result as JSON; raises ``CodecError``."""
-        data = standard.encode(value)
-        if self.returns and (fault := _fault(self._returns, msgspec.json.decode(data))):
+        """Return a result as JSON; that it fits was checked (:meth:`check`)."""
+        return standard.encode(value)
+
+    def check(self, value: Any) -> None:
+        """Raise ``ToolError`` for a result that is not what the server declares; for a thread, as it may take a second."""
+        if self.returns and (fault := _fault(self._returns, value)):
             where, what = fault
-            raise CodecError(f"The result is not what the server says it returns: {what}, at {where}.")
-        return data
+            raise ToolError(
+                "upstream", f"The result is not what the server says it returns: {what}, at {where}."
+            )
 
     @cached_property
     def _parameters(self) -> Any:
@@ -70,10 +75,10 @@ class Foreign(Schemed):
         return _validator(self.returns)
 
 
-def _counted(keyword: _Keyword) -> _Keyword:
+def _counted(keyword: _Keyword, weight: int = 1) -> _Keyword:
     def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError] | None:
         left = _LEFT.get()
-        left[0] -= 1
+        left[0] -= weight
         if left[0] < 0:
             raise _Endless
         return keyword(validator, value, instance, schema)
@@ -96,7 +101,8 @@ def _closed(keyword: _Keyword) -> _Keyword:
 
 def _bounded() -> Any:
     known: dict[str, _Keyword] = {
-        name: _counted(keyword) for name, keyword in Draft202012Validator.VALIDATORS.items()
+        name: _counted(keyword, _REFERENCE if name == "$ref" else 1)
+        for name, keyword in Draft202012Validator.VALIDATORS.items()
     }
     changed: dict[str, _Keyword] = dict.fromkeys(_UNCHECKED, _unchecked)
     for name in ("additionalProperties", "unevaluatedProperties"):

@@ -38,8 +38,8 @@ PASSED = (
 """Variables that a server's process gets of ours."""
 GRACE = 2.0
 """Seconds that a server has to end by itself, and again to end when it is told to, before it is killed."""
-_LAST = 20
-"""Lines of standard error that are kept."""
+_LAST, _LINE = 20, 1_200
+"""Lines of standard error that are kept, and bytes of each that are looked at."""
 
 Streams = tuple[MemoryObjectReceiveStream[SessionMessage | Exception], MemoryObjectSendStream[SessionMessage]]
 
@@ -94,6 +94,9 @@ async def stdio(
         for stream in (incoming, messages, outgoing, to_send):
             stream.close()
         _kill(process, "SIGKILL")  # whatever was cancelled above
+        # Pipes that something else holds open would keep it, and nothing public closes it.
+        if (transport := getattr(process, "_transport", None)) is not None:
+            transport.close()
 
 
 async def _receive(
@@ -143,7 +146,7 @@ async def _listen(process: Process, said: deque[str], limit: int) -> None:
         except asyncio.LimitOverrunError as error:
             await process.stderr.readexactly(error.consumed)
             continue
-        text = clean(line.decode("utf-8", "replace").strip(), 300)
+        text = clean(line[:_LINE].decode("utf-8", "replace").strip(), 300)
         if any(map(str.isalnum, text)):
             said.append(text)
 
