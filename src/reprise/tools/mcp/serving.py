@@ -230,11 +230,11 @@ class Offer:
         return self._runs, view
 
 
-def _run_result(run: Annotated[str, "Id of the run, as the call said that began it."]) -> None:
+def _run_result(run: Annotated[str, "Id of the run, as the call said that began it."]) -> Any:
     """Wait for the result of a run that went on when you last heard of it; it may be asked for again and again."""
 
 
-RUN_RESULT = Tool(_run_result, name="run_result", effects="reads_files", returns={}, tags=["runs"])
+RUN_RESULT = Tool(_run_result, name="run_result", effects="reads_files", tags=["runs"])
 
 
 def offer(

@@ -38,6 +38,8 @@ PASSED = (
 """Variables that a server's process gets of ours."""
 GRACE = 2.0
 """Seconds that a server has to end by itself, and again to end when it is told to, before it is killed."""
+_LOOK = 0.01
+"""Seconds between two looks whether a process has ended."""
 _LAST, _LINE = 20, 1_200
 """Lines of standard error that are kept, and bytes of each that are looked at."""
 
@@ -165,7 +167,9 @@ async def _stop(process: Process) -> None:
     for name in ("", "SIGTERM", "SIGKILL"):
         _kill(process, name)
         with anyio.move_on_after(GRACE):
-            await process.wait()
+            # Not process.wait(): that also waits until all was read that it wrote.
+            while process.returncode is None:
+                await anyio.sleep(_LOOK)
             break
     _kill(process, "SIGKILL")  # what it started, and left behind
 

@@ -1,6 +1,7 @@
 """A server in whatever mode, mounted."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,3 +71,9 @@ async def until(condition: Callable[[], Any]) -> None:
 @pytest.fixture(name="until")
 def _until():
     return until
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]

@@ -108,7 +108,7 @@ LISTS = {
     "huge-schema": lambda cursor: [anything("huge", description="x" * 400_000), anything("ok")],
     "deep-schema": lambda cursor: [anything("deep", properties={"x": DEEP}), anything("ok")],
     "no-object": lambda cursor: [anything("list", type="array"), anything("ok")],
-    "pattern": lambda cursor: [anything("slow", properties={"x": {"type": "string", "pattern": "^(a+)+$"}})],
+    "pattern": lambda cursor: [anything("match", properties={"x": {"type": "string", "pattern": "^(a+)+$"}})],
     "bomb": lambda cursor: [anything("bomb", properties={"x": {"$ref": "#/$defs/n39"}}, **{"$defs": BOMB})],
     "loop": lambda cursor: [
         anything("loop", properties={"x": {"$ref": "#/$defs/x"}}, **{"$defs": {"x": {"$ref": "#/$defs/x"}}})
@@ -153,7 +153,12 @@ def slow(arguments, meta):
         if CANCELLED.wait(0.02):
             return None
         if token is not None:
-            send({"method": "notifications/progress", "params": {"progressToken": token, "progress": n, "total": 200}})
+            send(
+                {
+                    "method": "notifications/progress",
+                    "params": {"progressToken": token, "progress": n, "total": 200},
+                }
+            )
     return text("done")
 
 
@@ -220,7 +225,12 @@ def answer(message):
     elif method == "initialize":
         capabilities = {"tools": {"listChanged": True}}
         info = {"name": "x", "version": "1"}
-        send({"id": id, "result": {"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": info}})
+        send(
+            {
+                "id": id,
+                "result": {"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": info},
+            }
+        )
     elif method == "tools/list":
         note("list")
         send({"id": id, "result": tools(params.get("cursor"))})

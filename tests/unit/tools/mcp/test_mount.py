@@ -284,5 +284,3 @@ def test_a_mount_needs_one_way_to_its_server(options):
 def test_a_prefix_must_do_as_a_name():
     with pytest.raises(ConfigurationError, match="cannot be the name"):
         MCPMount("9 lives", command=["x"])
-
-
