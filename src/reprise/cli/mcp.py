@@ -32,69 +32,74 @@ from reprise.tools.policy import ToolPolicy
 TOKEN = "REPRISE_MCP_TOKEN"  # noqa: S105 - its name
 
 
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FILE|MODULE …]", help="Workflows to offer, each as a tool.", show_default=False),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        metavar="RULE",
+        help="Which tools: a name (web_*), tag:…, effect:…; may be repeated. Default: effect:pure and effect:reads_files.",
+        show_default=False,
+    ),
+]
+Deny = Annotated[
+    list[str] | None,
+    typer.Option("--deny", metavar="RULE", help="Which not; goes before --allow.", show_default=False),
+]
+Http = Annotated[bool, typer.Option("--http", help="Serve Streamable HTTP instead of stdin and stdout.")]
+Host = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")]
+Port = Annotated[int, typer.Option("--port", metavar="N", help="Where to listen.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name-of-host",
+        metavar="HOST",
+        help="What requests may call this server, beside --host.",
+        show_default=False,
+    ),
+]
+Origins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--origin", metavar="URL", help="Pages that may use it; none by default.", show_default=False
+    ),
+]
+Tokens = Annotated[
+    Path | None,
+    typer.Option(
+        "--tokens",
+        metavar="FILE",
+        help=f"Tokens of those who may come, one a line; or {TOKEN}.",
+        show_default=False,
+    ),
+]
+TasksOnly = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tasks-only", metavar="WORKFLOW", help="Only for clients that know MCP Tasks.", show_default=False
+    ),
+]
+
+
 def mcp(
     context: typer.Context,
-    targets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[FILE|MODULE …]", help="Workflows to offer, each as a tool.", show_default=False
-        ),
-    ] = None,
+    targets: Targets = None,
     files: From = None,
     servers: Mcp = None,
     pins: Pins = None,
     accept: Accept = False,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--allow",
-            metavar="RULE",
-            help="Which tools: a name (web_*), tag:…, effect:…; may be repeated. Default: effect:pure and effect:reads_files.",
-            show_default=False,
-        ),
-    ] = None,
-    deny: Annotated[
-        list[str] | None,
-        typer.Option("--deny", metavar="RULE", help="Which not; goes before --allow.", show_default=False),
-    ] = None,
-    http: Annotated[
-        bool, typer.Option("--http", help="Serve Streamable HTTP instead of stdin and stdout.")
-    ] = False,
-    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", help="Where to listen.")] = 8000,
-    names: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--name-of-host",
-            metavar="HOST",
-            help="What requests may call this server, beside --host.",
-            show_default=False,
-        ),
-    ] = None,
-    origins: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--origin", metavar="URL", help="Pages that may use it; none by default.", show_default=False
-        ),
-    ] = None,
-    tokens: Annotated[
-        Path | None,
-        typer.Option(
-            "--tokens",
-            metavar="FILE",
-            help=f"Tokens of those who may come, one a line; or {TOKEN}.",
-            show_default=False,
-        ),
-    ] = None,
-    tasks_only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tasks-only",
-            metavar="WORKFLOW",
-            help="Only for clients that know MCP Tasks.",
-            show_default=False,
-        ),
-    ] = None,
+    allow: Allow = None,
+    deny: Deny = None,
+    http: Http = False,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    names: Names = None,
+    origins: Origins = None,
+    tokens: Tokens = None,
+    tasks_only: TasksOnly = None,
     agents: Agents = "",
     store: StoreUrl = None,
 ) -> None:

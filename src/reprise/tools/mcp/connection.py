@@ -7,7 +7,7 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any
+from typing import Any, cast
 
 import mcp_types as types
 from httpx2 import ConnectError, ConnectTimeout
@@ -165,14 +165,14 @@ class Link:
     async def _hold(self) -> None:
         limit = asyncio.timeout(self._patience)
         made = Client(
-            self._open(self.wire),  # pyright: ignore[reportArgumentType]
+            self._open(self.wire),
             message_handler=self._heard,
             **self._options,
         )
         try:
             async with limit, made as client:
                 # The SDK would check results by the server's own schemas, which may be made to take for ever.
-                client.session.validate_tool_result = _unchecked  # pyright: ignore[reportAttributeAccessIssue]
+                client.session.validate_tool_result = _unchecked
                 await self._greet(client)
                 limit.reschedule(None)
                 self._owner.stands()
@@ -253,7 +253,8 @@ async def _unchecked(name: str, result: CallToolResult) -> None:
 def innermost(error: BaseException) -> BaseException:
     """Return what went wrong, of groups of errors the first that says something."""
     if isinstance(error, BaseExceptionGroup):
-        found = sorted(_leaves(error), key=lambda each: not isinstance(each, ToolError))
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        found = sorted(_leaves(group), key=lambda each: not isinstance(each, ToolError))
         return next((each for each in found if not isinstance(each, asyncio.CancelledError)), found[0])
     return error
 
@@ -261,7 +262,7 @@ def innermost(error: BaseException) -> BaseException:
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for each in group.exceptions:
         if isinstance(each, BaseExceptionGroup):
-            yield from _leaves(each)
+            yield from _leaves(cast("BaseExceptionGroup[BaseException]", each))
         else:
             yield each
 

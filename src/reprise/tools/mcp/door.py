@@ -126,9 +126,9 @@ class Door:
             return 421, "That is not what this server is called."
         if any(not self._is_origin(origin.lower(), hosts[0].lower()) for origin in origins):
             return 403, "This page may not use this server."
-        if self._tokens and (principal := self._principal(headers)) is None:
-            return 401, "A token is needed: Authorization: Bearer …"
         if self._tokens:
+            if (principal := self._principal(headers)) is None:
+                return 401, "A token is needed: Authorization: Bearer …"
             scope[PRINCIPAL] = principal
             scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=principal, scopes=[]))
         if _path(scope) != self._path:

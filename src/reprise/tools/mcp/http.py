@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import cast
 
+from httpx2 import Auth
 from mcp.client.streamable_http import streamable_http_client
 
 from reprise.tools.guards.network import NetworkAccess
@@ -17,7 +18,13 @@ QUIET = 300.0
 
 @asynccontextmanager
 async def http(
-    url: str, wire: Wire, *, headers: Mapping[str, str], access: NetworkAccess | None, limit: int
+    url: str,
+    wire: Wire,
+    *,
+    headers: Mapping[str, str],
+    auth: Auth | None,
+    access: NetworkAccess | None,
+    limit: int,
 ) -> AsyncGenerator[Streams]:
     """Give the streams of messages to a server at a URL; no message may be larger than ``limit`` bytes.
 
@@ -27,6 +34,7 @@ async def http(
     try:
         async with guarded.client(max_bytes=limit, timeout=QUIET, event_streams=True) as client:
             client.headers.update(headers)
+            client.auth = auth
             async with streamable_http_client(url, http_client=client, max_sse_event_size=limit) as streams:
                 yield cast("Streams", streams)
     finally:

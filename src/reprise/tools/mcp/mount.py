@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import mcp_types as types
+from httpx2 import Auth
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, REQUEST_TIMEOUT
 from pydantic import ValidationError
 
 from reprise.kernel.errors import ConfigurationError, ToolError, nearest
 from reprise.kernel.policy import seconds
 from reprise.kernel.surroundings import SURROUNDINGS
-from reprise.runtime.face import progress
 from reprise.stores.cells import Cells
 from reprise.tools.context import ToolContext
 from reprise.tools.guards.network import NetworkAccess
-from reprise.tools.mcp.connection import Connection, Link, describe, innermost
+from reprise.tools.mcp.calls import Calls
+from reprise.tools.mcp.connection import Connection, Open, describe
 from reprise.tools.mcp.http import http
 from reprise.tools.mcp.naming import clean, cleaned, name_of
 from reprise.tools.mcp.pins import Held, Pins, Told, pins_in
 from reprise.tools.mcp.results import value_of
 from reprise.tools.mcp.schemas import CONTEXT, MAX_SCHEMA, Foreign
-from reprise.tools.mcp.stdio import Streams, Wire, stdio
+from reprise.tools.mcp.stdio import stdio
 from reprise.tools.mcp.tasks import TaskClient
 from reprise.tools.registry import ToolRegistry
 from reprise.tools.tool import MAX_OUTPUT, TIMEOUT, Effect, Tool
@@ -53,8 +52,9 @@ class MCPMount:
         What their names begin with: ``files_read``. Also the tag of all of them, beside ``mcp``.
     ``command``, ``env``, ``cwd``
         The server is a process, which gets of our variables only where programs and homes are, and ``env``.
-    ``url``, ``headers``, ``access``
+    ``url``, ``headers``, ``auth``, ``access``
         Or it is reached by Streamable HTTP, through the network guard (``access``, by default public addresses only).
+        ``auth`` is an ``httpx2.Auth``, such as the SDK's for OAuth.
     ``allow``, ``deny``
         Which of its tools are taken, by the server's names; ``*`` stands for anything. ``deny`` goes first.
     ``effects``
@@ -85,6 +85,7 @@ class MCPMount:
         cwd: str | os.PathLike[str] | None = None,
         url: str = "",
         headers: Mapping[str, str] | None = None,
+        auth: Auth | None = None,
         access: NetworkAccess | None = None,
         allow: Sequence[str] = ("*",),
         deny: Sequence[str] = (),
@@ -115,27 +116,21 @@ class MCPMount:
         self._tools: dict[str, Tool] = {}
         self._trusts = False
         """Nothing was ever accepted: what the server says now is."""
-        folder = os.fspath(cwd) if cwd is not None else None
         limit = 2 * max_output + MAX_SCHEMA
-
-        def open(wire: Wire) -> AbstractAsyncContextManager[Streams]:
-            if command:
-                return stdio(command, wire, env=env or {}, cwd=folder, limit=limit)
-            return http(url, wire, headers=headers or {}, access=access, limit=limit)
-
-        given: dict[str, Any] = {
-            "client_info": types.Implementation(name="reprise", version=""),
-            **(options or {}),
-        }
-        given["extensions"] = [TaskClient(), *given.get("extensions", ())]
+        if command:
+            folder = os.fspath(cwd) if cwd is not None else None
+            open: Open = partial(stdio, command, env=env or {}, cwd=folder, limit=limit)
+        else:
+            open = partial(http, url, headers=headers or {}, auth=auth, access=access, limit=limit)
         self._connection = Connection(
             prefix,
             open,
             clock=SURROUNDINGS.get().clock,
             patience=seconds(patience, "patience"),
             greet=self._look,
-            options=given,
+            options=_options(options or {}),
         )
+        self._calls = Calls(prefix, self._connection, self._ready)
         Tool(_nothing, name=name_of(prefix, "x"), description="x")  # the prefix must do
 
     # ------------------------------------------------------------ life
@@ -330,9 +325,11 @@ class MCPMount:
         return tool
 
     def _caller(self, name: str, signature: Foreign) -> Callable[..., Any]:
+        repeats = any(fnmatchcase(name, rule) for rule in self._idempotent)
+
         async def call(**given: Any) -> Any:
             context: ToolContext = given.pop(CONTEXT)
-            result = await self._call(name, given, context)
+            result = await self._calls.call(name, given, context, repeats=repeats)
             value = value_of(name, result, structured=bool(signature.returns))
             if signature.returns:
                 await asyncio.to_thread(signature.check, value)
@@ -340,77 +337,18 @@ class MCPMount:
 
         return call
 
-    # ------------------------------------------------------------ calling
-
-    async def _call(self, name: str, arguments: dict[str, Any], context: ToolContext) -> types.CallToolResult:
-        may_repeat = any(fnmatchcase(name, rule) for rule in self._idempotent)
-        for left in (2, 1, 0):
-            try:
-                return await self._sent(name, arguments)
-            except _Gone as gone:
-                if not left or (gone.reached and not may_repeat):
-                    raise gone.error from gone
-                context.warn(f"{self.prefix} went away, and the call was made again.")
-        raise AssertionError("the last try ends it")
-
-    async def _sent(self, name: str, arguments: dict[str, Any]) -> types.CallToolResult:
+    async def _ready(self, name: str) -> Client:
+        """Return a client for a call of a tool. Raises ``ToolError``: it is held, or gone."""
         client = await self._client()
-        link = self._connection.link
         if name in self._held:
             raise ToolError(
                 "unavailable",
                 f"{self.prefix} says something else of {clean(name, 100)} than what was accepted; it is held.",
-                hint="Look at what changed, and accept it: mount.held, mount.accept(…), reprise mcp accept.",
+                hint="Look at what changed, and accept it: mount.held, mount.accept(…); reprise tools held.",
             )
         if name not in self._listed:
             raise ToolError("not_found", f"{self.prefix} has no tool {clean(name, 100)!r} any more.")
-        around = contextvars.copy_context()
-
-        async def told(done: float, total: float | None, note: str | None) -> None:
-            # In the context of the call: progress belongs to the step that waits.
-            around.copy().run(progress, done, total, clean(note or "", 300))
-
-        try:
-            return await client.call_tool(name, arguments, progress_callback=told)
-        except MCPError as error:
-            if link is None or error.code not in (CONNECTION_CLOSED, INVALID_REQUEST):
-                raise _error(name, error) from error
-            raise await self._gone(name, link, error) from error
-        except (ValidationError, RuntimeError, BaseExceptionGroup) as error:
-            cause = innermost(error)
-            if isinstance(cause, ToolError | asyncio.CancelledError):
-                raise cause from error
-            raise ToolError(
-                "upstream", f"{self.prefix} answered what is no result: {describe(cause)}"
-            ) from error
-
-    async def _gone(self, name: str, link: Link, error: MCPError) -> ToolError | _Gone:
-        """Return what is to be said of a call to a server that went away."""
-        if error.code == INVALID_REQUEST:
-            if not link.has_session:
-                return _error(name, error)
-            link.wire.end("its session is over")  # the server began anew, and did not do it
-            return _Gone(_error(name, error), reached=False)
-        if (known := await link.over()) is not None:
-            return _Gone(known, reached=known.code != "unavailable")
-        link.wire.end(describe(error))
-        what = f"{self.prefix} went away during the call{link.because}; nobody knows whether it was done."
-        return _Gone(ToolError("upstream", what, hint="Look before you call again."), reached=True)
-
-
-class _Gone(Exception):
-    """The connection ended before there was an answer."""
-
-    def __init__(self, error: ToolError, *, reached: bool) -> None:
-        super().__init__(error.what)
-        self.error = error
-        self.reached = reached
-        """Whether the server may have got the call."""
-
-
-def _error(name: str, error: MCPError) -> ToolError:
-    codes = {REQUEST_TIMEOUT: "timeout", METHOD_NOT_FOUND: "not_found", INVALID_PARAMS: "invalid_input"}
-    return ToolError(codes.get(error.code, "upstream"), f"{clean(name, 100)}: {describe(error)}")
+        return client
 
 
 def _told(tool: types.Tool) -> Told:
@@ -429,6 +367,12 @@ def _told(tool: types.Tool) -> Told:
 def _first(rules: Mapping[str, Any], name: str, otherwise: Any) -> Any:
     """Return what the first rule says that names something."""
     return next((value for rule, value in rules.items() if fnmatchcase(name, rule)), otherwise)
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the SDK's client is made with."""
+    ours = {"client_info": types.Implementation(name="reprise", version="")}
+    return ours | dict(given) | {"extensions": [TaskClient(), *given.get("extensions", ())]}
 
 
 async def _nothing() -> None:

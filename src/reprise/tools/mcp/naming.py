@@ -62,4 +62,4 @@ def _cleaned(name: str, value: Any, depth: int) -> Any:
         return cleaned(cast("dict[str, Any]", value), depth + 1)
     if isinstance(value, list) and depth < _DEPTH and name in ("anyOf", "allOf", "oneOf", "prefixItems"):
         return [_cleaned("", each, depth + 1) for each in cast("list[Any]", value)]
-    return value
+    return cast("Any", value)

@@ -46,8 +46,9 @@ def _error(name: str, result: types.CallToolResult) -> ToolError:
     text = clean(
         "\n".join(block.text for block in result.content if isinstance(block, types.TextContent)), _MOST
     )
-    said = result.structured_content if isinstance(result.structured_content, dict) else {}
-    error = cast("dict[str, Any]", said.get("error")) if isinstance(said.get("error"), dict) else {}
+    said: Any = result.structured_content
+    given: Any = cast("dict[str, Any]", said).get("error") if isinstance(said, dict) else None
+    error = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     code, after = error.get("code"), error.get("retry_after")
     return ToolError(
         code if code in CODES else "upstream",
@@ -90,7 +91,7 @@ def structured_of(returns: Mapping[str, Any], value: Any) -> Any:
     """Return a value as the schema of :func:`output_schema` wants it; nothing where nothing is declared."""
     if not returns:
         return None
-    return cast("Any", value) if _is_object(returns) else {"result": value}
+    return value if _is_object(returns) else {"result": value}
 
 
 def _is_object(schema: Mapping[str, Any]) -> bool:
@@ -102,9 +103,14 @@ def _is_object(schema: Mapping[str, Any]) -> bool:
 
 def failure(error: ToolError) -> types.CallToolResult:
     """Return an error as a result that says so: models are to read it, and do better."""
-    said = {"code": error.code, "message": error.what, "hint": error.hint, "field": error.field}
+    said: dict[str, Any] = {
+        "code": error.code,
+        "message": error.what,
+        "hint": error.hint,
+        "field": error.field,
+    }
     if error.retry_after is not None:
-        said["retry_after"] = error.retry_after  # pyright: ignore[reportArgumentType]
+        said["retry_after"] = error.retry_after
     text = f"{error.what} {error.hint}".strip()
     return types.CallToolResult(
         content=[types.TextContent(text=text)],

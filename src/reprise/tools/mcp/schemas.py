@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
-from jsonschema.validators import extend
+from jsonschema.validators import extend  # pyright: ignore[reportUnknownVariableType]
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
@@ -31,6 +31,10 @@ CONTEXT = "\0context"
 """Name of the argument in which a function gets its context; no argument of a server can be called so."""
 _LEFT: ContextVar[list[int]] = ContextVar("reprise_mcp_steps")
 _UNCHECKED = ("pattern", "patternProperties", "format", "uniqueItems", "$dynamicRef")
+
+_extend = cast("Callable[[Any, Any], Any]", extend)
+_NOTHING_ELSE: Any = cast("Any", Registry)()
+"""Schemas that references may lead to beside the one they stand in."""
 
 _Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
 
@@ -107,23 +111,23 @@ def _bounded() -> Any:
     changed: dict[str, _Keyword] = dict.fromkeys(_UNCHECKED, _unchecked)
     for name in ("additionalProperties", "unevaluatedProperties"):
         changed[name] = _closed(known[name])
-    return extend(Draft202012Validator, known | changed)
+    return _extend(Draft202012Validator, known | changed)
 
 
 _Bounded = _bounded()
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:
-    return _Bounded(schema, registry=Registry())
+    return _Bounded(schema, registry=_NOTHING_ELSE)
 
 
 def _fault(validator: Any, value: Any) -> tuple[str, str] | None:
     """Return where a value does not fit, and how; None = it fits, or the schema cannot be followed."""
     _LEFT.set([MAX_STEPS])
     try:
-        error: ValidationError | None = next(validator.iter_errors(value), None)
+        found: ValidationError | None = next(validator.iter_errors(value), None)
     except (_Endless, RecursionError):
         raise ToolError("upstream", "The schema of the server's tool takes too long to check.") from None
     except (Unresolvable, SchemaError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise ToolError("upstream", f"The schema of the server's tool is broken: {error}") from error
-    return None if error is None else (error.json_path, error.message[:500])
+    return None if found is None else (found.json_path, found.message[:500])

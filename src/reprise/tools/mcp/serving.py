@@ -275,7 +275,7 @@ def _capabilities(request: Request) -> Mapping[str, Any]:
 
 
 def _tasks_are_needed() -> MCPError:
-    wanted = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+    wanted: dict[str, Any] = {"requiredCapabilities": {"extensions": {TASKS: {}}}}
     return MCPError(MISSING_CAPABILITY, f"This needs the capability {TASKS}.", wanted)
 
 
@@ -378,7 +378,7 @@ def _answered(response: Mapping[str, Any]) -> Any:
     content = response.get("content")
     if isinstance(content, dict) and set(cast("dict[str, Any]", content)) == {"answer"}:
         return cast("dict[str, Any]", content)["answer"]
-    return content
+    return cast("Any", content)
 
 
 def _moment(microseconds: int) -> str:

@@ -168,7 +168,7 @@ async def _stop(process: Process) -> None:
         _kill(process, name)
         with anyio.move_on_after(GRACE):
             # Not process.wait(): that also waits until all was read that it wrote.
-            while process.returncode is None:
+            while process.returncode is None:  # noqa: ASYNC110 - nothing else says it
                 await anyio.sleep(_LOOK)
             break
     _kill(process, "SIGKILL")  # what it started, and left behind

@@ -64,7 +64,7 @@ async def peer(tmp_path: Path):
 
 async def until(condition: Callable[[], Any]) -> None:
     """Wait until something holds; the limit of the test is the limit."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - it is another process that we wait for
         await asyncio.sleep(0.005)
 
 

@@ -18,7 +18,7 @@ from reprise.tools.mcp.serving import offer
 from reprise.tools.registry import ToolRegistry
 from reprise.tools.tool import tool
 
-TOKEN, OTHER = "correct-horse-battery", "staple-of-another-caller"  # noqa: S105
+TOKEN, OTHER = "correct-horse-battery", "staple-of-another-caller"
 
 
 @tool(effects="pure")
