@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 __version__ = "0.1.0"
 
 _EXPORTS: dict[str, str] = {
+    "mcp_app": "reprise.app.mcp",
+    "mcp_offer": "reprise.app.mcp",
     "Reprise": "reprise.app.reprise",
     "load_settings": "reprise.cli.config",
     "DeadLetters": "reprise.coordination.dead_letters",
@@ -236,6 +238,7 @@ _EXPORTS: dict[str, str] = {
     "ToolResult": "reprise.tools.calling",
     "ToolContext": "reprise.tools.context",
     "create_builtin_tools_library": "reprise.tools.library",
+    "MCPMount": "reprise.tools.mcp.mount",
     "ToolPolicy": "reprise.tools.policy",
     "ToolRequest": "reprise.tools.policy",
     "ToolRegistry": "reprise.tools.registry",
@@ -287,6 +290,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from reprise.app.mcp import mcp_app as mcp_app, mcp_offer as mcp_offer
     from reprise.app.reprise import Reprise as Reprise
     from reprise.cli.config import load_settings as load_settings
     from reprise.coordination.dead_letters import DeadLetters as DeadLetters
@@ -514,6 +518,7 @@ if TYPE_CHECKING:
     from reprise.tools.calling import ToolCalled as ToolCalled, ToolResult as ToolResult
     from reprise.tools.context import ToolContext as ToolContext
     from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
+    from reprise.tools.mcp.mount import MCPMount as MCPMount
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
     from reprise.tools.registry import ToolRegistry as ToolRegistry
     from reprise.tools.scope import ToolScope as ToolScope

@@ -15,6 +15,9 @@ from reprise.tools.mcp.stdio import Streams, Wire
 QUIET = 300.0
 """Seconds for which a server may say nothing while something is open."""
 
+REDIRECTS = 20
+"""Redirects within the origin; the HTTP library counts what OAuth asks along the way among them."""
+
 
 @asynccontextmanager
 async def http(
@@ -35,6 +38,7 @@ async def http(
         async with guarded.client(max_bytes=limit, timeout=QUIET, event_streams=True) as client:
             client.headers.update(headers)
             client.auth = auth
+            client.max_redirects = REDIRECTS
             async with streamable_http_client(url, http_client=client, max_sse_event_size=limit) as streams:
                 yield cast("Streams", streams)
     finally:

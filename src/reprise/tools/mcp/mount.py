@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import partial
+from importlib import metadata
 from types import TracebackType
 from typing import Any, Self
 
@@ -371,8 +372,15 @@ def _first(rules: Mapping[str, Any], name: str, otherwise: Any) -> Any:
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the SDK's client is made with."""
-    ours = {"client_info": types.Implementation(name="reprise", version="")}
+    ours = {"client_info": types.Implementation(name="reprise", version=_version())}
     return ours | dict(given) | {"extensions": [TaskClient(), *given.get("extensions", ())]}
+
+
+def _version() -> str:
+    try:
+        return metadata.version("reprise-agents")
+    except metadata.PackageNotFoundError:
+        return "0"
 
 
 async def _nothing() -> None:

@@ -40,6 +40,20 @@ REQUEST: ContextVar[Request | None] = ContextVar("reprise_mcp_request", default=
 """The request in which a tool is called: to ask whoever calls, or to tell them how far it is."""
 
 
+class InputNeeded(Exception):
+    """Raised by a tool that needs more from whoever calls it, who calls again with that (2026-07-28 only).
+
+    What comes then is in ``REQUEST.get().params``: ``inputResponses``, and ``requestState``, which anybody may have made.
+    """
+
+    def __init__(self, requests: Mapping[str, Any] | None = None, state: str | None = None) -> None:
+        super().__init__("More input is needed.")
+        given = {"inputRequests": requests, "requestState": state, "resultType": "input_required"}
+        self.result = types.InputRequiredResult.model_validate(
+            {name: each for name, each in given.items() if each is not None}
+        )
+
+
 class Asked(msgspec.Struct, frozen=True):
     """What a run asks a person."""
 
@@ -160,6 +174,10 @@ class Offer:
             assert self._scope is not None
             return result_of(tool, await self._scope.call_tool(name, arguments))
         except ToolError as error:
+            if isinstance(error.__cause__, MCPError):
+                raise error.__cause__ from None  # what a tool says in the protocol's own words
+            if isinstance(error.__cause__, InputNeeded):
+                return error.__cause__.result
             return failure(error)
         finally:
             REQUEST.reset(token)
