@@ -37,7 +37,8 @@ async def http(
     try:
         async with guarded.client(max_bytes=limit, timeout=QUIET, event_streams=True) as client:
             client.headers.update(headers)
-            client.auth = auth
+            if auth is not None:
+                client.auth = auth
             client.max_redirects = REDIRECTS
             async with streamable_http_client(url, http_client=client, max_sse_event_size=limit) as streams:
                 yield cast("Streams", streams)

@@ -27,7 +27,7 @@ def name_of(prefix: str, name: str) -> str:
     A name that does not fit as it is ends with six digits that follow from it, so that no two become one.
 
     >>> name_of("files", "read"), name_of("files", "read.all"), name_of("files", "read all")
-    ('files_read', 'files_read_all_cca06d', 'files_read_all_9fc95d')
+    ('files_read', 'files_read_all_8fb73b', 'files_read_all_25a56d')
     """
     whole = f"{prefix}_{name}"
     if _FIT.fullmatch(name) and len(whole) <= NAME:
