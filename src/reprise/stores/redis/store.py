@@ -105,7 +105,7 @@ class RedisStore:
         self._keeps_no("transactions")
 
     async def schema(self) -> Schema:
-        """Return the version of the layout of keys; there is only one so far."""
+        """Return the version of the layout of keys."""
         return Schema(_layout(await self._wire.send("GET", f"{self._root}layout")), LAYOUT)
 
     @property
