@@ -37,12 +37,12 @@ end
 local function join(line, place, order, due, since, level)
   if due > now then
     local later = line.later
-    later[#later + 1], later[#later + 2] = due, place
+    later[#later + 1], later[#later + 2] = text(due), place
     return
   end
   local ready, sinces, levels = line.ready, line.since, line.levels
   ready[#ready + 1], ready[#ready + 2] = order, place
-  sinces[#sinces + 1], sinces[#sinces + 2] = math.max(due, since), place
+  sinces[#sinces + 1], sinces[#sinces + 2] = text(math.max(due, since)), place
   levels[level] = (levels[level] or 0) + 1
 end
 
@@ -190,6 +190,7 @@ function does.claim(q, worker, limit, ttl)
   end
   local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
   local token, ends = math.max(tonumber(known[2] or '0'), now), now + ttl
+  local until_text = text(ends)
   local records, claimed, tokens, levels, flat = {}, {}, {}, {}, {}
   local record = {'claimed', '', 0, ends, 1, 0, worker, ''}
   for i, id in ipairs(ids) do
@@ -203,7 +204,7 @@ function does.claim(q, worker, limit, ttl)
     end
     local packed = cmsgpack.pack(record)
     records[2 * i - 1], records[2 * i] = id, packed
-    claimed[2 * i - 1], claimed[2 * i] = ends, places[i]
+    claimed[2 * i - 1], claimed[2 * i] = until_text, places[i]
     flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, tasks[i], packed, outcome
     tokens[i] = token
     levels[level] = (levels[level] or 0) + 1
@@ -251,10 +252,10 @@ local function settle_one(settlement, record, task, joining, records, outcomes, 
   record[1], record[4], record[6], record[7], record[8] = state, 0, 0, '', settlement[5]
   if state == 'done' or state == 'dead' then
     record[6] = now
-    append(sets[state], now, place)
+    append(sets[state], text(now), place)
     if settlement[7] then
       record[4] = now + settlement[7]
-      append(sets[state .. ':end'], record[4], place)
+      append(sets[state .. ':end'], text(record[4]), place)
     end
     if state == 'done' then
       append(sets.task, id, string.sub(task, 1, HEAD_SIZE))
