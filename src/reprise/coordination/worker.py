@@ -43,6 +43,8 @@ LAST = 10.0
 _COUNTED = {"done": "completed", "gone": "completed", "ready": "failed", "dead": "dead", "back": "given_back"}
 UNKNOWN = 5.0
 """Seconds after which a task that nobody here can do is offered to others again."""
+AFTER_OTHERS = 0.02
+"""Seconds by which a worker that gave such a task back looks later than others."""
 
 
 class Job:
@@ -116,6 +118,8 @@ class QueueWorker:
         self._is_claiming = False
         self._is_dry = False
         """Whether there was nothing more to claim when we last asked."""
+        self._unknown_until = 0.0
+        """Until when there may be tasks that nobody here can do."""
         self._is_stopping = False
         self._mean = 1.0
         """Seconds that a task takes, of late."""
@@ -225,7 +229,9 @@ class QueueWorker:
             if due is not None:
                 if timer is not None:
                     timer.cancel()
-                timer = asyncio.get_running_loop().call_later(due, self._rung)
+                loop = asyncio.get_running_loop()
+                others_first = AFTER_OTHERS if loop.time() < self._unknown_until else 0
+                timer = loop.call_later(due + others_first, self._rung)
 
     async def _claim(self, room: int) -> float | None:
         """Claim what there is room for; return in how many seconds to look again if it is dry now."""
@@ -349,6 +355,7 @@ class QueueWorker:
         task = job.task
         if not self._hands.can_do(task):
             _LOG.warning("Nobody here can do tasks of type %r (%s).", task.task_type, task.task_id)
+            self._unknown_until = asyncio.get_running_loop().time() + 2 * UNKNOWN
             return port.Settlement(job.row, "back", delay=UNKNOWN, note=f"no handler for {task.task_type}")
         try:
             return self.queue.clerk.finished(task, await self._hands.do(task))

@@ -175,6 +175,15 @@ local function blocks(record, again)
   return not is_over(record) and (record[1] ~= 'done' or now < record[6] + again)
 end
 
+-- Tap those who wait for tasks; the name of a queue is percent-encoded in its keys.
+local function tap(q)
+  local root, name = string.match(q, '^([^{]*)queue:{(.*)}$')
+  local plain = string.gsub(name, '%%(%x%x)', function(code)
+    return string.char(tonumber(code, 16))
+  end)
+  call('PUBLISH', root .. 'tap:queue/' .. plain, '')
+end
+
 -- {id, data, order, due, level, delay, again} ...: answers a 1 for each that is new, a 0 for the others
 function does.offer(q, offers)
   local ids = {}
@@ -207,6 +216,7 @@ function does.offer(q, offers)
     remove(q, old)
     many('HSET', q .. ':task', new)
     stand(q, joining)
+    tap(q)
   end
   return concat(answer)
 end
