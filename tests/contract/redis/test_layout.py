@@ -9,7 +9,6 @@ from time import time
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from tests.contract.redis.keeper import RedisKeeper
 
 from reprise import ConfigurationError
 from reprise.kernel.errors import SchemaTooNew
@@ -21,13 +20,6 @@ from reprise.stores.redis import RedisStore
 AT = 1_700_000_000_000_000
 LATE = 4_000_000_000_000_000
 """Microseconds: a moment that has passed, and one that has not come."""
-
-
-@pytest.fixture
-async def keeper(redis):
-    keeper = RedisKeeper(redis.url)
-    yield keeper
-    await keeper.close()
 
 
 @pytest.fixture

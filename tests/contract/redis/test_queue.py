@@ -9,7 +9,6 @@ from contextlib import suppress
 from struct import unpack_from
 
 import pytest
-from tests.contract.redis.keeper import RedisKeeper
 
 from reprise.kernel.errors import StoreFull
 from reprise.stores.queue import Settlement, Task
@@ -20,20 +19,8 @@ LONG = 3600
 
 
 @pytest.fixture
-def killable(killable_redis):
+def redis(killable_redis):
     return killable_redis
-
-
-@pytest.fixture
-async def keeper(killable):
-    keeper = RedisKeeper(killable.url)
-    yield keeper
-    await keeper.close()
-
-
-@pytest.fixture
-async def store(keeper):
-    return await keeper.open()
 
 
 def tasks(count, queue="q"):
@@ -216,13 +203,13 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_nothing_is_lost_when_workers_and_the_server_are_killed(killable, keeper, store, tmp_path):
+async def test_nothing_is_lost_when_workers_and_the_server_are_killed(redis, keeper, store, tmp_path):
     """Each task is done, its outcome kept, and offered once however often an offer was asked again."""
     count, dice = 1_000, random.Random(7)
     effects = tmp_path / "effects"
 
     def worker():
-        return subprocess.Popen([sys.executable, "-c", WORKER, killable.url, keeper.prefix, str(effects)])
+        return subprocess.Popen([sys.executable, "-c", WORKER, redis.url, keeper.prefix, str(effects)])
 
     workers = [worker() for _ in range(2)]
     offering = asyncio.gather(*(store.queue.offer(tasks(count)[at : at + 10]) for at in range(0, count, 10)))
@@ -234,7 +221,7 @@ async def test_nothing_is_lost_when_workers_and_the_server_are_killed(killable, 
             workers[victim].wait()
             workers[victim] = worker()
             if turn % 2:
-                await asyncio.to_thread(killable.crash)
+                await asyncio.to_thread(redis.crash)
         assert await soon(offering) == [[True] * 10] * (count // 10)
 
         async def done():
