@@ -218,12 +218,11 @@ class QueueWorker:
         timer: asyncio.TimerHandle | None = None
         while True:
             self._wake.clear()
-            room = self._room()
-            if not room:
+            if not self._room():
                 await self._wake.wait()
                 continue
             self._is_claiming = True
-            due = await self._insist(lambda room=room: self._claim(room))
+            due = await self._insist(self._claim)
             self._is_claiming = False
             self._ended.set()
             if due is not None:
@@ -233,9 +232,9 @@ class QueueWorker:
                 others_first = AFTER_OTHERS if loop.time() < self._unknown_until else 0
                 timer = loop.call_later(due + others_first, self._rung)
 
-    async def _claim(self, room: int) -> float | None:
+    async def _claim(self) -> float | None:
         """Claim what there is room for; return in how many seconds to look again if it is dry now."""
-        heard = self.queue.bell("").rings
+        heard, room = self.queue.bell("").rings, self._room()
         rows = await self._store.queue.claim(self.queue.name, self.name, room, self._ttl)
         for row in rows:
             self._take_in(row)
