@@ -1,0 +1,170 @@
+"""JMESPath over nested data, with an account of what it costs: ten letters of it can ask for more than a machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any, NamedTuple, NoReturn, TypedDict, cast
+
+from msgspec import Meta
+
+from reprise.kernel.errors import ToolError
+from reprise.tools.guards.documents import LIMITS, checked
+from reprise.tools.library.data.rows import BYTES
+from reprise.tools.library.extras import library
+from reprise.tools.tool import Example, tool
+
+COST = 5_000_000
+"""Values and texts that an expression may touch or make."""
+_TEXT = 16
+"""Characters of a text that cost as much as a value."""
+
+
+class Queried(TypedDict):
+    """What an expression gives."""
+
+    result: Any
+
+
+_STAFF = {"people": [{"name": "Ada", "age": 36}, {"name": "Bo", "age": 20}, {"name": "Cy", "age": 61}]}
+
+
+@tool(
+    effects="pure",
+    tags=["data"],
+    extra="data",
+    max_input=BYTES,
+    max_output=BYTES,
+    examples=[
+        Example(
+            {"data": _STAFF, "expression": "people[?age > `30`].{who: name} | sort_by(@, &who)"},
+            {"result": [{"who": "Ada"}, {"who": "Cy"}]},
+        ),
+        Example({"data": _STAFF, "expression": "max_by(people, &age).name"}, {"result": "Cy"}),
+        Example({"data": _STAFF, "expression": "people[*].salary"}, {"result": []}),
+    ],
+)
+def data_query(
+    data: Annotated[Any, "Anything that is JSON."],
+    expression: Annotated[
+        str,
+        Meta(min_length=1, max_length=2_000),
+        "JMESPath: people[?age > `30`].name, length(items), a.b[0].",
+    ],
+) -> Queried:
+    """Take what an expression in JMESPath asks for out of nested data; what is not there is null."""
+    language = _language()
+    try:
+        found = language.parse(expression)
+        result = language.interpreter().visit(found.parsed, data)
+        checked(result, LIMITS)
+    except ToolError as error:
+        raise ToolError(error.code, error.what, hint=error.hint, field="$.expression") from None
+    except RecursionError:
+        raise ToolError(
+            "too_large", "The expression, or the data, is nested too deep.", field="$.expression"
+        ) from None
+    except language.unreadable as error:
+        _refuse(_said(error), "Texts stand in 'single quotes', other literals in `backticks`.")
+    except (ArithmeticError, TypeError, ValueError) as error:
+        _refuse(f"The expression cannot be evaluated: {_said(error)}")
+    if callable(getattr(result, "visit", None)):
+        _refuse("The expression gives an expression.", "Use & only as an argument: sort_by(@, &age).")
+    return {"result": result}
+
+
+def _refuse(what: str, hint: str = "") -> NoReturn:
+    raise ToolError("invalid_input", f"{what.rstrip('.')}.", hint=hint, field="$.expression") from None
+
+
+def _said(error: Exception) -> str:
+    """Return the first line of an error, without the data that some show."""
+    text = str(error).partition("\n")[0].rstrip(":")
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+class _Language(NamedTuple):
+    parse: Callable[[str], Any]
+    interpreter: Callable[[], Any]
+    unreadable: type[Exception]
+
+
+@cache
+def _language() -> _Language:
+    """Return JMESPath whose interpreter keeps an account, and whose functions make nothing before it is paid."""
+    parser, visitor = library("jmespath.parser", "data"), library("jmespath.visitor", "data")
+    functions, exceptions = library("jmespath.functions", "data"), library("jmespath.exceptions", "data")
+
+    class Interpreter(visitor.TreeInterpreter):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left = COST
+            self._functions = Functions(self)
+
+        def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+            self.spend(1)
+            return super().visit(node, *args, **kwargs)
+
+        def visit_multi_select_list(self, node: Any, value: Any) -> Any:
+            return self.weigh(super().visit_multi_select_list(node, value))
+
+        def visit_multi_select_dict(self, node: Any, value: Any) -> Any:
+            return self.weigh(super().visit_multi_select_dict(node, value))
+
+        def visit_flatten(self, node: Any, value: Any) -> Any:
+            found = super().visit_flatten(node, value)
+            self.spend(len(found or ()))
+            return found
+
+        def visit_slice(self, node: Any, value: Any) -> Any:
+            found = super().visit_slice(node, value)
+            self.spend(len(found or ()))
+            return found
+
+        def visit_comparator(self, node: Any, value: Any) -> Any:
+            for child in node["children"]:
+                self.weigh(self.visit(child, value))
+            return super().visit_comparator(node, value)
+
+        def spend(self, cost: int) -> None:
+            self.left -= cost
+            if self.left < 0:
+                raise ToolError(
+                    "too_large", "The expression asks for too much.", hint="Ask for less of the data."
+                )
+
+        def weigh(self, value: Any) -> Any:
+            """Pay for all of a value, wherever its parts stand besides."""
+            heap = [value]
+            while heap:
+                each: Any = heap.pop()
+                if isinstance(each, str):
+                    self.spend(1 + len(each) // _TEXT)
+                elif isinstance(each, dict):
+                    parts = cast("dict[str, Any]", each)
+                    self.spend(1 + sum(map(len, parts)) // _TEXT)
+                    heap += parts.values()
+                elif isinstance(each, list):
+                    items = cast("list[Any]", each)
+                    self.spend(1)
+                    if len(items) > self.left:
+                        self.spend(len(items))
+                    heap += items
+                else:
+                    self.spend(1)
+            return value
+
+    class Functions(functions.Functions):
+        def __init__(self, interpreter: Any) -> None:
+            self.interpreter = interpreter
+
+        def call_function(self, function_name: str, resolved_args: list[Any]) -> Any:
+            for each in resolved_args:
+                if isinstance(each, list | dict | str):
+                    self.interpreter.spend(len(cast("str", each)))
+            if function_name == "join" and len(resolved_args) == 2 and isinstance(resolved_args[1], list):
+                glue, parts = cast("tuple[Any, list[Any]]", resolved_args)
+                self.interpreter.spend(len(str(glue)) * len(parts) // _TEXT)
+            return self.interpreter.weigh(super().call_function(function_name, resolved_args))
+
+    return _Language(lambda text: parser.Parser().parse(text), Interpreter, exceptions.JMESPathError)
