@@ -12,7 +12,6 @@ import io
 import json
 import math
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple, NoReturn, cast
 
@@ -181,6 +180,9 @@ def read_toml(text: str, limits: Limits = LIMITS) -> dict[str, Any]:
 
     Raises ``ToolError``: it is no TOML, nested too deep, or has a key of very many parts.
     """
+    # Its patterns take longer to compile than registering all tools of a group may.
+    import tomllib  # noqa: PLC0415
+
     if len(text) > limits.toml:
         _too_large(f"It has more than {limits.toml:,} characters.")
     if any(line.count(".") > limits.key_parts for line in text.split("\n")):
@@ -213,7 +215,7 @@ def read_csv(text: str, delimiter: str, limits: Limits = LIMITS) -> tuple[list[s
     a quote is not closed, or it is too large.
     """
     lines = _lines(text, delimiter, limits)
-    header = next((cells for _, cells in lines if cells), [])
+    header = next((cells for _, cells in lines if cells), list[str]())
     if len(header) > limits.columns:
         _too_large(f"It has more than {limits.columns:,} columns.")
     for place, name in enumerate(header):

@@ -18,7 +18,8 @@ MEMORY = 1 << 30
 """Bytes of address space of the process."""
 SECONDS = 20.0
 _CHILD = """
-import base64, io, json, sys
+import base64, io, json, os, sys
+os.environ["POLARS_MAX_THREADS"] = "2"
 try:
     import resource
     resource.setrlimit(resource.RLIMIT_AS, ({memory}, {memory}))
@@ -41,10 +42,15 @@ def plain(value):
 try:
     if "rows" in task:
         rows, columns = task["rows"], task["columns"]
-        made = io.BytesIO()
-        polars.DataFrame(
-            {{name: polars.Series(name, [row.get(name) for row in rows], strict=True) for name in columns}}
-        ).write_parquet(made)
+        made, series = io.BytesIO(), []
+        for name in columns:
+            values = [row.get(name) for row in rows]
+            if {{int, float}} <= set(map(type, values)):
+                values = [float(v) if type(v) is int and float(v) == v else v for v in values]
+            series.append(polars.Series(name, values, strict=True))
+            if series[-1].to_list() != values or len({{type(v) is bool for v in values if v is not None}}) > 1:
+                refuse("invalid_input", f"the values of {{name!r}} would not come back as they are.")
+        polars.DataFrame(series).write_parquet(made)
         json.dump({{"content": base64.b64encode(made.getvalue()).decode()}}, sys.stdout)
     else:
         data = base64.b64decode(task["content"], validate=True)
@@ -61,12 +67,12 @@ try:
         if frame.estimated_size() > 2 * limits["characters"]:
             refuse("too_large", f"It stands for {{frame.estimated_size():,}} bytes.")
         json.dump({{"rows": frame.to_dicts(), "columns": frame.columns}}, sys.stdout, default=plain)
-except MemoryError:
-    refuse("too_large", "It takes more memory than it may.")
 except SystemExit:
     raise
-except BaseException as error:
+except (polars.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
     refuse("invalid_input", f"{{type(error).__name__}}: {{str(error)[:300]}}")
+except BaseException as error:  # it panics, as it does where it gets no memory
+    refuse("too_large", f"its library gave up ({{type(error).__name__}}).")
 """
 
 

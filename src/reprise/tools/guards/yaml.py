@@ -12,26 +12,27 @@ from typing import Any, NoReturn, cast
 
 from reprise.kernel.errors import ToolError
 from reprise.tools.guards.documents import LIMITS, Limits
-from reprise.tools.library.extras import library
 
 _TAG = "tag:yaml.org,2002:"
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+SCALARS = {
+    "int": re.compile(r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)\Z"),
+    "float": re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"),
+}
+"""What plain scalars are numbers."""
 _OWN_TAGS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null", "seq", "map"))
 _MERGE = object()
 """Stands for the key ``<<``."""
 
 
-def read_yaml(text: str, limits: Limits = LIMITS) -> Any:
-    """Return what the one document of a YAML text holds; infinity and NaN come as floats.
+def read_yaml(package: Any, text: str, limits: Limits = LIMITS) -> Any:
+    """Return what the one document of a YAML text holds, as PyYAML (``package``) parses it; infinity and NaN come as floats.
 
-    Raises ``ToolError``, with the line: it is no YAML, has a tag of its own, a key twice or one that is no scalar, holds itself, is nested too
-    deep, or is too large with all that it refers to. ``MissingExtra``: PyYAML is not installed.
+    Raises ``ToolError``, with the line: it is no YAML, has a tag of its own, a key twice or one that is no scalar, holds
+    itself, is nested too deep, or is too large with all that it refers to.
     """
-    package: Any = library("yaml", "data")
     reader = _Reader(limits)
     try:
         for event in package.parse(text, Loader=getattr(package, "CSafeLoader", package.SafeLoader)):
@@ -53,7 +54,7 @@ class _Open:
         self.value, self.anchor = value, anchor
         self.key: Any = None
         self.merged: list[Any] = []
-        self.weight = (1, 0)
+        self.weight: tuple[int, int] = (1, 0)
 
 
 class _Reader:
@@ -187,9 +188,9 @@ class _Reader:
             return None
         if text in _BOOLEANS:
             return _BOOLEANS[text]
-        if _INT.fullmatch(text):
+        if SCALARS["int"].match(text):
             return self._int(text)
-        if _FLOAT.fullmatch(text):
+        if SCALARS["float"].match(text):
             return float(text)
         if _NOT_FINITE.fullmatch(text):
             return float(text.replace(".", ""))

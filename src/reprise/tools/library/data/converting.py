@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from math import isfinite
 from typing import Annotated, Any, Literal, TypedDict, cast
 
 from reprise.kernel.errors import ToolError
@@ -22,7 +23,7 @@ from reprise.tools.guards.documents import (
     read_xml,
 )
 from reprise.tools.guards.parquet import read_parquet, write_parquet
-from reprise.tools.guards.yaml import read_yaml
+from reprise.tools.guards.yaml import SCALARS, read_yaml
 from reprise.tools.library.data.rows import BYTES, Row, check_cells, names_of
 from reprise.tools.library.extras import library
 from reprise.tools.tool import Example, tool
@@ -31,7 +32,7 @@ From = Literal["value", "csv", "json", "jsonl", "yaml", "toml", "xml", "parquet"
 To = Literal["value", "csv", "json", "jsonl", "yaml", "toml", "parquet"]
 Delimiter = Literal[",", ";", "\t", "|"]
 
-_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,307})")
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,4})?")
 
 
@@ -119,7 +120,7 @@ def _read(content: Any, kind: From, delimiter: Delimiter, guess: bool, not_finit
 _READERS: dict[str, Callable[[str], Any]] = {
     "json": read_json,
     "jsonl": read_json_lines,
-    "yaml": read_yaml,
+    "yaml": lambda text: read_yaml(library("yaml", "data"), text),
     "toml": read_toml,
     "xml": read_xml,
     "parquet": read_parquet,
@@ -143,14 +144,17 @@ def _cells(cells: list[str], guess: bool) -> list[Any]:
     present = {cell for cell in cells if cell}
     read: Callable[[str], Any] = str
     if guess and present:
-        if all(map(_INTEGER.fullmatch, present)) and "-0" not in present:
-            read = int
-        elif all(map(_FLOAT.fullmatch, present)) and all(abs(float(cell)) < float("inf") for cell in present):
-            read = float
+        if all(map(_FLOAT.fullmatch, present)) and all(isfinite(float(cell)) for cell in present):
+            read = _number
         elif present <= {"true", "false"}:
             read = "true".__eq__
     known = {cell: read(cell) for cell in present}
     return [known.get(cell) for cell in cells]
+
+
+def _number(cell: str) -> int | float:
+    """Return a number; integers stay exact, also among others."""
+    return int(cell) if _INTEGER.fullmatch(cell) and cell != "-0" else float(cell)
 
 
 def _to_csv(rows: list[Row], delimiter: Delimiter, *, escape_formulas: bool) -> str:
@@ -210,9 +214,15 @@ def _to_yaml(value: Any) -> str:
 
 
 def _dumper(yaml: Any) -> Any:
-    """Return what writes YAML without references: what stands in two places is written twice."""
-    base = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return type("Dumper", (base,), {"ignore_aliases": lambda self, data: True})
+    """Return what writes YAML without references, and in quotes what a reader by any version would take for no text."""
+
+    def never(dumper: Any, data: Any) -> bool:
+        return True
+
+    made: Any = type("Dumper", (getattr(yaml, "CSafeDumper", yaml.SafeDumper),), {"ignore_aliases": never})
+    for name, pattern in SCALARS.items():
+        made.add_implicit_resolver(f"tag:yaml.org,2002:{name}", pattern, None)
+    return made
 
 
 def _to_toml(value: Any) -> str:

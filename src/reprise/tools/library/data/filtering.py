@@ -154,10 +154,11 @@ class _Tests:
         if isinstance(found, str):
             text = _of_kind(value, ("text",), op, at)
             return text in found if op == "contains" else _ENDS[op](found, text)
-        if isinstance(found, list) and op == "contains":
-            wanted = key_of(value)
-            return any(key_of(item) == wanted for item in cast("list[Any]", found))
-        return refuse_value("$.rows", row, name, f"a {KINDS[type(found)]} cannot be asked {op}")
+        kind = KINDS[type(found)]
+        if kind != "list" or op != "contains":
+            refuse_value("$.rows", row, name, f"a {kind} cannot be asked {op}")
+        wanted = key_of(value)
+        return any(key_of(item) == wanted for item in cast("list[Any]", found))
 
     def _with_column(self, condition: Condition, values: list[Any], others: list[Any], at: str) -> list[bool]:
         pairs = zip(values, others, strict=True)

@@ -6,10 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import date, time
-from ipaddress import IPv4Address, IPv6Address
 from types import MappingProxyType
 from typing import Any
-from uuid import UUID
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _TIME = re.compile(r"(\d\d:\d\d):(\d\d)(?:\.\d+)?(?:[Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII)
@@ -53,10 +51,16 @@ def _moment(text: str) -> None:
     _time(rest)
 
 
-def _ipv6(text: str) -> None:
-    if "%" in text:
-        raise ValueError(text)
-    IPv6Address(text)
+def _address(version: int) -> Callable[[str], bool]:
+    def fits(text: str) -> bool:
+        # A thousandth of a second, which only who has addresses pays.
+        from ipaddress import ip_address  # noqa: PLC0415
+
+        with suppress(ValueError):
+            return "%" not in text and ip_address(text).version == version
+        return False
+
+    return fits
 
 
 FORMATS: Mapping[str, Callable[[str], bool]] = MappingProxyType(
@@ -66,11 +70,11 @@ FORMATS: Mapping[str, Callable[[str], bool]] = MappingProxyType(
         "date-time": _is(_moment),
         "email": _fits(_EMAIL, 320),
         "hostname": _fits(_HOST, 253),
-        "ipv4": _is(IPv4Address),
-        "ipv6": _is(_ipv6),
+        "ipv4": _address(4),
+        "ipv6": _address(6),
         "uri": _fits(_URI),
         "uri-reference": _fits(_REFERENCE),
-        "uuid": _is(UUID, _UUID),
+        "uuid": _fits(_UUID, 36),
         "json-pointer": _fits(_POINTER),
     }
 )

@@ -7,7 +7,6 @@ there is no sum and no mean: null.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -63,11 +62,18 @@ def _median(values: list[Any]) -> Any:
 
 def _variance(values: list[Any]) -> float | None:
     """Return the variance of a sample; there is none of a single value."""
-    return None if len(values) < 2 else float(statistics.variance(values))
+    return None if len(values) < 2 else float(_statistics().variance(values))
 
 
 def _stdev(values: list[Any]) -> float | None:
-    return None if len(values) < 2 else statistics.stdev(values)
+    return None if len(values) < 2 else _statistics().stdev(values)
+
+
+def _statistics() -> Any:
+    # With what it loads it would be a third of what registering these tools takes.
+    import statistics  # noqa: PLC0415
+
+    return statistics
 
 
 _COUNTS: dict[str, Callable[[list[Any]], Any]] = {

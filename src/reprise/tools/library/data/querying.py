@@ -91,80 +91,103 @@ class _Language(NamedTuple):
 
 @cache
 def _language() -> _Language:
-    """Return JMESPath whose interpreter keeps an account, and whose functions make nothing before it is paid."""
-    parser, visitor = library("jmespath.parser", "data"), library("jmespath.visitor", "data")
-    functions, exceptions = library("jmespath.functions", "data"), library("jmespath.exceptions", "data")
+    """Load JMESPath. Raises ``MissingExtra``."""
+    parser: Any = library("jmespath.parser", "data")
+    exceptions: Any = library("jmespath.exceptions", "data")
 
-    class Interpreter(visitor.TreeInterpreter):
+    def parse(text: str) -> Any:
+        return parser.Parser().parse(text)
+
+    return _Language(parse, _interpreter(_functions()), exceptions.JMESPathError)
+
+
+def _interpreter(functions: Any) -> Any:
+    """Return an interpreter that keeps an account: it pays for each step, and for all that it makes."""
+    base: Any = library("jmespath.visitor", "data").TreeInterpreter
+
+    class Interpreter(base):
         def __init__(self) -> None:
-            super().__init__()
-            self.left = COST
-            self._functions = Functions(self)
+            base.__init__(self)
+            self.account = _Account()
+            self._functions = functions(self.account)
 
         def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
-            self.spend(1)
-            return super().visit(node, *args, **kwargs)
+            self.account.spend(1)
+            return base.visit(self, node, *args, **kwargs)
 
         def visit_multi_select_list(self, node: Any, value: Any) -> Any:
-            return self.weigh(super().visit_multi_select_list(node, value))
+            return self.account.weigh(base.visit_multi_select_list(self, node, value))
 
         def visit_multi_select_dict(self, node: Any, value: Any) -> Any:
-            return self.weigh(super().visit_multi_select_dict(node, value))
+            return self.account.weigh(base.visit_multi_select_dict(self, node, value))
 
         def visit_flatten(self, node: Any, value: Any) -> Any:
-            found = super().visit_flatten(node, value)
-            self.spend(len(found or ()))
-            return found
+            return self.account.count(base.visit_flatten(self, node, value))
 
         def visit_slice(self, node: Any, value: Any) -> Any:
-            found = super().visit_slice(node, value)
-            self.spend(len(found or ()))
-            return found
+            return self.account.count(base.visit_slice(self, node, value))
 
         def visit_comparator(self, node: Any, value: Any) -> Any:
             for child in node["children"]:
-                self.weigh(self.visit(child, value))
-            return super().visit_comparator(node, value)
+                self.account.weigh(self.visit(child, value))
+            return base.visit_comparator(self, node, value)
 
-        def spend(self, cost: int) -> None:
-            self.left -= cost
-            if self.left < 0:
-                raise ToolError(
-                    "too_large", "The expression asks for too much.", hint="Ask for less of the data."
-                )
+    return Interpreter
 
-        def weigh(self, value: Any) -> Any:
-            """Pay for all of a value, wherever its parts stand besides."""
-            heap = [value]
-            while heap:
-                each: Any = heap.pop()
-                if isinstance(each, str):
-                    self.spend(1 + len(each) // _TEXT)
-                elif isinstance(each, dict):
-                    parts = cast("dict[str, Any]", each)
-                    self.spend(1 + sum(map(len, parts)) // _TEXT)
-                    heap += parts.values()
-                elif isinstance(each, list):
-                    items = cast("list[Any]", each)
-                    self.spend(1)
-                    if len(items) > self.left:
-                        self.spend(len(items))
-                    heap += items
-                else:
-                    self.spend(1)
-            return value
 
-    class Functions(functions.Functions):
-        def __init__(self, interpreter: Any) -> None:
-            self.interpreter = interpreter
+def _functions() -> Any:
+    """Return the functions, which pay for what they are given and for what they give."""
+    base: Any = library("jmespath.functions", "data").Functions
+
+    class Functions(base):
+        def __init__(self, account: _Account) -> None:
+            self.account = account
 
         def call_function(self, function_name: str, resolved_args: list[Any]) -> Any:
             for each in resolved_args:
-                if isinstance(each, list | dict | str):
-                    self.interpreter.spend(len(cast("str", each)))
-            if function_name == "join" and len(resolved_args) == 2 and isinstance(resolved_args[1], list):
-                glue, parts = cast("tuple[Any, list[Any]]", resolved_args)
-                self.interpreter.spend(len(str(glue)) * len(parts) // _TEXT)
-            return self.interpreter.weigh(super().call_function(function_name, resolved_args))
+                self.account.count(each)
+            if function_name == "join" and len(resolved_args) == 2:
+                glue, parts = resolved_args
+                if isinstance(glue, str) and isinstance(parts, list):
+                    self.account.spend(len(glue) * len(cast("list[Any]", parts)) // _TEXT)
+            return self.account.weigh(base.call_function(self, function_name, resolved_args))
 
-    return _Language(lambda text: parser.Parser().parse(text), Interpreter, exceptions.JMESPathError)
+    return Functions
+
+
+class _Account:
+    """What is left of an evaluation."""
+
+    def __init__(self) -> None:
+        self.left = COST
+
+    def spend(self, cost: int) -> None:
+        self.left -= cost
+        if self.left < 0:
+            raise ToolError(
+                "too_large", "The expression asks for too much.", hint="Ask for less of the data."
+            )
+
+    def count(self, value: Any) -> Any:
+        """Pay for the parts of a value."""
+        parts: Any = value
+        if isinstance(parts, list | dict):
+            self.spend(len(cast("list[Any]", parts)))
+        elif isinstance(parts, str):
+            self.spend(len(parts) // _TEXT)
+        return value
+
+    def weigh(self, value: Any) -> Any:
+        """Pay for all of a value, each part wherever it stands."""
+        heap: list[Any] = [value]
+        while heap:
+            each = heap.pop()
+            self.spend(1)
+            self.count(each)
+            if isinstance(each, dict):
+                parts = cast("dict[str, Any]", each)
+                self.spend(sum(map(len, parts)) // _TEXT)
+                heap += parts.values()
+            elif isinstance(each, list):
+                heap += cast("list[Any]", each)
+        return value

@@ -79,9 +79,9 @@ def ordered(values: list[Any], name: str, given: str = "$.rows", kind: Kind | No
 
     Raises ``ToolError`` for the first value that is of none, of another than those before it, or of another than ``kind``.
     """
-    kinds = {KINDS[each] for each in set(map(type, values))} - {"null"}
+    kinds: set[Kind] = {KINDS[each] for each in set(map(type, values)) if each is not type(None)}
     if len(kinds) <= 1 and (kind is None or kinds <= {kind}) and kinds <= {"number", "text", "boolean"}:
-        return next(iter(kinds), kind)
+        return cast("Kind | None", min(kinds, default=kind))
     for at, value in enumerate(values):
         found = KINDS[type(value)]
         if found == "null":

@@ -22,7 +22,7 @@ from reprise.tools.library.data.rows import BYTES, key_of
 from reprise.tools.library.extras import library
 from reprise.tools.tool import Example, tool
 
-COST = 300_000
+COST = 500_000
 """Rules that are tried at most; what they say in errors counts by its length."""
 SECONDS = 2.0
 """For all regular expressions of a call."""
