@@ -1,6 +1,7 @@
 """Tools for documents and nested data: there and back, queries, schemas; and what is refused instead of guessed."""
 
 import json
+import sys
 from typing import Any
 
 import jsonschema
@@ -186,6 +187,25 @@ def test_toml_and_xml_are_read():
             "#text": "<&",
         }
     }
+
+
+def test_a_text_is_no_longer_in_the_encoding_that_it_declares():
+    assert convert('<?xml version="1.0" encoding="ISO-8859-1"?><a>é</a>', "xml") == {"a": "é"}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "arguments"),
+    [
+        ("yaml", "data_convert", {"content": "a: 1", "from_format": "yaml", "to_format": "json"}),
+        ("yaml", "data_convert", {"content": [1], "from_format": "value", "to_format": "yaml"}),
+        ("tomli_w", "data_convert", {"content": {"a": 1}, "from_format": "value", "to_format": "toml"}),
+    ],
+)
+def test_without_its_library_the_command_is_said(module, name, arguments, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    error = refusal(name, **arguments)
+    assert error.code == "unavailable"
+    assert "pip install 'reprise-agents[data]'" in str(error)
 
 
 def test_parquet_comes_back_as_it_was():

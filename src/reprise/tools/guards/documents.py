@@ -280,7 +280,7 @@ def read_xml(text: str, limits: Limits = LIMITS) -> dict[str, Any]:
     parser.CharacterDataHandler = tree.text
     parser.StartDoctypeDeclHandler = tree.doctype
     try:
-        parser.Parse(text.encode("utf-8", "replace"), True)
+        parser.Parse(text, True)  # as text: whatever encoding it declares
     except expat.ExpatError as error:
         why = expat.ErrorString(error.code)
         _refuse(f"Line {error.lineno}, column {error.offset + 1}: this is no XML: {why}.")

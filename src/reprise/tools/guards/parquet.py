@@ -70,7 +70,7 @@ try:
 except SystemExit:
     raise
 except (polars.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
-    refuse("invalid_input", f"{{type(error).__name__}}: {{str(error)[:300]}}")
+    refuse("invalid_input", f"{{type(error).__name__}}: {{str(error).partition(chr(10))[0][:300]}}")
 except BaseException as error:  # it panics, as it does where it gets no memory
     refuse("too_large", f"its library gave up ({{type(error).__name__}}).")
 """
