@@ -73,8 +73,8 @@ META = "https://json-schema.org/draft/2020-12/schema"
 
 ATTACKS: list[tuple[str, str, dict[str, Any], str]] = [
     # class, what, call, words of the refusal
-    ("references of YAML", "lists", read("yaml", LAUGHS), "with all it refers to"),
-    ("references of YAML", "objects", read("yaml", MERGES), "with all it refers to"),
+    ("references of YAML", "lists", read("yaml", LAUGHS), "3,000,000 values"),
+    ("references of YAML", "objects", read("yaml", MERGES), "3,000,000 values"),
     ("references of YAML", "as keys' values", read("yaml", f"{{{LAUGHS.replace(chr(10), ', ')}}}"), "with all it refers to"),
     ("references of YAML", "a long text", read("yaml", f"t: &t {'x' * 99_999}\nl: [{'*t, ' * 999}*t]"), "characters"),
     ("references of YAML", "holds itself", read("yaml", "&a [*a]"), "holds itself"),
@@ -161,7 +161,7 @@ ATTACKS: list[tuple[str, str, dict[str, Any], str]] = [
     ("queries that grow", "compared again and again", query("[" + ", ".join(["a == b"] * 200) + "]", {"a": [[n] for n in range(50_000)], "b": [[n] for n in range(50_000)]}), "asks for too much"),
     ("patterns that hold on", "a pattern", validate({"pattern": REDOS}, HOLDS_ON), "regular expressions"),
     ("patterns that hold on", "of names", validate({"patternProperties": {REDOS: {}}}, {HOLDS_ON: 1}), "regular expressions"),
-    ("patterns that hold on", "of names that are no others", validate({"patternProperties": {REDOS: {}}, "additionalProperties": False}, {HOLDS_ON: 1}), "regular expressions"),
+    ("patterns that hold on", "of names that are no others", validate({"additionalProperties": False, "patternProperties": {REDOS: {}}}, {HOLDS_ON: 1}), "regular expressions"),
     ("patterns that hold on", "in draft-07", validate({"$schema": "http://json-schema.org/draft-07/schema#", "pattern": REDOS}, HOLDS_ON), "regular expressions"),
     ("patterns that hold on", "behind a reference to all", validate({"$schema": META, "properties": {"a": {"$ref": "#/$defs/r"}}, "$defs": {"r": {"pattern": REDOS}}}, {"a": HOLDS_ON}), "regular expressions"),
     ("patterns that hold on", "behind a dialect within", validate({"properties": {"a": {"$schema": META, "pattern": REDOS}}}, {"a": HOLDS_ON}), "$schema stands within"),
@@ -189,7 +189,7 @@ ATTACKS: list[tuple[str, str, dict[str, Any], str]] = [
     ("schemas that grow", "by names that others need", validate({"dependentRequired": {"a": [{"a": n} for n in range(20_000)]}}), "no JSON Schema"),
     ("tables that grow", "a join of all with all", table("join", left=SAME, right=SAME, on=["k"]), "160,000 rows"),
     ("tables that grow", "a join of wide rows", table("join", left=[{"k": 1, **{f"c{n}": 1 for n in range(3_000)}}], right=[{"k": 1}] * 3_000, on=["k"]), "cells are the most"),
-    ("tables that grow", "a join of a long text", table("join", left=[{"k": 1, "t": "x" * 1_000_000}], right=[{"k": 1}] * 1_000, on=["k"]), "bytes"),
+    ("tables that grow", "a join of a long text", table("join", left=[{"k": 1, "t": "x" * 1_000_000}], right=[{"k": 1}] * 1_000, on=["k"]), "That makes 1,0"),
     ("tables that grow", "a full join", table("join", left=SAME, right=SAME, on=["k"], how="full"), "160,000 rows"),
     ("tables that grow", "a pivot of many columns", table("pivot", rows=[{"i": 1, "c": n, "v": 1} for n in range(1_001)], index=["i"], columns="c", values="v"), "1,001 columns"),
     ("tables that grow", "a pivot of many cells", table("pivot", rows=[{"i": n, "c": n % 1_000, "v": 1} for n in range(5_000)], index=["i"], columns="c", values="v"), "cells are the most"),

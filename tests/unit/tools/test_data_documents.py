@@ -107,7 +107,7 @@ def test_cells_are_guessed_by_column_and_007_is_a_text():
         {"id": 2, "zip": "1", "n": 0, "f": 2.0, "b": False, "mixed": "x", "big": None, "e": None},
     ]
     assert convert("a\n1e999\n", "csv") == [{"a": "1e999"}]
-    assert convert("a\n-0\n", "csv") == [{"a": -0.0}]
+    assert exact(convert("a\n-0\n", "csv")) == '[{"a": -0.0}]'
     assert convert("a\nnan\n", "csv") == [{"a": "nan"}]
     assert convert("\ufeffa;b\r\n1;\r\n", "csv", delimiter=";") == [{"a": 1, "b": None}]
     assert convert("a,b\n", "csv") == []

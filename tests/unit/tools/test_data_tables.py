@@ -230,16 +230,24 @@ def _before(one: Any, two: Any, key: Any) -> bool:
     return one > two if key["desc"] else one < two
 
 
+IN_ORDER = st.lists(
+    st.fixed_dictionaries({}, optional={"a": st.none() | NUMBERS, "b": TEXTS, "größe": st.booleans()}),
+    max_size=8,
+)
 KEYS = st.lists(
     st.fixed_dictionaries(
-        {"field": st.sampled_from(NAMES), "desc": st.booleans(), "nulls": st.sampled_from(["first", "last"])}
+        {
+            "field": st.sampled_from(NAMES[:3]),
+            "desc": st.booleans(),
+            "nulls": st.sampled_from(["first", "last"]),
+        }
     ),
     min_size=1,
     max_size=3,
 )
 
 
-@given(st.one_of(tables(), tables(st.none() | NUMBERS), tables(st.none() | TEXTS)), KEYS)
+@given(IN_ORDER | tables(), KEYS)
 def test_a_sort_is_stable_and_what_insertion_makes(rows, by):
     rows = [{**row, "#": at} for at, row in enumerate(rows)]
     expected = naive_sort(rows, by)

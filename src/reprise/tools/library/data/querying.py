@@ -121,12 +121,6 @@ def _interpreter(functions: Any) -> Any:
         def visit_multi_select_dict(self, node: Any, value: Any) -> Any:
             return self.account.weigh(base.visit_multi_select_dict(self, node, value))
 
-        def visit_flatten(self, node: Any, value: Any) -> Any:
-            return self.account.count(base.visit_flatten(self, node, value))
-
-        def visit_slice(self, node: Any, value: Any) -> Any:
-            return self.account.count(base.visit_slice(self, node, value))
-
         def visit_comparator(self, node: Any, value: Any) -> Any:
             for child in node["children"]:
                 self.account.weigh(self.visit(child, value))

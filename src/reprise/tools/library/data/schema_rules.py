@@ -135,7 +135,8 @@ class Rules(NamedTuple):
 
         @lru_cache(512)
         def pattern(text: str) -> Any:
-            return regex.compile(_to_the_end(text), regex.ASCII)
+            # \\d, \\w and \\b are of ASCII in schemas, \\p{…} are not.
+            return regex.compile(_to_the_end(text), 0 if r"\p" in text.lower() else regex.ASCII)
 
         return Rules(
             classes,
