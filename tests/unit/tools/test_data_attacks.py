@@ -17,6 +17,7 @@ import yaml
 
 from reprise import ToolError, ToolRegistry, create_builtin_tools_library
 from reprise.testing import run
+from reprise.tools.library.data import querying, schema_rules
 
 REGISTRY = ToolRegistry(create_builtin_tools_library())
 
@@ -199,6 +200,14 @@ ATTACKS: list[tuple[str, str, dict[str, Any], str]] = [
     ("tables that grow", "copies of a column", table("aggregate", rows=SAME, metrics=[{"fn": "list", "field": "v", "as": f"a{n}"} for n in range(100)]), "asked twice"),
     ("tables that grow", "many conditions", table("filter", rows=[{"a": 1}], where=[{"any": [{"field": "a", "value": 1}] * 300}]), "too many conditions"),
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _less_patience(monkeypatch):
+    """Let what is bounded by its cost be bounded by a tenth of it, which takes a tenth of the time to see."""
+    monkeypatch.setattr(querying, "COST", querying.COST // 10)
+    monkeypatch.setattr(schema_rules, "COST", schema_rules.COST // 10)
+    monkeypatch.setattr(schema_rules, "SECONDS", schema_rules.SECONDS / 10)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from reprise.tools.library.data.rows import BYTES
 from reprise.tools.library.extras import library
 from reprise.tools.tool import Example, tool
 
-COST = 5_000_000
+COST = 3_000_000
 """Values and texts that an expression may touch or make."""
 _TEXT = 16
 """Characters of a text that cost as much as a value."""
