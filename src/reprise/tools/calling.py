@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from math import isfinite
+from typing import Any, cast
 
 import msgspec
 
@@ -60,6 +61,8 @@ def read(tool: Tool, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], int]
         data = _write(arguments)
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolError("invalid_input", f"The arguments of {tool.name} are no JSON: {error}.") from None
+    if b"null" in data and (where := _no_number(arguments, "$")):
+        raise ToolError("invalid_input", f"{tool.name}: NaN and infinity are no JSON.", field=where)
     if len(data) > tool.max_input:
         raise ToolError(
             "too_large",
@@ -132,6 +135,18 @@ def _written(tool: Tool, value: Any, context: ToolContext, *, replaced: bool) ->
         return _write(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolError("upstream", f"The executor of {tool.name} returned no JSON: {error}") from error
+
+
+def _no_number(value: Any, where: str) -> str:
+    """Return where a number stands that JSON does not have, and that is written as null; '' = nowhere."""
+    if isinstance(value, float):
+        return "" if isfinite(value) else where
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = ((f"{where}.{key}", each) for key, each in cast("Mapping[Any, Any]", value).items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{where}[{at}]", each) for at, each in enumerate(cast("list[Any]", value)))
+    return next((found for at, each in inner if (found := _no_number(each, at))), "")
 
 
 def _of(tool: Tool, error: ToolError) -> ToolError:

@@ -164,6 +164,17 @@ def test_arguments_that_do_not_fit_are_refused_before_the_call(arguments, says, 
     assert "shout" in str(error)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_of_json_is_refused_and_not_null(number):
+    def echo(value: Any) -> Any:
+        return value
+
+    registry = registry_of(echo)
+    error = refused(registry, "it", {"value": [None, {"a": (1.5, number)}]})
+    assert (error.code, error.field) == ("invalid_input", "$.value[1].a[1]")
+    assert run(lambda: registry.execute_tool("it", {"value": [None, 1.5]})) == [None, 1.5]
+
+
 def test_an_unknown_tool_is_named_beside_the_nearest():
     error = refused(ToolRegistry([shout]), "shoot")
     assert error.code == "not_found"
