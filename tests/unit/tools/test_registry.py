@@ -273,8 +273,11 @@ def test_an_executor_may_be_async_take_the_context_and_return_anything_that_is_j
 
 
 def test_an_executor_that_is_not_async_is_called_in_a_thread():
+    def executor(arguments: dict[str, Any], context: ToolContext) -> str:
+        return f"{threading.get_ident()} {context.tool}"
+
     registry = ToolRegistry()
-    registry.register_tool(stall, lambda arguments, context=None: f"{threading.get_ident()} {context.tool}")
+    registry.register_tool(stall, executor)
     beside, name = asyncio.run(registry.execute_tool("stall")).split()
     assert int(beside) != threading.get_ident()
     assert name == "stall"
