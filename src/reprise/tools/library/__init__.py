@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprise.tools.library import data, times
+from reprise.tools.library import data, mathematics, times
 from reprise.tools.tool import Tool
 
 
@@ -19,4 +19,5 @@ def create_builtin_tools_library() -> list[Tool]:
     return [
         *times.TOOLS,
         *data.TOOLS,
+        *mathematics.TOOLS,
     ]
