@@ -99,7 +99,7 @@ def new(
     screen = screen_of(context)
     if fault := name_fault(name):
         raise ConfigurationError(f"{fault}.")
-    if isolation not in Isolation.__args__:  # pyright: ignore[reportAttributeAccessIssue]
+    if isolation not in Isolation.__args__:
         raise ConfigurationError(f"--isolation {isolation!r}", hint="direct or process.")
     place = directory / name
     try:

@@ -13,7 +13,15 @@ from reprise.tools.plugins.importing import Importer
 from reprise.tools.plugins.manifest import Manifest
 from reprise.tools.plugins.plugin import Plugin
 from reprise.tools.plugins.process import PluginProcess
-from reprise.tools.plugins.registering import CALLING, PluginRegistry, check_effects, check_reach, collect, guarded, offer
+from reprise.tools.plugins.registering import (
+    CALLING,
+    PluginRegistry,
+    check_effects,
+    check_reach,
+    collect,
+    guarded,
+    offer,
+)
 from reprise.tools.policy import ToolPolicy
 from reprise.tools.registry import ToolRegistry
 from reprise.tools.tool import EFFECTS, Tool

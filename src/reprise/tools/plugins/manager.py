@@ -71,7 +71,7 @@ class PluginManager:
         auto_activate: bool = True,
         *,
         trust_new: bool | None = None,
-        trust_store: TrustStore | Path | None = None,
+        trust_store: TrustStore | str | PathLike[str] | None = None,
         packages: bool = True,
         patience: float = 30.0,
         memory: int | str = "1GiB",

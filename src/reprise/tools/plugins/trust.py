@@ -73,8 +73,8 @@ class TrustStore:
     one, and a changed one does not pass for new.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path or _of_user(os.environ)
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = Path(path) if path else _of_user(os.environ)
 
     def find(self, directory: Path, name: str) -> Seen | None:
         """Return what is known of a plugin. Raises ``ConfigurationError`` when the file cannot be read."""

@@ -60,3 +60,26 @@ def place(tmp_path):
 
 def row_of(manager, name="weather"):
     return next(row for row in manager.list_plugins() if row["name"] == name)
+
+
+MARK = "import pathlib; pathlib.Path({mark!r}).touch()\n" + TOOL.format(name="weather")
+"""Says that it was executed."""
+
+
+@pytest.fixture
+def mark(place):
+    return place.folder / "executed"
+
+
+def marking(mark):
+    return MARK.format(mark=str(mark))
+
+
+def refused(manager, name="weather", *statuses):
+    """Check that nothing of a plugin is active; return the reasons."""
+    manager.discover_plugins()
+    assert not manager.install_plugin(name)
+    rows = manager.list_plugins()
+    assert all(row["status"] in (statuses or ("failed",)) for row in rows), rows
+    assert all(row["reason"].isprintable() for row in rows)
+    return "; ".join(row["reason"] for row in rows)

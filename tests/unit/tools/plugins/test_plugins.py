@@ -160,7 +160,9 @@ def words() -> list[str]:
     }
     other = tmp_path / "others"
     for name, inside in (("first", place.plugins), ("second", other)):
-        place.make(name, {k: v.replace("{name}", name) for k, v in code.items()}, folder="json", inside=inside)
+        place.make(
+            name, {k: v.replace("{name}", name) for k, v in code.items()}, folder="json", inside=inside
+        )
     manager = place.manager(other)
     assert manager.install_all() == ["first", "second"], manager.list_plugins()
     for name in ("first", "second"):
@@ -218,8 +220,14 @@ BROKEN = {
     "register of nothing": ("def register(registry): registry.register_tool(42)", "registers 42"),
     "register that never returns": ("def register(registry):\n while True: pass", "took longer than 0.5 s"),
     "a tool of ours": ("from reprise.tools.library.times import time_now", "offers no tools"),
-    "a type that has no schema": (TOOL.format(name="broken").replace("-> int", "-> object"), "no JSON schema"),
-    "a type that is not there": (TOOL.format(name="broken").replace("n: int", "n: 'Gone'"), "cannot be read: n"),
+    "a type that has no schema": (
+        TOOL.format(name="broken").replace("-> int", "-> object"),
+        "no JSON schema",
+    ),
+    "a type that is not there": (
+        TOOL.format(name="broken").replace("n: int", "n: 'Gone'"),
+        "cannot be read: n",
+    ),
     "what asyncio does not take": ("import asyncio; asyncio.run(None)", "ValueError"),
 }
 
@@ -390,10 +398,14 @@ def package(monkeypatch, tmp_path):
     return install
 
 
-OFFERS = TOOL.format(name="packed") + "several = [packed]\ndef fill(registry): registry.register_tool(packed)\n"
+OFFERS = (
+    TOOL.format(name="packed") + "several = [packed]\ndef fill(registry): registry.register_tool(packed)\n"
+)
 
 
-@pytest.mark.parametrize("value", ["weather_pack", "weather_pack:packed", "weather_pack:several", "weather_pack:fill"])
+@pytest.mark.parametrize(
+    "value", ["weather_pack", "weather_pack:packed", "weather_pack:several", "weather_pack:fill"]
+)
 def test_tools_of_an_installed_package(place, package, value):
     package(OFFERS, tools=value, agents="weather_pack:fill")
     manager = place.manager(packages=True)

@@ -14,7 +14,9 @@ PLUGIN = Path(__file__).parents[1]
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[ToolRegistry]:
     known = ToolRegistry()
-    with PluginManager([PLUGIN.parent], known, packages=False, trust_store=tmp_path / "trust.json") as manager:
+    with PluginManager(
+        [PLUGIN.parent], known, packages=False, trust_store=tmp_path / "trust.json"
+    ) as manager:
         assert manager.install_plugin("PLUGIN_NAME"), manager.list_plugins()
         yield known
 
