@@ -116,12 +116,6 @@ class Loader:
         known: list[str] = []
         try:
             for tool, executor in plugin.offered:
-                if tool.name in self._registry:
-                    raise ToolError(
-                        "conflict",
-                        f"Another tool is called {tool.name!r}.",
-                        hint="A plugin takes the place of no other tool.",
-                    )
                 self._registry.register_tool(tool, executor)
                 known.append(tool.name)
         except ToolError:

@@ -41,8 +41,6 @@ def parse_requirements(texts: Sequence[str]) -> list[Requirement]:
                 hint="Write a name and versions (numpy>=2,<3), or plugin:NAME; no extras, addresses or markers.",
             )
         found.append(Requirement(match[1], match[2].strip(), is_plugin))
-        if match[2]:
-            _fits("0", match[2].strip(), text)
     return found
 
 

@@ -51,6 +51,9 @@ def test_control_an_entry_inside_is_executed(place, mark, entry):
 # ---------------------------------------------------------------- 2. links and what is no file
 
 
+IMPORTS = "from . import code\nregister = lambda registry: registry.register_tool(code.weather)"
+
+
 def linked(place, mark, how):
     """Make a plugin part of which is a link, or something special."""
     outside = place.folder / "outside"
@@ -58,7 +61,19 @@ def linked(place, mark, how):
     (outside / "code.py").write_text(marking(mark))
     (outside / "parts" / "code.py").write_text(marking(mark))
     (outside / "secret.txt").write_text("secret")
-    folder = place.make(code="from . import code", folder="inside" if how == "the folder" else "")
+    code = {"__init__.py": IMPORTS, "code.py": marking(mark)}
+    folder = place.make(code=code, folder="inside" if how == "the folder" else "")
+    if how in (
+        "a module",
+        "a relative one",
+        "within the folder",
+        "a folder of code",
+        "to nowhere",
+        "to itself",
+        "a pipe",
+        "a socket",
+    ):
+        (folder / "code.py").unlink()
     if how == "a module":
         (folder / "code.py").symlink_to(outside / "code.py")
     elif how == "a relative one":
@@ -100,8 +115,6 @@ def linked(place, mark, how):
     elif how == "the manifest a folder":
         (folder / "plugin.json").unlink()
         (folder / "plugin.json").mkdir()
-    else:
-        (folder / "code.py").write_text(marking(mark))
     return folder
 
 
@@ -119,13 +132,30 @@ def test_links_are_not_followed(place, mark, how):
 
 
 def test_control_a_plain_file_is_executed(place, mark):
-    folder = linked(place, mark, "control")
-    (folder / "__init__.py").write_text("from .code import weather")
-    (folder / "__init__.py").write_text(
-        "from . import code\nregister = lambda r: r.register_tool(code.weather)"
-    )
+    linked(place, mark, "control")
     assert place.manager().install_plugin("weather")
     assert mark.exists()
+
+
+@pytest.mark.parametrize("what", ["code.py", "parts"])
+def test_what_becomes_a_link_while_it_is_read_is_not_followed(place, mark, what, monkeypatch):
+    folder = linked(place, mark, "control")
+    (folder / "parts").mkdir()
+    (folder / "parts" / "data.txt").write_text("")
+    outside = place.folder / "outside"
+    real = os.open
+
+    def swap_and_open(path, *args, **more):
+        if path == what:
+            (folder / what).rename(place.folder / "was")
+            (folder / what).symlink_to(outside / what)
+        return real(path, *args, **more)
+
+    monkeypatch.setattr(os, "open", swap_and_open)
+    manager = place.manager()
+    assert manager.discover_plugins() == []
+    assert not mark.exists()
+    assert (folder / what).is_symlink(), "it was swapped"
 
 
 # ---------------------------------------------------------------- 3. changed between looking and loading

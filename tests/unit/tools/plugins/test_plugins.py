@@ -353,7 +353,7 @@ def test_plugins_that_are_required_are_installed_before(place):
     assert [manager.deactivate(name) for name in "abc"] == [True, True, True]
 
 
-def test_what_is_missing_is_said_with_what_to_do(place, monkeypatch):
+def test_what_is_missing_is_said_with_what_to_do(place):
     place.make("a", requires=["no-such-package>=2"])
     place.make("b", requires=["plugin:weathr"])
     place.make("weather", "1/0")
@@ -364,10 +364,16 @@ def test_what_is_missing_is_said_with_what_to_do(place, monkeypatch):
     assert "pip install 'no-such-package>=2'" in reasons["a"]
     assert "did you mean 'weather'?" in reasons["b"]
     assert "which is failed: Importing it failed: ZeroDivisionError" in reasons["c"]
+
+
+def test_without_packaging_names_are_enough_and_versions_are_not(place, monkeypatch):
+    place.make("named", requires=["msgspec"])
+    place.make("versioned", requires=["msgspec>=0.1"])
     for name in ("packaging", "packaging.specifiers", "packaging.version"):
         monkeypatch.setitem(sys.modules, name, None)
-    manager.install_plugin("a")
-    assert "pip install packaging" in row_of(manager, "a")["reason"]
+    manager = place.manager()
+    assert manager.install_all() == ["named"]
+    assert "pip install packaging" in row_of(manager, "versioned")["reason"]
 
 
 # ---------------------------------------------------------------- installed packages

@@ -221,12 +221,15 @@ async def test_however_it_ends_the_next_call_works(odd, code, says):
     assert await pid_of(odd)
 
 
-async def test_what_it_started_ends_with_it(odd):
+@pytest.mark.parametrize("end", ["stuck", "leave"])
+async def test_what_it_started_ends_with_it(odd, end):
     started = await odd.execute_tool(
         "do", {"code": "value = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid"}
     )
     assert is_there(started)
-    await refused(odd.execute_tool("stuck"))
+    await refused(
+        odd.execute_tool("stuck") if end == "stuck" else odd.execute_tool("do", {"code": "os._exit(0)"})
+    )
     await ended(started)
 
 
