@@ -356,9 +356,9 @@ if TYPE_CHECKING:
         MemoryExceeded as MemoryExceeded,
         MigrationRefused as MigrationRefused,
         MissingExtra as MissingExtra,
+        NonDeterminismError as NonDeterminismError,
         NoRoom as NoRoom,
         NoSuchRecord as NoSuchRecord,
-        NonDeterminismError as NonDeterminismError,
         OutcomeUnknown as OutcomeUnknown,
         OutcomeUnknownStep as OutcomeUnknownStep,
         PayloadTooLarge as PayloadTooLarge,
@@ -475,10 +475,10 @@ if TYPE_CHECKING:
     from reprise.runtime.forking import Fork as Fork
     from reprise.runtime.handle import RunHandle as RunHandle
     from reprise.runtime.intents import (
-        Done as Done,
-        Intent as Intent,
         NOT_DONE as NOT_DONE,
         UNKNOWN as UNKNOWN,
+        Done as Done,
+        Intent as Intent,
     )
     from reprise.runtime.middleware import Call as Call
     from reprise.runtime.migrating import (

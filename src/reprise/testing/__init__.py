@@ -98,11 +98,11 @@ if TYPE_CHECKING:
         crash_points as crash_points,
     )
     from reprise.testing.faults import (
+        EVERYTHING as EVERYTHING,
         ClockSkew as ClockSkew,
         Crash as Crash,
         Delay as Delay,
         DuplicateDelivery as DuplicateDelivery,
-        EVERYTHING as EVERYTHING,
         FailingStep as FailingStep,
         LateLease as LateLease,
         LostAnswer as LostAnswer,
