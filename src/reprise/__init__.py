@@ -236,6 +236,8 @@ _EXPORTS: dict[str, str] = {
     "ToolResult": "reprise.tools.calling",
     "ToolContext": "reprise.tools.context",
     "create_builtin_tools_library": "reprise.tools.library",
+    "PluginManager": "reprise.tools.plugins.manager",
+    "PluginRegistry": "reprise.tools.plugins.registering",
     "ToolPolicy": "reprise.tools.policy",
     "ToolRequest": "reprise.tools.policy",
     "ToolRegistry": "reprise.tools.registry",
@@ -514,6 +516,8 @@ if TYPE_CHECKING:
     from reprise.tools.calling import ToolCalled as ToolCalled, ToolResult as ToolResult
     from reprise.tools.context import ToolContext as ToolContext
     from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
+    from reprise.tools.plugins.manager import PluginManager as PluginManager
+    from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
     from reprise.tools.registry import ToolRegistry as ToolRegistry
     from reprise.tools.scope import ToolScope as ToolScope

@@ -5,16 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reprise.kernel.errors import ConfigurationError, nearest
+from reprise.runtime.extensions import Extensions
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
-GROUP = "reprise.agents"
-"""Entry points of installed packages that are agents."""
 Agent = Callable[..., Any]
 """Called with (task, context) or (task); async or not."""
 
@@ -33,6 +28,7 @@ class AgentRegistry(Mapping[str, Agent]):
         self._agents: dict[str, Agent] = {}
         self._tools: Mapping[str, Agent] = tools if tools is not None else {}
         """Who is asked where no agent has the name."""
+        self._installed = Extensions("agents")
         for name, agent in (agents or {}).items():
             self.register(name, agent)
 
@@ -57,17 +53,16 @@ class AgentRegistry(Mapping[str, Agent]):
             return found
         if name in self._tools:
             return self._tools[name]
-        installed = _installed().get(name)
-        if installed is None:
-            near = nearest(name, self)
-            raise KeyError(f"no agent {name!r}; did you mean {near!r}?" if near else f"no agent {name!r}")
-        return self._agents.setdefault(name, installed.load())
+        if name in self._installed:
+            return self._agents.setdefault(name, self._installed[name])
+        near = nearest(name, self)
+        raise KeyError(f"no agent {name!r}; did you mean {near!r}?" if near else f"no agent {name!r}")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*self._agents, *self._tools, *_installed())))
+        return iter(dict.fromkeys((*self._agents, *self._tools, *self._installed)))
 
     def __len__(self) -> int:
-        return len({*self._agents, *self._tools, *_installed()})
+        return len({*self._agents, *self._tools, *self._installed})
 
 
 def called_with(function: Callable[..., Any], most: int, what: str) -> Callable[..., Awaitable[Any]]:
@@ -101,10 +96,3 @@ def called_with(function: Callable[..., Any], most: int, what: str) -> Callable[
         return await given if inspect.isawaitable(given) else given
 
     return call
-
-
-@cache
-def _installed() -> dict[str, EntryPoint]:
-    from importlib.metadata import entry_points  # noqa: PLC0415 - a fifth of the time that it takes to start
-
-    return {point.name: point for point in entry_points(group=GROUP)}
