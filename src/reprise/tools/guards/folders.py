@@ -49,10 +49,10 @@ class Folder:
     Every verb takes one name, never a path, and none follows a link. All raise ``ToolError``.
     """
 
-    __slots__ = ("_depth", "fd", "field", "path", "rules")
+    __slots__ = ("depth", "fd", "field", "path", "rules")
 
     def __init__(self, fd: int, path: str, rules: Rules, field: str = "$.path", depth: int = 0) -> None:
-        self.fd, self.path, self.rules, self.field, self._depth = fd, path, rules, field, depth
+        self.fd, self.path, self.rules, self.field, self.depth = fd, path, rules, field, depth
 
     def __enter__(self) -> Self:
         return self
@@ -96,7 +96,7 @@ class Folder:
 
     def enter(self, name: str, *, make: bool = False) -> Folder:
         """Open a folder in it; ``make`` makes it if nothing has that name. The folder itself is ``.``."""
-        if self._depth >= DEEPEST:
+        if self.depth >= DEEPEST:
             raise ToolError(
                 "too_large", f"{self.at(name)}: more than {DEEPEST} folders deep.", field=self.field
             )
@@ -108,7 +108,7 @@ class Folder:
             self._refuse(name, stat.S_IFDIR)
             with self._told(name):
                 raise
-        inner = Folder(fd, self.at(name), self.rules, self.field, self._depth + (name != _HERE))
+        inner = Folder(fd, self.at(name), self.rules, self.field, self.depth + (name != _HERE))
         try:
             if os.fstat(fd).st_dev != self.rules.device:
                 raise ToolError(
@@ -130,7 +130,12 @@ class Folder:
 
     @contextmanager
     def writing(
-        self, name: str, mode: Mode = "create", *, limit: int | None = None, permissions: int | None = None
+        self,
+        name: str,
+        mode: Mode = "create",
+        *,
+        limit: int | None = None,
+        permissions: int | None = None,
     ) -> Generator[IO[bytes]]:
         """Write a regular file of at most ``limit`` bytes, ``max_bytes`` of the roots if that is less.
 
@@ -138,25 +143,50 @@ class Folder:
         after an error nothing is left. ``append`` writes where the file is.
         """
         self.must_be_writable(name)
-        most = min(self.rules.max_bytes, self.rules.max_bytes if limit is None else limit)
         if mode == "append":
-            with self._appending(name, most) as file:
+            with self._appending(name, self._most(limit)) as file:
                 yield file
             return
-        kept = self._to_replace(name, mode) if permissions is None else permissions
+        kept = self._to_replace(name, mode)
         draft = f".reprise-{os.urandom(8).hex()}.tmp"
-        with self._told(name):
-            fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=self.fd)
+        with self.new(
+            draft, limit=limit, permissions=permissions if kept is None else kept, sync=True, shown=name
+        ) as file:
+            yield file
         try:
-            with _Bounded.buffered(fd, "wb+", most, self.at(name), self.field) as file:
-                if kept is not None:
-                    os.fchmod(fd, kept & 0o777)
-                yield file
             self.rename(draft, self, name, replace=mode == "overwrite")
         except BaseException:
             with suppress(OSError):
                 os.unlink(draft, dir_fd=self.fd)
             raise
+
+    @contextmanager
+    def new(
+        self,
+        name: str,
+        *,
+        limit: int | None = None,
+        permissions: int | None = None,
+        sync: bool = False,
+        shown: str = "",
+    ) -> Generator[IO[bytes]]:
+        """Write a file that was not there, for all to see; after an error it is not there again."""
+        self.must_be_writable(name)
+        shown = self.at(shown or name)
+        with told(shown, self.field):
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, 0o666, dir_fd=self.fd)
+        try:
+            with _Bounded.buffered(fd, "wb+", self._most(limit), shown, self.field, sync=sync) as file:
+                if permissions is not None:
+                    os.fchmod(fd, permissions & 0o777)
+                yield file
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self.fd)
+            raise
+
+    def _most(self, limit: int | None) -> int:
+        return self.rules.max_bytes if limit is None else min(limit, self.rules.max_bytes)
 
     @contextmanager
     def _appending(self, name: str, most: int) -> Generator[IO[bytes]]:
@@ -299,7 +329,9 @@ class _Bounded(io.FileIO):
 
     @classmethod
     @contextmanager
-    def buffered(cls, fd: int, mode: str, most: int, path: str, field: str) -> Generator[IO[bytes]]:
+    def buffered(
+        cls, fd: int, mode: str, most: int, path: str, field: str, *, sync: bool = True
+    ) -> Generator[IO[bytes]]:
         """Yield it with a buffer, and sync it at the end; after an error, what is left in the buffer is not written."""
         raw = cls(fd, mode, most, path, field)
         file = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
@@ -307,7 +339,8 @@ class _Bounded(io.FileIO):
             yield cast("IO[bytes]", file)
             with told(path, field):
                 file.flush()
-                os.fsync(fd)
+                if sync:
+                    os.fsync(fd)
         finally:
             raw.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -24,6 +23,8 @@ def rename_new(old: str, new: str, from_folder: int, to_folder: int) -> None:
     if call is not None:
         if call(from_folder, os.fsencode(old), to_folder, os.fsencode(new)) == 0:
             return
+        import ctypes  # noqa: PLC0415 - loaded by _in_one_step
+
         if (code := ctypes.get_errno()) not in _UNSUPPORTED:
             raise OSError(code, os.strerror(code), new)
     reserve(old, new, from_folder, to_folder)
@@ -46,6 +47,8 @@ def reserve(old: str, new: str, from_folder: int, to_folder: int) -> None:
 @cache
 def _in_one_step() -> Callable[[int, bytes, int, bytes], int] | None:
     """Return the system's call, None = it has none."""
+    import ctypes  # noqa: PLC0415 - only where something is renamed
+
     name, flag = ("renameatx_np", 4) if sys.platform == "darwin" else ("renameat2", 1)
     try:
         function: Any = getattr(ctypes.CDLL(None, use_errno=True), name)
