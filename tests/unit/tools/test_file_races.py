@@ -5,11 +5,14 @@ by chance: another thread does so as fast as it can.
 """
 
 import os
+import shutil
+import tarfile
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import pytest
@@ -33,6 +36,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "move to": ("file_move", {"path": "work/evil.txt", "to": "work/door/x.txt", "overwrite": True}),
     "trash": ("file_delete", {"path": "work/door/x.txt"}),
     "delete": ("file_delete", {"path": "work/door", "recursive": True, "trash": False}),
+    "unpack": ("file_archive", {"action": "extract", "path": "work/door/x.tar", "to": "work/door/out"}),
+    "unpack to": ("file_archive", {"action": "extract", "path": "work/evil.tar", "to": "work/door/out"}),
     "pack": ("file_archive", {"action": "create", "path": "work/door", "to": "work/stolen.tar"}),
 }  # fmt: skip
 
@@ -42,10 +47,11 @@ SWAPS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for no disk: what is asked here has nothing to do with power cuts."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Return a folder in memory where there is one: what is asked here has nothing to do with disks."""
+    with TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as folder:
+        yield Path(folder)
 
 
 class Place:
@@ -57,6 +63,9 @@ class Place:
             folder.mkdir(parents=True)
         (self.root / "door/x.txt").write_text(MINE)
         (self.root / "evil.txt").write_text("evil")
+        with tarfile.open(self.root / "evil.tar", "w") as archive:
+            archive.add(self.root / "evil.txt", "d/x.txt")
+        shutil.copy(self.root / "evil.tar", self.root / "door/x.tar")
         (self.outside / "x.txt").write_text(SECRET)
 
     def swaps(self) -> dict[str, Callable[[], None]]:

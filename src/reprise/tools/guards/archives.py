@@ -161,7 +161,7 @@ def _readable(path: str) -> Generator[None]:
     except (*broken, ValueError, LookupError, ArithmeticError, RuntimeError) as error:
         raise ToolError(
             "invalid_input",
-            f"{path} is no archive that can be read: {error or type(error).__name__}.",
+            f"{path} is no archive that can be read: {str(error).rstrip('.') or type(error).__name__}.",
             hint="It may be zip, tar, tar.gz, tar.bz2 or tar.xz.",
             field="$.path",
         ) from error
@@ -193,7 +193,7 @@ def _zipped(file: IO[bytes], gate: _Gate) -> Iterator[Entry]:
         for info in infos:
             mode = info.external_attr >> 16
             kind = stat.S_IFMT(mode)
-            is_folder = info.is_dir() or kind == stat.S_IFDIR
+            is_folder = info.filename.endswith("/") or kind == stat.S_IFDIR
             # What comes behind a NUL is cut off from the name, and not from what it was.
             names = gate.name(
                 info.orig_filename if "\0" in info.orig_filename else info.filename, is_folder=is_folder
@@ -212,10 +212,14 @@ def _zipped(file: IO[bytes], gate: _Gate) -> Iterator[Entry]:
 
 
 def _unzipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo, gate: _Gate) -> Iterator[bytes]:
+    left = info.file_size
     with _readable(gate.path), archive.open(info) as file:
         while block := file.read(_BLOCK):
             gate.took(len(block))
+            left -= len(block)
             yield block
+    if left:
+        raise gate.refuse(f"{info.filename!r} is not as long as it says", "invalid_input")
 
 
 # ---------------------------------------------------------------- tar
@@ -314,10 +318,18 @@ def _tarred(file: IO[bytes], form: Format, gate: _Gate) -> Iterator[Entry]:
             is_folder = member.isdir()
             names = gate.name(member.name, is_folder=is_folder)
             if not (is_folder or member.isreg()) or member.issparse():
-                raise gate.refuse(f"in it is {member.name!r}, a link, a device, or a file with holes")
+                raise gate.refuse(f"in it is {member.name!r}, {_kind(member)}")
             gate.expect(0 if is_folder else member.size)
             data = iter(()) if is_folder else _untarred(archive, member, gate)
             yield Entry(names, is_folder, member.size, bool(member.mode & 0o100), data)
+
+
+def _kind(member: tarfile.TarInfo) -> str:
+    if member.issym() or member.islnk():
+        return f"a {'symbolic' if member.issym() else 'hard'} link to {member.linkname!r}"
+    if member.isdev():
+        return "a FIFO" if member.isfifo() else "a device"
+    return "a file with holes" if member.isreg() else f"of the unknown type {member.type!r}"
 
 
 def _untarred(archive: tarfile.TarFile, member: tarfile.TarInfo, gate: _Gate) -> Iterator[bytes]:
@@ -333,17 +345,20 @@ def _header(gate: _Gate) -> type[tarfile.TarInfo]:
     """Return a class for what is said of entries; it passes none that is read whole, whatever its size, or without an end."""
     import tarfile
 
-    extending = 0
+    extending = headers = 0
 
     class Header(tarfile.TarInfo):
         @classmethod
         def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-            nonlocal extending
+            nonlocal extending, headers
+            headers += 1
             try:
                 found = super().frombuf(buf, encoding, errors)
             except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
                 raise
             except tarfile.HeaderError as error:
+                if headers == 1:
+                    raise
                 raise gate.refuse(f"what it says of an entry is broken: {error}", "invalid_input") from None
             extending = extending + 1 if found.type in _EXTENDING else 0
             if found.size < 0 or (extending and found.size > HEADER) or extending > CHAIN:

@@ -3,11 +3,14 @@
 import os
 import stat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from reprise import ConfigurationError, FileRoots, ToolError
 from reprise.tools.guards import renaming
+from reprise.tools.guards.names import segments
 
 
 @pytest.fixture
@@ -203,3 +206,76 @@ def test_handles_are_closed(home):
     assert refusal(read, roots, "a/root/a.txt").code == "unavailable"
     FileRoots(home)
     assert len(os.listdir("/dev/fd")) == before
+
+
+# ---------------------------------------------------------------- whatever the path
+
+HOME = ("root/a.txt", "root/sub/b.txt", "secret.txt", "root/inner/secret.txt", "rootless/secret.txt")
+PARTS = st.sampled_from(
+    ["work", "a.txt", "sub", "b.txt", "inner", "out", "up", "chain", "..", ".", "", "secret.txt", "rootless", "new", "~", "%2e%2e", "\uff0e\uff0e"]
+) | st.text(max_size=4)  # fmt: skip
+PATHS = st.lists(PARTS, max_size=6).map("/".join)
+
+
+def lay_out(home: Path) -> None:
+    for path in HOME:
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_text("secret" if "secret" in path else "hello")
+    (home / "root/inner/secret.txt").unlink()
+    (home / "root/out").symlink_to(home / "secret.txt")
+    (home / "root/up").symlink_to("..")
+    (home / "root/sub/chain").symlink_to("../up/rootless")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["read", "create", "overwrite", "append", "make", "remove", "names"]), PATHS
+        ),
+        max_size=8,
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_no_path_leads_out_of_a_root(calls):
+    with TemporaryDirectory() as name:
+        home = Path(name)
+        lay_out(home)
+        outside = {path: (home / path).read_bytes() for path in ("secret.txt", "rootless/secret.txt")}
+        with FileRoots({"work": home / "root"}) as roots:
+            for verb, path in calls:
+                try:
+                    if verb == "read":
+                        assert read(roots, path) != b"secret"
+                    elif verb == "make":
+                        roots.folder(path, make=True).close()
+                    elif verb == "names":
+                        with roots.folder(path) as folder:
+                            assert "rootless" not in folder.names()
+                    elif verb == "remove":
+                        with roots.place(path, inside=True) as (folder, last):
+                            folder.remove(last)
+                    else:
+                        write(roots, path, mode=verb, make=True)
+                except ToolError as error:
+                    assert error.code in ("invalid_input", "not_found", "permission_denied", "conflict")
+        assert {path: (home / path).read_bytes() for path in outside} == outside
+        assert left(home) == ["root", "rootless", "secret.txt"]
+        assert left(home / "rootless") == ["secret.txt"]
+
+
+def test_control_some_of_these_paths_lead_out_of_a_root_that_is_only_put_before(home):
+    lay_out(home)
+    paths = ("work/../secret.txt", "work/out", "work/up/secret.txt", "work/sub/chain/secret.txt")
+    assert all((home / path.replace("work", "root")).read_text() == "secret" for path in paths)
+
+
+@given(st.text(max_size=30))
+def test_what_is_made_of_a_path_are_names(path):
+    try:
+        names = segments(path)
+    except ToolError as error:
+        assert (error.code, error.field) == ("invalid_input", "$.path")
+    else:
+        assert not {"", ".", ".."} & set(names)
+        assert not any("/" in name or "\0" in name for name in names)
+        assert segments("/".join(names)) == names
