@@ -275,6 +275,30 @@ def test_an_archive_is_refused_whole_and_leaves_nothing(home, monkeypatch, build
         assert (home / "secret").read_text() == "secret"
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "says"),
+    [
+        (
+            "what is said of entries",
+            "a zip's directory of megabytes",
+            "its directory is more than 4,194,304 bytes",
+        ),
+        ("what is said of entries", "long names of long names", "too long, or has no end"),
+        ("what is said of entries", "pax of pax", "too long, or has no end"),
+        ("what is said of entries", "xz that wants gigabytes", "Memory usage limit"),
+        ("bombs by size", "zip overlapping", "more than 8,388,608 bytes"),
+        ("sizes that are not true", "zip says more", "not as long as it says"),
+        ("sizes that are not true", "tar says nothing in pax", "less than nothing"),
+        ("what cannot be read", "words", "no archive that can be read"),
+        ("what cannot be read", "a tar whose second header is broken", "is broken"),
+        ("what cannot be read", "a zip that is encrypted", "encrypted"),
+    ],
+)
+def test_it_is_refused_for_what_is_wrong_with_it(home, kind, name, says):
+    with pytest.raises(ToolError, match=says):
+        use(home, "extract", case(kind, name))
+
+
 # ---------------------------------------------------------------- the controls: each class works on somebody
 
 
@@ -419,4 +443,4 @@ def test_what_pythons_own_filter_refuses_is_refused(home):
 
 def test_the_table_is_as_large_as_it_says():
     assert len(CASES) >= 14
-    assert len(TABLE) >= 110
+    assert len(TABLE) >= 120

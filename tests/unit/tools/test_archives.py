@@ -201,7 +201,7 @@ NAMES = st.text("ab.é ~%", min_size=1, max_size=6).filter(lambda name: name.str
 @given(
     st.dictionaries(st.lists(NAMES, min_size=1, max_size=3).map("/".join), st.binary(max_size=50), max_size=6)
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_files_of_any_names_come_back(files):
     from tempfile import TemporaryDirectory
 

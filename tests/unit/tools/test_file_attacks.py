@@ -204,7 +204,7 @@ UPWARDS = [
     "work/a.txt/../../outside/secret.txt", "work/../work/../outside/secret.txt", "../work-evil/secret.txt",
 ]  # fmt: skip
 FROM_THE_TOP = [
-    "/etc/passwd", "//etc/passwd", "///etc/passwd", "/proc/self/environ", "/./etc/passwd", "/work/a.txt", "/dev/zero",
+    "/etc/passwd", "//etc/passwd", "///etc/passwd", "/proc/self/environ", "/./etc/passwd", "/a.txt", "/dev/zero",
     "/proc/self/root/etc/passwd", "/proc/self/cwd", "/proc/self/fd/0", "/dev/stdin", "/",
 ]  # fmt: skip
 CONTROL = [
@@ -226,7 +226,7 @@ TOO_LONG = [
 ]  # fmt: skip
 
 PATHS: dict[str, tuple[Callable[[Ground], None], list[tuple[str, str]]]] = {
-    "dots lead upwards": (nothing, [(call, path) for path in UPWARDS for call in ("file_read", "file_write")] + [(call, "work/../outside") for call in PLAIN]),
+    "dots lead upwards": (nothing, [(call, path) for path in UPWARDS for call in ("file_read", "file_write", "file_list")] + [(call, "work/../outside") for call in PLAIN]),
     "absolute paths": (nothing, [(call, path) for path in FROM_THE_TOP for call in ("file_read", "file_append")]),
     "control and backward characters": (nothing, [(call, path) for path in CONTROL for call in ("file_read", "file_write")]),
     "disguised dots and expansions": (nothing, [("file_read", path) for path in DISGUISED]),

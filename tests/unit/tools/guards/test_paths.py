@@ -129,6 +129,19 @@ def test_a_name_that_is_taken_is_never_replaced_by_a_rename(roots, home, monkeyp
     assert (home / "root/b.txt").read_text() == "hello"
 
 
+def test_a_file_that_is_made_for_all_to_see_replaces_nothing_either(roots, home):
+    (home / "root/link").symlink_to(home / "none")
+
+    def make(name: str) -> None:
+        with roots.folder("work") as folder, folder.new(name) as file:
+            file.write(b"evil")
+
+    for name in ("a.txt", "sub", "link"):
+        assert refusal(make, name).code == "conflict"
+    assert (home / "root/a.txt").read_text() == "hello"
+    assert not (home / "none").exists()
+
+
 def test_a_root_that_is_read_only_stays_as_it_is(home):
     with FileRoots({"work": home / "root"}, read_only=["work"]) as roots, roots.folder("work") as folder:
         assert read(roots, "work/a.txt") == b"hello"
@@ -235,7 +248,7 @@ def lay_out(home: Path) -> None:
         max_size=8,
     )
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_path_leads_out_of_a_root(calls):
     with TemporaryDirectory() as name:
         home = Path(name)

@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from reprise.kernel.errors import ToolError
 from reprise.tools.context import ToolContext
+from reprise.tools.guards.names import segments
 from reprise.tools.guards.paths import FileRoots, roots_of
 from reprise.tools.guards.patterns import Pattern
 from reprise.tools.library.files.reading import SAMPLE
@@ -72,7 +73,7 @@ def file_list(
 ) -> Listing:
     """List what is in a folder, by name; '.' lists the roots, where paths begin. Links are shown and never followed."""
     roots = roots_of(ctx)
-    if roots.names and path.strip("./") == "":
+    if roots.names and not segments(path):
         return {"path": ".", "entries": list(_roots(roots)), "more": False}
     allowance, fits = Allowance(ctx, roots), _fitting(glob)
     found: list[Entry] = []
