@@ -235,6 +235,7 @@ _EXPORTS: dict[str, str] = {
     "ToolCalled": "reprise.tools.calling",
     "ToolResult": "reprise.tools.calling",
     "ToolContext": "reprise.tools.context",
+    "FileRoots": "reprise.tools.guards.paths",
     "create_builtin_tools_library": "reprise.tools.library",
     "PluginManager": "reprise.tools.plugins.manager",
     "PluginRegistry": "reprise.tools.plugins.registering",
@@ -515,6 +516,7 @@ if TYPE_CHECKING:
     from reprise.stores.tail import tail as tail
     from reprise.tools.calling import ToolCalled as ToolCalled, ToolResult as ToolResult
     from reprise.tools.context import ToolContext as ToolContext
+    from reprise.tools.guards.paths import FileRoots as FileRoots
     from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
     from reprise.tools.plugins.manager import PluginManager as PluginManager
     from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprise.tools.library import data, mathematics, times
+from reprise.tools.library import data, files, mathematics, times
 from reprise.tools.tool import Tool
 
 
@@ -20,4 +20,5 @@ def create_builtin_tools_library() -> list[Tool]:
         *times.TOOLS,
         *data.TOOLS,
         *mathematics.TOOLS,
+        *files.TOOLS,
     ]
