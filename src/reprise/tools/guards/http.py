@@ -122,9 +122,14 @@ class Capped(httpx2.AsyncByteStream):
         taken = 0
         async with _closing(self._pieces) as pieces:
             async for piece in pieces:
+                if self._limit and taken + len(piece) > self._limit:
+                    yield piece[: self._limit - taken]
+                    raise ToolError(
+                        "too_large",
+                        f"The response is larger than {self._limit:,} bytes.",
+                        hint="Ask for less.",
+                    )
                 taken += len(piece)
-                if self._limit and taken > self._limit:
-                    raise ToolError("too_large", f"The response is larger than {self._limit:,} bytes.")
                 yield piece
 
     async def aclose(self) -> None:
