@@ -235,6 +235,7 @@ _EXPORTS: dict[str, str] = {
     "ToolCalled": "reprise.tools.calling",
     "ToolResult": "reprise.tools.calling",
     "ToolContext": "reprise.tools.context",
+    "FileRoots": "reprise.tools.guards.paths",
     "create_builtin_tools_library": "reprise.tools.library",
     "ToolPolicy": "reprise.tools.policy",
     "ToolRequest": "reprise.tools.policy",
@@ -513,6 +514,7 @@ if TYPE_CHECKING:
     from reprise.stores.tail import tail as tail
     from reprise.tools.calling import ToolCalled as ToolCalled, ToolResult as ToolResult
     from reprise.tools.context import ToolContext as ToolContext
+    from reprise.tools.guards.paths import FileRoots as FileRoots
     from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
     from reprise.tools.registry import ToolRegistry as ToolRegistry

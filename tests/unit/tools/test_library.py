@@ -1,11 +1,17 @@
 """The tools that come with Reprise: each does what its examples say, describes itself, and says no to what it must."""
 
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import pytest
 
-from reprise import Example, Tool, ToolError, ToolRegistry, create_builtin_tools_library
+from reprise import Example, FileRoots, Tool, ToolError, ToolRegistry, create_builtin_tools_library
 from reprise.kernel.schema import misfits
 from reprise.testing import run
 
@@ -17,8 +23,27 @@ EXAMPLES = [
 ]
 
 
+@contextmanager
+def roots() -> Iterator[FileRoots]:
+    """Yield the folders that the examples are about: docs/hello.txt, and the same packed, work/hello.zip."""
+    with TemporaryDirectory() as home:
+        docs, work = Path(home, "docs"), Path(home, "work")
+        docs.mkdir()
+        work.mkdir()
+        (docs / "hello.txt").write_text("Hello,\nworld\n")
+        (docs / "hello.txt").chmod(0o644)
+        os.utime(docs / "hello.txt", (1795339800, 1795339800))
+        with zipfile.ZipFile(work / "hello.zip", "w") as archive:
+            archive.write(docs / "hello.txt", "hello.txt")
+        with FileRoots({"docs": docs, "work": work}) as folders:
+            yield folders
+
+
 def call(name: str, **arguments: Any) -> Any:
-    return run(lambda: ToolRegistry(TOOLS).execute_tool(name, arguments), seed=1)
+    registry = ToolRegistry(TOOLS)
+    with roots() as folders:
+        registry.provide(folders)
+        return run(lambda: registry.execute_tool(name, arguments), seed=1)
 
 
 @pytest.mark.parametrize(("tool", "example"), EXAMPLES)
