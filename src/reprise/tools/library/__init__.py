@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprise.tools.library import files, times
+from reprise.tools.library import files, times, web
 from reprise.tools.tool import Tool
 
 
@@ -18,5 +18,6 @@ def create_builtin_tools_library() -> list[Tool]:
     """
     return [
         *times.TOOLS,
+        *web.TOOLS,
         *files.TOOLS,
     ]
