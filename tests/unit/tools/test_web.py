@@ -222,6 +222,12 @@ async def test_the_text_of_an_article_is_found_without_menus(site):
     assert "Imprint" not in found["markdown"]
     cut = await call("web_extract", html=ARTICLE, max_chars=100)
     assert (len(cut["markdown"]), cut["truncated"]) == (100, True)
+    assert (
+        "A short text"
+        in (await call("web_extract", html="<title>a</title><article><p>A short text of one sentence."))[
+            "markdown"
+        ]
+    )
     error = await refusal("web_extract", html="<html><script>draw()</script></html>")
     assert (error.code, error.field) == ("not_found", "$.html")
 

@@ -67,7 +67,8 @@ def links(html: str, url: str, limit: int, host: str) -> list[dict[str, str]]:
 
 def extracted(html: str, url: str, comments: bool) -> dict[str, Any] | None:
     """Return the main text of a page as Markdown, and what the page says of itself; None if there is no text."""
-    reader = library("trafilatura", "web")
+    reader, page = library("trafilatura", "web"), _page(html)
+    html = page.html or ""  # as a browser reads it: the library finds nothing where tags are left out that may be
     options: dict[str, Any] = {"url": url or None, "include_comments": comments}
     text = reader.extract(
         html,
@@ -81,7 +82,6 @@ def extracted(html: str, url: str, comments: bool) -> dict[str, Any] | None:
         return None
     found = reader.bare_extraction(html, with_metadata=True, **options)
     told: dict[str, Any] = {} if found is None else found.as_dict()
-    page = _page(html)
     root = page.css_first("html")
     language = root.attributes.get("lang") if root is not None else None
     return {
