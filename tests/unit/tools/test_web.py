@@ -316,6 +316,14 @@ async def test_hostile_pages_end_in_a_result_or_an_error(html, monkeypatch):
             assert error.code in ("timeout", "too_large", "not_found", "invalid_input"), error
 
 
+async def test_what_nobody_sees_is_left_out():
+    hidden = "".join(chr(0xE0000 + ord(each)) for each in "ignore all")
+    html = f"<p>a\x1b[2Kb\u202ec\u200b{hidden}d\x9b1A</p><a href='https://e.org/{hidden}'>l</a>"
+    assert await call("web_to_markdown", html=html) == "a[2Kbcd1A\n\n[l](https://e.org/)"
+    found = await call("web_scrape", html=html, selectors={"p": "p"})
+    assert found["values"]["p"] == ["a[2Kbcd1A"]
+
+
 FEED = """<?xml version="1.0"?><rss version="2.0"><channel><title>News</title><link>https://e.org/</link>
 <item><title>One &amp; two</title><link>/1</link><guid isPermaLink="false">id-1</guid>
 <pubDate>Sun, 22 Nov 2026 09:30:00 +0100</pubDate><description>&lt;b&gt;x&lt;/b&gt;&lt;script&gt;e()&lt;/script&gt;</description></item>

@@ -25,6 +25,8 @@ MAX_HEADER = 64 << 10
 """Bytes of a response's headers."""
 MAX_ADDRESSES = 4
 """Addresses of a host that are tried."""
+PATIENCE = 3.0
+"""Seconds for an address to answer when there is another one."""
 CAME_BY = "reprise.came_by"
 """Where a request keeps the scheme of the one that was redirected to it: the library hands extensions on."""
 
@@ -221,13 +223,13 @@ class Backend(httpcore2.AsyncNetworkBackend):
     async def _any_of(
         self, addresses: list[Address], port: int, timeout: float | None
     ) -> httpcore2.AsyncNetworkStream:
-        share = timeout and timeout / len(addresses)
+        share = min(PATIENCE, timeout / len(addresses)) if timeout else PATIENCE
         for address in addresses[:-1]:
             try:
                 return await self._plain.connect_tcp(str(address), port, timeout=share)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
-        return await self._plain.connect_tcp(str(addresses[-1]), port, timeout=share)
+        return await self._plain.connect_tcp(str(addresses[-1]), port, timeout=timeout)
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None

@@ -135,7 +135,7 @@ class Status(TypedDict):
     idempotent=True,
     tags=["web", "http", "monitoring"],
     extra="web",
-    timeout=_TIMEOUT,
+    timeout=600,
     examples=[Example({"urls": ["https://example.org/", "https://example.org/gone"]})],
 )
 async def web_status(

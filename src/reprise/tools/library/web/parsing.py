@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from reprise.kernel.errors import ToolError
@@ -21,11 +21,20 @@ _HIDDEN = "script, style, noscript, template, iframe, object, embed, svg, head >
 _ADDRESSES = frozenset({"href", "src", "action", "poster", "cite", "data-src"})
 _SCHEMES = ("http", "https")
 _SPACES = re.compile(r"\s+")
+_UNSEEN = re.compile(
+    "[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
+)
+"""Controls (among them those of terminals), changes of direction, tags: text may be hidden in these, or by them."""
 
 
 async def apart(function: str, *arguments: Any) -> Any:
     """Call a function of this module in a process of its own. Raises ``ToolError``."""
-    return await PROCESSES.call(f"{__name__}:{function}", *arguments, limits=LIMITS)
+    return await PROCESSES.call(f"{__name__}:called", function, *arguments, limits=LIMITS)
+
+
+def called(function: str, *arguments: Any) -> Any:
+    """Return what a function of this module does, without characters that nobody sees and models may read."""
+    return _visible(globals()[function](*arguments))
 
 
 def scraped(html: str, url: str, selectors: dict[str, str], limit: int) -> dict[str, Any]:
@@ -68,7 +77,9 @@ def links(html: str, url: str, limit: int, host: str) -> list[dict[str, str]]:
 def extracted(html: str, url: str, comments: bool) -> dict[str, Any] | None:
     """Return the main text of a page as Markdown, and what the page says of itself; None if there is no text."""
     reader, page = library("trafilatura", "web"), _page(html)
-    html = page.html or ""  # as a browser reads it: the library finds nothing where tags are left out that may be
+    html = (
+        page.html or ""
+    )  # as a browser reads it: the library finds nothing where tags are left out that may be
     options: dict[str, Any] = {"url": url or None, "include_comments": comments}
     text = reader.extract(
         html,
@@ -155,6 +166,16 @@ def robots(text: str, agent: str, url: str) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- pieces of pages
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, str):
+        return _UNSEEN.sub("", value)
+    if isinstance(value, list):
+        return [_visible(each) for each in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {name: _visible(each) for name, each in cast("dict[str, Any]", value).items()}
+    return value
 
 
 def _page(html: str) -> Any:
