@@ -751,7 +751,8 @@ async def test_a_rule_means_the_name_and_nothing_like_it(site, case):
     resolver = names("127.0.0.1")._resolver
     access = NetworkAccess(["intra.example", "*.sub.example"], resolver=resolver)
     await refused(access, f"http://{case}:{site.port}/")
-    await refused(access, f"http://{case.replace('intra', 'sub')}x:{site.port}/")
+    for host in ("evilsub.example", "sub.example", "a.sub.example.evil.example"):
+        await refused(access, f"http://{host}:{site.port}/")
     assert site.asked == []
     for host in ("intra.example", "INTRA.example.", "a.sub.example"):
         assert (await access.fetch("GET", f"http://{host}:{site.port}/")).body == b"the inside"
@@ -792,6 +793,18 @@ async def test_a_rule_with_a_port_is_for_that_port(site):
         assert (await access.fetch("GET", site.url())).status == 200
         error = await refused(access, another.url())
         assert f"allow=['127.0.0.1:{another.port}']" in error.hint
+
+
+@attacks(
+    "denied addresses in other clothes", ["8.8.8.8", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "64:ff9b::808:808"]
+)
+async def test_a_denied_address_is_denied_however_it_is_reached(case):
+    async def resolver(name: str, port: int) -> list[str]:
+        return [case]
+
+    with pytest.raises(ToolError, match="is denied"):
+        await NetworkAccess(deny=["8.8.8.0/24"], resolver=resolver).addresses("site.example", 80)
+    assert await NetworkAccess(resolver=resolver).addresses("site.example", 80) == [ip_address(case)]
 
 
 async def test_a_name_vouches_for_private_addresses_and_not_for_those_of_the_cloud():

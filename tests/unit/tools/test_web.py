@@ -14,7 +14,7 @@ from tests.sites import Asked, Site, Writer, certificates, page
 from reprise import FileRoots, ToolError, ToolRegistry, create_builtin_tools_library
 from reprise.kernel.errors import ConfigurationError
 from reprise.tools.guards.network import NetworkAccess
-from reprise.tools.library.web import parsing
+from reprise.tools.library.web import apart
 from reprise.tools.library.web.reading import encoding_of, text_of
 from reprise.tools.library.web.searching import BraveSearch, SearXNG, TavilySearch, WebSearch
 
@@ -288,7 +288,7 @@ DEEP = "<div>" * 90 + "x"
 
 
 async def test_a_selector_that_takes_forever_is_stopped(monkeypatch):
-    monkeypatch.setattr(parsing, "LIMITS", parsing.Limits(seconds=1))
+    monkeypatch.setattr(apart, "LIMITS", apart.Limits(seconds=1))
     hostile = {"a": "nosuch " + "div " * 9}
     error = await refusal("web_scrape", html=DEEP, selectors=hostile)
     assert error.code == "timeout"
@@ -303,7 +303,7 @@ async def test_a_selector_that_takes_forever_is_stopped(monkeypatch):
     ids=lambda html: ascii(html[:9]),
 )  # fmt: skip
 async def test_hostile_pages_end_in_a_result_or_an_error(html, monkeypatch):
-    monkeypatch.setattr(parsing, "LIMITS", parsing.Limits(seconds=3, most=6 << 20))
+    monkeypatch.setattr(apart, "LIMITS", apart.Limits(seconds=3, most=6 << 20))
     for name, more in {
         "web_to_markdown": {},
         "web_links": {},
@@ -356,7 +356,7 @@ ENTITIES = '<!DOCTYPE l [<!ENTITY a "aaaaaaaaaa">' + "".join(
     ids=range(9),
 )  # fmt: skip
 async def test_hostile_feeds_read_no_files_and_fetch_nothing(site, body, monkeypatch):
-    monkeypatch.setattr(parsing, "LIMITS", parsing.Limits(seconds=5))
+    monkeypatch.setattr(apart, "LIMITS", apart.Limits(seconds=5))
     site.routes["/feed"] = page(body.replace("{port}", str(site.port)), content_type="application/rss+xml")
     try:
         found = await call("web_feed", url=site.url("/feed"))
@@ -418,7 +418,7 @@ async def test_what_robots_say_is_told(site):
 
 
 async def test_a_hostile_robots_txt_is_stopped(site, monkeypatch):
-    monkeypatch.setattr(parsing, "LIMITS", parsing.Limits(seconds=1))
+    monkeypatch.setattr(apart, "LIMITS", apart.Limits(seconds=1))
     site.routes["/robots.txt"] = page("User-agent: *\n" + f"Disallow: /{'*a' * 60}b\n" * 50)
     try:
         await call("web_robots", NetworkAccess(["127.0.0.1"]), url=site.url("/" + "a" * 5_000))

@@ -15,7 +15,7 @@ from reprise.kernel.clock import to_datetime
 from reprise.kernel.errors import ToolError
 from reprise.tools.context import ToolContext
 from reprise.tools.guards.network import Fetched, NetworkAccess, network
-from reprise.tools.library.web.parsing import apart
+from reprise.tools.library.web.apart import apart
 from reprise.tools.library.web.reading import (
     Url,
     agent_of,
@@ -199,7 +199,7 @@ async def web_robots(
 ) -> Robots:
     """Say whether a site's robots.txt lets a crawler read an address, and where its sitemaps are."""
     text = await robots_of(ctx, url)
-    told = await apart("robots", text, agent or agent_of(network(ctx)), url)
+    told = await apart("robots:robots", text, agent or agent_of(network(ctx)), url)
     return {
         "allowed": told["allowed"], "robots_url": robots_url(url), "found": bool(text),
         "crawl_delay": told["crawl_delay"], "sitemaps": told["sitemaps"],

@@ -11,7 +11,7 @@ from msgspec import Meta
 from reprise.kernel.errors import ToolError
 from reprise.tools.context import ToolContext
 from reprise.tools.guards.network import network
-from reprise.tools.library.web.parsing import apart
+from reprise.tools.library.web.apart import apart
 from reprise.tools.library.web.reading import PAGE, Html, Url, must_be_good, page_of
 from reprise.tools.tool import Example, tool
 
@@ -66,7 +66,7 @@ async def web_scrape(
 ) -> Scraped:
     """Find texts and attributes on a page by CSS selectors. Pages that robots.txt asks not to read are not read."""
     page = await page_of(ctx, url, html, base_url)
-    found = await apart("scraped", page.html, page.url, selectors, limit)
+    found = await apart("pages:scraped", page.html, page.url, selectors, limit)
     for name, values in found["values"].items():
         if len(values) > limit:
             del values[limit:]
@@ -108,7 +108,7 @@ async def web_extract(
 ) -> Extracted:
     """Read the main text of an article or page as Markdown, without menus and advertisements, with title, author and date."""
     page = await page_of(ctx, url, html, base_url)
-    found = await apart("extracted", page.html, page.url, comments)
+    found = await apart("articles:extracted", page.html, page.url, comments)
     if found is None:
         raise ToolError(
             "not_found",
@@ -156,7 +156,7 @@ async def web_links(
     host = _host(page.url) if same_host else ""
     if same_host and not host:
         raise ToolError("invalid_input", "Nobody said which host it is.", field="$.base_url")
-    found = await apart("links", page.html, page.url, limit, host)
+    found = await apart("pages:links", page.html, page.url, limit, host)
     if len(found) > limit:
         ctx.warn(f"There are more than {limit} links.")
     return found[:limit]
@@ -179,7 +179,7 @@ async def web_links(
 )
 async def web_to_markdown(html: Html, base_url: Base = "") -> str:
     """Write HTML as Markdown: headings, links, lists, tables, code; scripts and styles are left out."""
-    return await apart("markdown", html, base_url)
+    return await apart("pages:markdown", html, base_url)
 
 
 class Entry(TypedDict):
@@ -224,7 +224,7 @@ async def web_feed(
     found = await network(ctx).fetch("GET", url, headers={"accept": accept}, max_bytes=PAGE)
     must_be_good(ctx, found)
     data = base64.b64encode(found.body).decode("ascii")
-    told = await apart("feed", data, found.url, found.headers.get("content-type", ""), limit)
+    told = await apart("feeds:feed", data, found.url, found.headers.get("content-type", ""), limit)
     if broken := told.pop("broken"):
         ctx.warn(f"The feed is not well written: {broken}")
     if len(told["entries"]) > limit:

@@ -16,7 +16,7 @@ from reprise.kernel.clock import to_datetime
 from reprise.kernel.errors import ToolError
 from reprise.tools.context import ToolContext
 from reprise.tools.guards.network import Fetched, NetworkAccess, network
-from reprise.tools.library.web.parsing import apart
+from reprise.tools.library.web.apart import apart
 
 Url = Annotated[str, Meta(min_length=1, max_length=8_000), "An address: https://example.org/page."]
 Html = Annotated[str, Meta(max_length=1_000_000), "HTML, instead of an address."]
@@ -164,7 +164,7 @@ async def must_be_allowed(ctx: ToolContext, url: str) -> None:
     if not access.robots:
         return
     text = await robots_of(ctx, url)
-    if text and not (await apart("robots", text, agent_of(access), url))["allowed"]:
+    if text and not (await apart("robots:robots", text, agent_of(access), url))["allowed"]:
         raise ToolError(
             "permission_denied",
             f"The robots.txt of {urlsplit(url).netloc} asks {agent_of(access)} not to read that page.",
