@@ -294,7 +294,7 @@ async def test_a_name_of_nothing_is_said_so():
         "HTTP://127.0.0.1:{inside}", "http://127.0.0.1:{inside}/#here", "/hop",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [302, 308])
 async def test_no_redirect_leads_inside(site, case, status):
     async with Site({"/": page("the inside")}, host="0.0.0.0") as inside:
         target = case.format(inside=inside.port)
@@ -311,7 +311,7 @@ async def test_no_redirect_leads_inside(site, case, status):
             assert (await client.get(site.url())).text == "the inside"
 
 
-ATTACKS["redirects to the inside"] *= 5
+ATTACKS["redirects to the inside"] *= 2
 
 
 @attacks(
@@ -513,7 +513,7 @@ async def test_methods_that_open_tunnels_are_not_sent(site, case):
 
 # ---------------------------------------------------------------- how much, how long
 
-ZEROS = b"\0" * 20_000_000
+ZEROS = b"\0" * 6_000_000
 BOMBS = {
     "gzip": lambda: gzip.compress(ZEROS), "deflate": lambda: zlib.compress(ZEROS), "br": lambda: brotli.compress(ZEROS),
     "zstd": lambda: zstd.compress(ZEROS), "gzip, gzip": lambda: gzip.compress(gzip.compress(ZEROS)),
@@ -642,6 +642,12 @@ async def test_what_is_no_response_is_said_so(site, answer, says):
         return
     error = await refused(NetworkAccess(["127.0.0.1"]), site.url(), "upstream")
     assert says in str(error)
+
+
+async def test_a_password_in_a_url_is_refused_where_the_host_is_allowed(site):
+    for userinfo in ("a", "a:b", ":b", "example.org:80"):
+        error = await refused(NetworkAccess(["127.0.0.1"]), f"http://{userinfo}@127.0.0.1:{site.port}/")
+        assert "a name and a password" in str(error)
 
 
 async def test_too_much_to_a_host_in_a_time_is_refused(site):

@@ -297,13 +297,13 @@ async def test_a_selector_that_takes_forever_is_stopped(monkeypatch):
 
 @pytest.mark.parametrize(
     "html",
-    ["<div>" * 100_000, "<table>" * 5_000, "<" * 500_000, "<!--" * 100_000, "<p " + "a=b " * 100_000 + ">", "\0" * 1_000,
-     "<a href=" + "x" * 400_000 + ">y", "<b>" * 3_000 + "x" + "</b>" * 3_000, "&" * 300_000, "<svg><math><mi>" * 3_000,
-     "\ud800", "<ul><li>" * 2_000, "<script>" * 10_000, "<form><input>" * 5_000],
+    ["<div>" * 20_000, "<table>" * 5_000, "<" * 200_000, "<!--" * 50_000, "<p " + "a=b " * 50_000 + ">", "\0" * 1_000,
+     "<a href=" + "x" * 400_000 + ">y", "<b>" * 3_000 + "x" + "</b>" * 3_000, "&" * 100_000, "<svg><math><mi>" * 3_000,
+     "\ud800", "<ul><li>" * 2_000, "<script>" * 10_000, "<form><input>" * 2_000],
     ids=lambda html: ascii(html[:9]),
 )  # fmt: skip
 async def test_hostile_pages_end_in_a_result_or_an_error(html, monkeypatch):
-    monkeypatch.setattr(apart, "LIMITS", apart.Limits(seconds=3, most=6 << 20))
+    monkeypatch.setattr(apart, "LIMITS", apart.Limits(seconds=1, most=6 << 20))
     for name, more in {
         "web_to_markdown": {},
         "web_links": {},
