@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +68,39 @@ class AgentRegistry(Mapping[str, Agent]):
 
     def __len__(self) -> int:
         return len({*self._agents, *self._tools, *_installed()})
+
+
+def called_with(function: Callable[..., Any], most: int, what: str) -> Callable[..., Awaitable[Any]]:
+    """Return an async function of ``most`` arguments that calls one of as many, or of one less: looked at once."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        count = most
+    else:
+        for count in (most, most - 1):
+            try:
+                signature.bind(*range(count))
+                break
+            except TypeError:
+                continue
+        else:
+            raise ConfigurationError(
+                f"{getattr(function, '__qualname__', function)} takes {signature}.",
+                hint=f"Write it as {what}; the last argument may be left out.",
+            )
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
+    )
+    if is_async and count == most:
+        return function
+
+    async def call(*args: Any) -> Any:
+        if is_async:
+            return await function(*args[:count])
+        given = await asyncio.to_thread(function, *args[:count])
+        return await given if inspect.isawaitable(given) else given
+
+    return call
 
 
 @cache

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Callable, Mapping
-from inspect import isawaitable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from reprise.kernel.arguments import Arguments
 from reprise.kernel.errors import CodecError, MissingExtra, ToolError
 from reprise.tools.context import ToolContext
 from reprise.tools.tool import Tool
 
 Executor = Callable[..., Any]
 """Called with ``(arguments, context)`` or ``(arguments)``, async or not; stands in for a tool's own function."""
+Execute = Callable[[dict[str, Any], ToolContext], Awaitable[Any]]
+"""An executor as it is called: one that is not async in a thread."""
 _write = msgspec.json.Encoder().encode
 
 
@@ -74,7 +73,7 @@ def read(tool: Tool, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], int]
 
 
 async def execute(
-    tool: Tool, executor: Executor | None, arguments: dict[str, Any], context: ToolContext
+    tool: Tool, executor: Execute | None, arguments: dict[str, Any], context: ToolContext
 ) -> tuple[Any, bytes]:
     """Call a tool's function, or what stands in for it; return what it returns, and that as JSON.
 
@@ -110,20 +109,16 @@ async def execute(
     return value, data
 
 
-async def _call(
-    tool: Tool, executor: Executor | None, arguments: dict[str, Any], context: ToolContext
-) -> Any:
+async def _call(tool: Tool, executor: Execute | None, arguments: dict[str, Any], context: ToolContext) -> Any:
     if executor is not None:
-        given = executor(arguments, context) if _takes_context(executor) else executor(arguments)
-        return await given if isawaitable(given) else given
+        return await executor(arguments, context)
     if tool.signature.context:
         arguments[tool.signature.context] = context
     if tool.is_async:
         return await tool.function(**arguments)
     if tool.where == "inline":
         return tool.function(**arguments)
-    loop, around = asyncio.get_running_loop(), contextvars.copy_context()
-    return await loop.run_in_executor(None, lambda: around.run(tool.function, **arguments))
+    return await asyncio.to_thread(tool.function, **arguments)
 
 
 def _written(tool: Tool, value: Any, context: ToolContext, *, replaced: bool) -> bytes:
@@ -141,7 +136,7 @@ def _written(tool: Tool, value: Any, context: ToolContext, *, replaced: bool) ->
 
 def _of(tool: Tool, error: ToolError) -> ToolError:
     """Return an error that names the tool."""
-    if tool.name in error.what:
+    if error.what.startswith(tool.name):
         return error
     return ToolError(
         error.code,
@@ -150,8 +145,3 @@ def _of(tool: Tool, error: ToolError) -> ToolError:
         field=error.field,
         retry_after=error.retry_after,
     )
-
-
-def _takes_context(executor: Executor) -> bool:
-    of = Arguments(executor).parameters
-    return len(of.positional) > 1 or bool(of.rest)

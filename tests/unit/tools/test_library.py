@@ -1,6 +1,8 @@
 """The tools that come with Reprise: each does what its examples say, describes itself, and says no to what it must."""
 
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,7 +104,27 @@ def test_what_is_no_argument_is_refused(tool: Tool):
         assert caught.value.code == "invalid_input"
 
 
-def test_the_library_is_registered_in_no_time():
-    registry = ToolRegistry(create_builtin_tools_library())
-    assert len(registry) == len(TOOLS)
+def test_no_two_tools_have_a_name_in_common():
+    assert len(ToolRegistry(create_builtin_tools_library())) == len(TOOLS)
     assert len({tool.name for tool in TOOLS}) == len(TOOLS)
+
+
+REGISTER = """
+import sys
+from reprise.tools.registry import ToolRegistry
+before = set(sys.modules)
+from reprise.tools.library import create_builtin_tools_library
+ToolRegistry(create_builtin_tools_library())
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_registering_loads_no_library_of_an_extra():
+    loaded = subprocess.run([sys.executable, "-c", REGISTER], capture_output=True, text=True, check=True)
+    others = {
+        name
+        for name in loaded.stdout.split()
+        if name not in sys.stdlib_module_names and not name.startswith("_sysconfigdata")
+    }
+    assert "zoneinfo" in loaded.stdout  # what is loaded at all is seen
+    assert others <= {"reprise", "cronsim"}, "of these, cronsim is no extra"

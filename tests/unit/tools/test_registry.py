@@ -261,6 +261,22 @@ def test_an_executor_may_be_async_take_the_context_and_return_anything_that_is_j
     assert "does not declare" in result.warnings[0]
 
 
+def test_an_executor_that_is_not_async_is_called_in_a_thread():
+    registry = ToolRegistry()
+    registry.register_tool(stall, lambda arguments, context=None: f"{threading.get_ident()} {context.tool}")
+    beside, name = asyncio.run(registry.execute_tool("stall")).split()
+    assert int(beside) != threading.get_ident()
+    assert name == "stall"
+
+
+def test_an_executor_that_takes_something_else_is_refused_and_changes_nothing():
+    registry = ToolRegistry([shout])
+    with pytest.raises(ConfigurationError, match="takes") as caught:
+        registry.register_tool(shout, lambda a, b, c: a, replace=True)
+    assert "shout(arguments, context)" in str(caught.value)
+    assert run(lambda: registry.execute_tool("shout", {"text": "a"}))["text"] == "A"
+
+
 def test_a_name_is_taken_once_unless_it_is_replaced():
     other = Tool(stall.function, name="shout")
     registry = ToolRegistry([shout, shout])

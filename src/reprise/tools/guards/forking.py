@@ -76,7 +76,9 @@ def _serve(end: socket.socket, order: Order) -> None:
         _send(end, Refused("unavailable", error.what, error.hint))
         return
     except Exception as error:  # noqa: BLE001 - whatever a module does when it is imported
-        _send(end, Refused("upstream", f"{order.function} cannot be imported: {type(error).__name__}: {error}"))
+        _send(
+            end, Refused("upstream", f"{order.function} cannot be imported: {type(error).__name__}: {error}")
+        )
         return
     gc.freeze()  # what is here already is looked at by no collection of the fork, and so stays shared
     fork = os.fork()
@@ -112,7 +114,11 @@ def _done(function: Any, order: Order) -> Answer:
     except BaseException as error:  # noqa: BLE001 - it ends here, whatever it is
         return Refused("upstream", f"{type(error).__name__}: {error}"[:1_000])
     if len(data) > order.most:
-        return Refused("too_large", f"The result is {len(data):,} bytes; {order.most:,} may be returned.", "Ask for less.")
+        return Refused(
+            "too_large",
+            f"The result is {len(data):,} bytes; {order.most:,} may be returned.",
+            "Ask for less.",
+        )
     return Returned(msgspec.Raw(data))
 
 

@@ -182,7 +182,9 @@ class Processes:
         when it crashes, ``unavailable`` where there are no process groups (Windows).
         """
         if not hasattr(os, "killpg"):
-            raise ToolError("unavailable", "It needs a process that can be killed; this system has no process groups.")
+            raise ToolError(
+                "unavailable", "It needs a process that can be killed; this system has no process groups."
+            )
         limits = limits or Limits()
         order = msgspec.json.encode(
             {"function": function, "arguments": arguments, **msgspec.structs.asdict(limits)}
@@ -241,7 +243,9 @@ def _value(answer: Any, limits: Limits) -> Any:
 
 
 def _late(limits: Limits) -> ToolError:
-    return ToolError("timeout", f"It was stopped after {limits.seconds:g} s.", hint="Ask for something simpler.")
+    return ToolError(
+        "timeout", f"It was stopped after {limits.seconds:g} s.", hint="Ask for something simpler."
+    )
 
 
 PROCESSES = Processes()
