@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 
 from reprise import Example, FileRoots, Tool, ToolError, ToolRegistry, create_builtin_tools_library
 from reprise.kernel.schema import misfits
 from reprise.testing import run
+from reprise.tools.guards.network import NetworkAccess
+from reprise.tools.library.web.searching import SearXNG
 
 TOOLS = create_builtin_tools_library()
 EXAMPLES = [
@@ -41,10 +46,36 @@ def roots() -> Iterator[FileRoots]:
             yield folders
 
 
+def web() -> tuple[object, ...]:
+    """Return the web that the examples are about, which is not the real one: example.org, and a search."""
+    tea = "".join(f"<p>{'On tea there is a lot to say. ' * each}</p>" for each in (9, 12))
+    pages = {
+        "/kettles": ("text/html", "<title>Kettles</title><h1>Kettles, all of them</h1>"),
+        "/article": ("text/html", f"<title>On tea</title><article>{tea}</article>"),
+        "/data.json": ("application/json", '{"tea": 3}'),
+        "/data.csv": ("text/csv", "tea\n3\n"),
+        "/": ("text/html", "Welcome"),
+        "/notes": ("application/json", '{"id": 1}'),
+        "/robots.txt": ("text/plain", "User-agent: *\nDisallow: /private\n"),
+        "/feed": (
+            "application/rss+xml",
+            '<rss version="2.0"><channel><title>News of tea</title></channel></rss>',
+        ),
+        "/search": ("application/json", '{"results": [{"title": "Tea", "url": "https://example.org/tea"}]}'),
+    }
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        kind, text = pages.get(request.url.path, ("text/plain", ""))
+        return httpx2.Response(200 if text else 404, headers={"content-type": kind}, text=text)
+
+    access = NetworkAccess(transport=httpx2.MockTransport(answer))
+    return access, SearXNG("https://search.example.org", access=access)
+
+
 def call(name: str, **arguments: Any) -> Any:
     registry = ToolRegistry(TOOLS)
     with roots() as folders:
-        registry.provide(folders)
+        registry.provide(folders, *web())
         return run(lambda: registry.execute_tool(name, arguments), seed=1)
 
 

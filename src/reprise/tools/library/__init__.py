@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprise.tools.library import data, files, mathematics, times
+from reprise.tools.library import data, files, mathematics, times, web
 from reprise.tools.tool import Tool
 
 
@@ -17,8 +17,9 @@ def create_builtin_tools_library() -> list[Tool]:
     ['time_age']
     """
     return [
-        *times.TOOLS,
         *data.TOOLS,
-        *mathematics.TOOLS,
         *files.TOOLS,
+        *web.TOOLS,
+        *mathematics.TOOLS,
+        *times.TOOLS,
     ]
