@@ -238,12 +238,12 @@ _EXPORTS: dict[str, str] = {
     "NetworkAccess": "reprise.tools.guards.network",
     "FileRoots": "reprise.tools.guards.paths",
     "create_builtin_tools_library": "reprise.tools.library",
-    "PluginManager": "reprise.tools.plugins.manager",
-    "PluginRegistry": "reprise.tools.plugins.registering",
     "BraveSearch": "reprise.tools.library.web.searching",
     "SearXNG": "reprise.tools.library.web.searching",
     "TavilySearch": "reprise.tools.library.web.searching",
     "WebSearch": "reprise.tools.library.web.searching",
+    "PluginManager": "reprise.tools.plugins.manager",
+    "PluginRegistry": "reprise.tools.plugins.registering",
     "ToolPolicy": "reprise.tools.policy",
     "ToolRequest": "reprise.tools.policy",
     "ToolRegistry": "reprise.tools.registry",
@@ -524,14 +524,14 @@ if TYPE_CHECKING:
     from reprise.tools.guards.network import NetworkAccess as NetworkAccess
     from reprise.tools.guards.paths import FileRoots as FileRoots
     from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
-    from reprise.tools.plugins.manager import PluginManager as PluginManager
-    from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry
     from reprise.tools.library.web.searching import (
         BraveSearch as BraveSearch,
         SearXNG as SearXNG,
         TavilySearch as TavilySearch,
         WebSearch as WebSearch,
     )
+    from reprise.tools.plugins.manager import PluginManager as PluginManager
+    from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
     from reprise.tools.registry import ToolRegistry as ToolRegistry
     from reprise.tools.scope import ToolScope as ToolScope

@@ -1,7 +1,5 @@
 """The tools that come with Reprise: each does what its examples say, describes itself, and says no to what it must."""
 
-import subprocess
-import sys
 import os
 import subprocess
 import sys
