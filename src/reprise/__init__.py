@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 __version__ = "0.1.0"
 
 _EXPORTS: dict[str, str] = {
+    "mcp_app": "reprise.app.mcp",
+    "mcp_offer": "reprise.app.mcp",
     "Reprise": "reprise.app.reprise",
     "load_settings": "reprise.cli.config",
     "DeadLetters": "reprise.coordination.dead_letters",
@@ -244,6 +246,7 @@ _EXPORTS: dict[str, str] = {
     "WebSearch": "reprise.tools.library.web.searching",
     "PluginManager": "reprise.tools.plugins.manager",
     "PluginRegistry": "reprise.tools.plugins.registering",
+    "MCPMount": "reprise.tools.mcp.mount",
     "ToolPolicy": "reprise.tools.policy",
     "ToolRequest": "reprise.tools.policy",
     "ToolRegistry": "reprise.tools.registry",
@@ -295,6 +298,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from reprise.app.mcp import mcp_app as mcp_app, mcp_offer as mcp_offer
     from reprise.app.reprise import Reprise as Reprise
     from reprise.cli.config import load_settings as load_settings
     from reprise.coordination.dead_letters import DeadLetters as DeadLetters
@@ -532,6 +536,7 @@ if TYPE_CHECKING:
     )
     from reprise.tools.plugins.manager import PluginManager as PluginManager
     from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry
+    from reprise.tools.mcp.mount import MCPMount as MCPMount
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
     from reprise.tools.registry import ToolRegistry as ToolRegistry
     from reprise.tools.scope import ToolScope as ToolScope
