@@ -244,9 +244,9 @@ _EXPORTS: dict[str, str] = {
     "SearXNG": "reprise.tools.library.web.searching",
     "TavilySearch": "reprise.tools.library.web.searching",
     "WebSearch": "reprise.tools.library.web.searching",
+    "MCPMount": "reprise.tools.mcp.mount",
     "PluginManager": "reprise.tools.plugins.manager",
     "PluginRegistry": "reprise.tools.plugins.registering",
-    "MCPMount": "reprise.tools.mcp.mount",
     "ToolPolicy": "reprise.tools.policy",
     "ToolRequest": "reprise.tools.policy",
     "ToolRegistry": "reprise.tools.registry",
@@ -534,9 +534,9 @@ if TYPE_CHECKING:
         TavilySearch as TavilySearch,
         WebSearch as WebSearch,
     )
+    from reprise.tools.mcp.mount import MCPMount as MCPMount
     from reprise.tools.plugins.manager import PluginManager as PluginManager
     from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry
-    from reprise.tools.mcp.mount import MCPMount as MCPMount
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
     from reprise.tools.registry import ToolRegistry as ToolRegistry
     from reprise.tools.scope import ToolScope as ToolScope
