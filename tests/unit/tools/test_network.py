@@ -268,8 +268,8 @@ async def test_a_name_is_looked_up_once_for_a_connection(site):
 
 
 async def test_the_next_address_is_tried_where_one_does_not_answer(site):
-    access = names(["::1", "127.0.0.1"])
-    access = NetworkAccess(["127.0.0.1", "::1"], resolver=access._resolver)
+    resolver = names(["::1", "127.0.0.1", "127.0.0.3"])._resolver
+    access = NetworkAccess(["127.0.0.0/8", "::1"], resolver=resolver)
     assert (await access.fetch("GET", f"http://site.example:{site.port}/")).status == 200
 
 
@@ -294,7 +294,7 @@ async def test_a_name_of_nothing_is_said_so():
         "HTTP://127.0.0.1:{inside}", "http://127.0.0.1:{inside}/#here", "/hop",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [302, 308])
 async def test_no_redirect_leads_inside(site, case, status):
     async with Site({"/": page("the inside")}, host="0.0.0.0") as inside:
         target = case.format(inside=inside.port)
@@ -311,7 +311,7 @@ async def test_no_redirect_leads_inside(site, case, status):
             assert (await client.get(site.url())).text == "the inside"
 
 
-ATTACKS["redirects to the inside"] *= 5
+ATTACKS["redirects to the inside"] *= 2
 
 
 @attacks(
@@ -513,7 +513,7 @@ async def test_methods_that_open_tunnels_are_not_sent(site, case):
 
 # ---------------------------------------------------------------- how much, how long
 
-ZEROS = b"\0" * 20_000_000
+ZEROS = b"\0" * 6_000_000
 BOMBS = {
     "gzip": lambda: gzip.compress(ZEROS), "deflate": lambda: zlib.compress(ZEROS), "br": lambda: brotli.compress(ZEROS),
     "zstd": lambda: zstd.compress(ZEROS), "gzip, gzip": lambda: gzip.compress(gzip.compress(ZEROS)),
@@ -644,6 +644,12 @@ async def test_what_is_no_response_is_said_so(site, answer, says):
     assert says in str(error)
 
 
+async def test_a_password_in_a_url_is_refused_where_the_host_is_allowed(site):
+    for userinfo in ("a", "a:b", ":b", "example.org:80"):
+        error = await refused(NetworkAccess(["127.0.0.1"]), f"http://{userinfo}@127.0.0.1:{site.port}/")
+        assert "a name and a password" in str(error)
+
+
 async def test_too_much_to_a_host_in_a_time_is_refused(site):
     access = NetworkAccess(["127.0.0.0/8"], rate=(2, 60))
     await access.fetch("GET", site.url())
@@ -751,7 +757,8 @@ async def test_a_rule_means_the_name_and_nothing_like_it(site, case):
     resolver = names("127.0.0.1")._resolver
     access = NetworkAccess(["intra.example", "*.sub.example"], resolver=resolver)
     await refused(access, f"http://{case}:{site.port}/")
-    await refused(access, f"http://{case.replace('intra', 'sub')}x:{site.port}/")
+    for host in ("evilsub.example", "sub.example", "a.sub.example.evil.example"):
+        await refused(access, f"http://{host}:{site.port}/")
     assert site.asked == []
     for host in ("intra.example", "INTRA.example.", "a.sub.example"):
         assert (await access.fetch("GET", f"http://{host}:{site.port}/")).body == b"the inside"
@@ -792,6 +799,18 @@ async def test_a_rule_with_a_port_is_for_that_port(site):
         assert (await access.fetch("GET", site.url())).status == 200
         error = await refused(access, another.url())
         assert f"allow=['127.0.0.1:{another.port}']" in error.hint
+
+
+@attacks(
+    "denied addresses in other clothes", ["8.8.8.8", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "64:ff9b::808:808"]
+)
+async def test_a_denied_address_is_denied_however_it_is_reached(case):
+    async def resolver(name: str, port: int) -> list[str]:
+        return [case]
+
+    with pytest.raises(ToolError, match="is denied"):
+        await NetworkAccess(deny=["8.8.8.0/24"], resolver=resolver).addresses("site.example", 80)
+    assert await NetworkAccess(resolver=resolver).addresses("site.example", 80) == [ip_address(case)]
 
 
 async def test_a_name_vouches_for_private_addresses_and_not_for_those_of_the_cloud():

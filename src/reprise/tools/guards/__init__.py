@@ -1,1 +1,1 @@
-"""What stands between tools and what they could harm: the network, files, other processes."""
+"""What stands between tools and the machine: files, the network, and what is too large."""

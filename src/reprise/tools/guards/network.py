@@ -118,6 +118,8 @@ class NetworkAccess:
     ``proxy``
         A proxy's URL, or ``environment`` for those that ``HTTPS_PROXY`` and the like say. A proxy looks names up by
         itself, so that only names and written addresses are checked here: it must do the rest.
+    ``user_agent``, ``robots``
+        How we call ourselves, ``Name/1.0 (+https://…)``, and whether tools that read pages do what robots.txt asks.
     ``tls``
         Certificates that are trusted, if not the system's. ``resolver`` looks names up, if not the system does.
         ``transport`` answers requests instead of the network, for tests: an ``httpx2.MockTransport``.
@@ -143,19 +145,21 @@ class NetworkAccess:
         tls: ssl.SSLContext | None = None,
         resolver: Resolver | None = None,
         user_agent: str = "Reprise",
+        robots: bool = True,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._rules = HostRules(allow, deny, public=public, ports=ports)
         self.max_bytes, self.max_redirects = max_bytes, max_redirects
         self.timeout = seconds(timeout, "timeout")
         self.downgrade, self.transport = downgrade, transport
+        self.user_agent, self.robots = user_agent, robots
         self._rate = rate and (rate[0], seconds(rate[1], "rate"))
         if max_bytes < 1 or self.timeout <= 0 or max_redirects < 0 or (self._rate and min(self._rate) <= 0):
             raise ConfigurationError("The limits of a NetworkAccess must be positive.")
         if proxy not in ("", ENVIRONMENT) and not proxy.startswith(("http://", "https://")):
             raise ConfigurationError(f"proxy={proxy!r}", hint=f"http://host:port, or {ENVIRONMENT!r}.")
         self._calls: dict[str, deque[float]] = {}
-        self._proxy, self._tls, self._resolver, self._user_agent = proxy, tls, resolver, user_agent
+        self._proxy, self._tls, self._resolver = proxy, tls, resolver
 
     # ------------------------------------------------------------ for tools
 
@@ -266,7 +270,7 @@ class NetworkAccess:
             trust_env=False,
             timeout=timeout,
             max_redirects=self.max_redirects,
-            headers={"user-agent": self._user_agent},
+            headers={"user-agent": self.user_agent},
         )
 
     # ------------------------------------------------------------ for the transport
