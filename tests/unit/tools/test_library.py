@@ -8,6 +8,8 @@ import pytest
 from reprise import Example, Tool, ToolError, ToolRegistry, create_builtin_tools_library
 from reprise.kernel.schema import misfits
 from reprise.testing import run
+from reprise.tools.library.texts.summaries import FunctionSummarizer
+from reprise.tools.library.texts.translation import FunctionTranslator
 
 TOOLS = create_builtin_tools_library()
 EXAMPLES = [
@@ -18,7 +20,12 @@ EXAMPLES = [
 
 
 def call(name: str, **arguments: Any) -> Any:
-    return run(lambda: ToolRegistry(TOOLS).execute_tool(name, arguments), seed=1)
+    registry = ToolRegistry(TOOLS)
+    registry.provide(
+        FunctionTranslator(lambda text, *_: {"Good morning": "Bonjour"}[text]),
+        FunctionSummarizer(lambda text, *_: text[:60]),
+    )
+    return run(lambda: registry.execute_tool(name, arguments), seed=1)
 
 
 @pytest.mark.parametrize(("tool", "example"), EXAMPLES)

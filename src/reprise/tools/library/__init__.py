@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprise.tools.library import times
+from reprise.tools.library import texts, times
 from reprise.tools.tool import Tool
 
 
@@ -16,4 +16,4 @@ def create_builtin_tools_library() -> list[Tool]:
     >>> [tool.name for tool in registry.search("how old is somebody", limit=1)]
     ['time_age']
     """
-    return [*times.TOOLS]
+    return [*texts.TOOLS, *times.TOOLS]
