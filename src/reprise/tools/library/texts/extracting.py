@@ -23,6 +23,8 @@ Order = Literal["DMY", "MDY"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PERSONAL: tuple[Kind, ...] = ("email", "iban", "card", "phone", "ip")
 """What is taken out as personal data."""
+AGAIN = 8
+"""Times a text is looked at, at most: without what stood beside it, something else may look like personal data."""
 MANY = 1_000
 """Of a kind, found at most."""
 
@@ -39,7 +41,7 @@ class Extract(TypedDict):
 
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
 _EMAIL = re.compile(
-    rf"(?<![\w.!#$%&'*+/=?^`{{|}}~-])[\w.!#$%&'*+/=?^`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL}){{1,8}}(?![\w-])"
+    rf"(?<![\w.!#$%&'*+/=?^`{{|}}~@-])[\w.!#$%&'*+/=?^`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL}){{1,8}}(?![\w-])"
 )
 _URL = re.compile(
     r"(?<!\w)(?:(?:https?|ftp)://|www\.)[^\s<>\"'`{}|\\^\[\]]{1,2000}|(?<!\w)mailto:[^\s<>\"]{1,500}",
@@ -50,7 +52,7 @@ _IP = re.compile(
 )
 _PHONE = re.compile(r"(?<![\w+.,:/-])(?:\+|\()?\d(?:[ \t\u00a0./()-]{0,3}\d){5,16}(?!\w|[.,:/-]\d)")
 _ISO = r"(?P<iso>\d{4}-\d{2}-\d{2})(?=T\d|\b)"
-_NUMERIC = r"(?P<one>\d{1,2})(?P<sep>[./-])(?P<two>\d{1,2})(?P=sep)(?P<year>\d{4})(?!\d)"
+_NUMERIC = r"(?P<one>\d{1,2})(?P<sep>[./-])(?P<two>\d{1,2})(?P=sep)(?P<year>\d{4})(?!\d|[./-]\d)"
 _MONTHS = "january february march april may june july august september october november december".split()
 _MONTH = "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
 _DATE = re.compile(
@@ -110,6 +112,14 @@ def text_extract(
 
 def redacted(text: str) -> str:
     """Return a text with what looks like personal data replaced by its kind."""
+    for _ in range(AGAIN):
+        before, text = text, _redacted(text)
+        if text == before:
+            break
+    return text
+
+
+def _redacted(text: str) -> str:
     found = _found(text, "DMY")
     spots = sorted((each["start"], each["end"], kind) for kind in PERSONAL for each in found[kind])
     pieces: list[str] = []
@@ -169,7 +179,7 @@ def _url(text: str) -> tuple[str, str]:
         text = text[:-1]
     if text.lower().startswith("mailto:"):
         return "", ""  # what counts is the address, which is found by itself
-    host = text.partition("://")[2] or text
+    host = text.rpartition("://")[2]
     if not host or not host[0].isalnum() or (text[:4].lower() == "www." and host.count(".") < 2):
         return "", ""
     return text, text if "://" in text else f"https://{text}"
@@ -220,10 +230,10 @@ def _phone(text: str) -> tuple[str, str]:
         return "", ""
     if text.startswith("+"):
         return (text, f"+{digits}") if digits[0] != "0" else ("", "")
-    if digits.startswith("00"):
+    if re.match("00[1-9]", text):
         return text, f"+{digits[2:]}"
-    grouped = re.fullmatch(r"\(?\d{3}\)?[ .-]{0,2}\d{3}[ .-]\d{4}", text)
-    return (text, digits) if grouped or (digits[0] == "0" and len(digits) > 7) else ("", "")
+    american = re.fullmatch(r"\(?\d{3}\)?[ .-]{0,2}\d{3}[ .-]\d{4}", text)
+    return (text, digits) if american or re.match(r"\(?0[1-9]", text) else ("", "")
 
 
 def _dates(text: str, order: Order) -> Iterator[Extract]:

@@ -181,7 +181,9 @@ def _keywords(text: str, language: str, top: int, max_ngram: int) -> list[Keywor
         for part in {term[:-1], term[1:]}:
             within[part] = max(within.get(part, 0), count)
     scores = {
-        term: (count - within.get(term, 0)) * 2 ** len(term) / (1 + log(1 + 100 * at / len(counts)))
+        term: (count - within.get(term, 0))
+        * 3 ** (len(term) if count > 1 else 1)
+        / (1 + log(1 + 10 * at / len(counts)))
         for at, (term, count) in enumerate(counts.items())
     }
     best = nlargest(top, scores, key=lambda term: (scores[term], counts[term]))

@@ -169,9 +169,8 @@ def _fuzzy(text: str, query: str, case: bool) -> Iterator[tuple[Span, float]]:
 
 
 def _alike(fuzz: Any, text: str, query: str, within: Span) -> Iterator[tuple[Span, float]]:
-    todo: list[tuple[Span, float]] = [
-        (within, 0.0)
-    ]  # with a score: found, and to be told after what is left of it
+    # With a score it was found, and is told after what is before it.
+    todo: list[tuple[Span, float]] = [(within, 0.0)]
     while todo:
         (start, end), score = todo.pop()
         if score:
@@ -183,17 +182,12 @@ def _alike(fuzz: Any, text: str, query: str, within: Span) -> Iterator[tuple[Spa
         if best is None:
             continue
         raw = Span(start + best.dest_start, start + best.dest_end)
-        candidates = [
-            (span, fuzz.ratio(query, text[slice(*span)]))
-            for span in (_whole(text, raw, Span(start, end)), raw)
-        ]
-        span, score = max(candidates, key=lambda candidate: candidate[1])  # the first of equals
-        if score >= ALIKE:
-            todo += [
-                (Span(span.end, end), 0.0),
-                (span, round(score / 100, 3)),
-                (Span(start, span.start), 0.0),
-            ]
+        for span in (_whole(text, raw, Span(start, end)), raw):
+            score = fuzz.ratio(query, text[slice(*span)])
+            if score >= ALIKE:
+                after, before = Span(span.end, end), Span(start, span.start)
+                todo += [(after, 0.0), (span, round(score / 100, 3)), (before, 0.0)]
+                break
 
 
 def _whole(text: str, span: Span, within: Span) -> Span:

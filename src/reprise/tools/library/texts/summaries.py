@@ -119,8 +119,9 @@ def _joined(plain: list[str]) -> str:
 
 
 def _cut(sentence: str, length: int) -> str:
-    head = sentence[: length - 1]
-    return (head.rpartition(" ")[0] or head) + "…"
+    """Return the words of a sentence that fit."""
+    head, following = sentence[: length - 1], sentence[length - 1]
+    return (head if following == " " else head.rpartition(" ")[0] or head) + "…"
 
 
 # ---------------------------------------------------------------- by a model
