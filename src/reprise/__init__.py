@@ -235,7 +235,22 @@ _EXPORTS: dict[str, str] = {
     "ToolCalled": "reprise.tools.calling",
     "ToolResult": "reprise.tools.calling",
     "ToolContext": "reprise.tools.context",
+    "NetworkAccess": "reprise.tools.guards.network",
+    "FileRoots": "reprise.tools.guards.paths",
     "create_builtin_tools_library": "reprise.tools.library",
+    "FunctionSummarizer": "reprise.tools.library.texts.summaries",
+    "Summarizer": "reprise.tools.library.texts.summaries",
+    "DeepL": "reprise.tools.library.texts.translation",
+    "FunctionTranslator": "reprise.tools.library.texts.translation",
+    "LibreTranslate": "reprise.tools.library.texts.translation",
+    "Translation": "reprise.tools.library.texts.translation",
+    "Translator": "reprise.tools.library.texts.translation",
+    "BraveSearch": "reprise.tools.library.web.searching",
+    "SearXNG": "reprise.tools.library.web.searching",
+    "TavilySearch": "reprise.tools.library.web.searching",
+    "WebSearch": "reprise.tools.library.web.searching",
+    "PluginManager": "reprise.tools.plugins.manager",
+    "PluginRegistry": "reprise.tools.plugins.registering",
     "ToolPolicy": "reprise.tools.policy",
     "ToolRequest": "reprise.tools.policy",
     "ToolRegistry": "reprise.tools.registry",
@@ -513,7 +528,28 @@ if TYPE_CHECKING:
     from reprise.stores.tail import tail as tail
     from reprise.tools.calling import ToolCalled as ToolCalled, ToolResult as ToolResult
     from reprise.tools.context import ToolContext as ToolContext
+    from reprise.tools.guards.network import NetworkAccess as NetworkAccess
+    from reprise.tools.guards.paths import FileRoots as FileRoots
     from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
+    from reprise.tools.library.texts.summaries import (
+        FunctionSummarizer as FunctionSummarizer,
+        Summarizer as Summarizer,
+    )
+    from reprise.tools.library.texts.translation import (
+        DeepL as DeepL,
+        FunctionTranslator as FunctionTranslator,
+        LibreTranslate as LibreTranslate,
+        Translation as Translation,
+        Translator as Translator,
+    )
+    from reprise.tools.library.web.searching import (
+        BraveSearch as BraveSearch,
+        SearXNG as SearXNG,
+        TavilySearch as TavilySearch,
+        WebSearch as WebSearch,
+    )
+    from reprise.tools.plugins.manager import PluginManager as PluginManager
+    from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
     from reprise.tools.registry import ToolRegistry as ToolRegistry
     from reprise.tools.scope import ToolScope as ToolScope

@@ -155,7 +155,7 @@ class BrokenKeeper(Keeper):
         if lease is not None:
             self.store.lease = lease(VirtualClock())
         if queue is not None:
-            self.store.queue = queue(VirtualClock())
+            self.store.queue = queue(VirtualClock(), self.store.signal)
         if cells is not None:
             self.store.cells = cells(VirtualClock(), self.store.signal)
 

@@ -63,7 +63,7 @@ WORDS = {
 }
 """Options of which the values are known."""
 ALONE = frozenset(
-    """--again --all --color --debug --detach --dry-run --follow --fresh --full --help --no-color --origin --replace
+    """--again --all --color --debug --detach --dry-run --files --follow --fresh --full --help --no-color --origin --replace
     --steps --version --watch --yes -a -d -h -y""".split()
 )
 """Options without a value; ``-f`` is one of events and logs."""

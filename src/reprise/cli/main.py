@@ -172,6 +172,23 @@ TABLE: dict[str, Row | Section] = {
         },
         help="Tools: those that come with Reprise, and your own (--from FILE.py).",
     ),
+    "plugins": Section(
+        "Find plugins, trust them, make one.",
+        HOUSE,
+        {
+            "list": Row(
+                "reprise.cli.plugins:list_", "List plugins: whether they work, or why not.", COMMANDS
+            ),
+            "trust": Row("reprise.cli.plugins:trust", "Trust a plugin as its files are now.", COMMANDS),
+            "new": Row("reprise.cli.plugins:new", "Make a plugin that works, with a test.", COMMANDS),
+            "install": Row("reprise.cli.plugins:install", "Copy a plugin here, and trust it.", COMMANDS),
+            "remove": Row("reprise.cli.plugins:remove", "Undo what install and trust did.", COMMANDS),
+        },
+        help="""Plugins: tools of others, in folders (--dir, or plugins.directories in reprise.toml) and in installed packages.
+
+        A plugin runs with your rights. It is loaded once you trust it as its files are; if they change, you are asked again.
+        """,
+    ),
     "init": Row("reprise.cli.init:init", "Make a project that runs, with a test.", HOUSE),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),
     "db": Section(

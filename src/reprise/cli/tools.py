@@ -12,6 +12,7 @@ import typer
 
 from reprise.cli.load import import_code, named, parse_target
 from reprise.cli.output import Format, Screen, line, table
+from reprise.cli.plugged import add_plugins
 from reprise.cli.session import Output, screen_of
 from reprise.kernel.errors import ConfigurationError
 from reprise.tools.library import create_builtin_tools_library
@@ -119,6 +120,7 @@ def call(
 
 def _registry(files: Sequence[str] | None) -> ToolRegistry:
     registry = ToolRegistry(create_builtin_tools_library())
+    add_plugins(registry)
     for file in files or ():
         for tool in _tools_of(file):
             registry.register_tool(tool, replace=True)

@@ -88,7 +88,7 @@ class Acquirer:
         """Those who wait and hold nothing, by the name of the lease."""
         self._mine: dict[str, list[Holding]] = {}
         """What is held, by owner."""
-        self._dropping: set[asyncio.Task[None]] = set()
+        self._dropping: dict[asyncio.Task[None], None] = {}
         self._waiting = 0
         self.counters: dict[str, int | float] = {
             "acquired": 0, "refused": 0, "released": 0, "lost": 0, "broken": 0, "deadlocks": 0,
@@ -337,8 +337,8 @@ class Acquirer:
 
     def _drop_later(self, holding: Holding) -> None:
         task = asyncio.create_task(self._drop(holding))
-        self._dropping.add(task)
-        task.add_done_callback(self._dropping.discard)
+        self._dropping[task] = None
+        task.add_done_callback(self._dropping.pop)
 
     async def _drop(self, holding: Holding) -> None:
         try:

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from reprise.coordination.tasks import Task
 from reprise.kernel.policy import Duration, seconds
@@ -22,6 +22,47 @@ Called: TypeAlias = "Callable[[Task], Awaitable[Any]]"
 """A handler as it is called."""
 
 
+class _Limit:
+    """For how long each of many may take at most; one timer for all, where ``asyncio.timeout`` has one for each."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: dict[asyncio.Task[Any], float] = {}
+        """Who is at it, and until when: who began first is the first, and the first whose time is over."""
+        self._late: dict[asyncio.Task[Any], int] = {}
+        """Whose time is over, and how often somebody had cancelled them before."""
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def hold(self, work: Awaitable[Any]) -> Any:
+        """Await something for as long as it may take. Raises ``TimeoutError``; one call at a time in a task."""
+        me = cast("asyncio.Task[Any]", asyncio.current_task())
+        loop = asyncio.get_running_loop()
+        self._until[me] = until = loop.time() + self._seconds
+        if self._timer is None:
+            self._timer = loop.call_at(until, self._look, loop)
+        try:
+            return await work
+        except asyncio.CancelledError as error:
+            # Only a cancel of ours is ours to take back: whoever else cancels means what waits for this, too.
+            if me in self._late and me.uncancel() <= self._late[me]:
+                raise TimeoutError(f"it took longer than {self._seconds:g} s") from error
+            raise
+        finally:
+            self._until.pop(me, None)
+            self._late.pop(me, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel those whose time is over, and come again for the next."""
+        self._timer = None
+        for task, until in tuple(self._until.items()):
+            if until > loop.time():
+                self._timer = loop.call_at(until, self._look, loop)
+                return
+            del self._until[task]
+            self._late[task] = task.cancelling()
+            task.cancel()
+
+
 class Hands:
     """Those who do the tasks of a worker, ``count`` at one time."""
 
@@ -29,7 +70,7 @@ class Hands:
         by_type = {"*": handlers} if callable(handlers) else handlers
         self._handlers = {type: self._awaited(handler) for type, handler in by_type.items()}
         limits = timeouts if isinstance(timeouts, Mapping) else {} if timeouts is None else {"*": timeouts}
-        self._timeouts = {type: seconds(limit, f"timeout of {type}") for type, limit in limits.items()}
+        self._limits = {type: _Limit(seconds(limit, f"timeout of {type}")) for type, limit in limits.items()}
         self._count, self._name = count, name
         self._threads: ThreadPoolExecutor | None = None
 
@@ -40,17 +81,8 @@ class Hands:
     async def do(self, task: Task) -> Any:
         """Do a task and return its result; raises what its handler raises, and ``TimeoutError``."""
         handler = self._handlers.get(task.task_type) or self._handlers["*"]
-        limit = self._timeouts.get(task.task_type, self._timeouts.get("*"))
-        if limit is None:
-            return await handler(task)
-        within = asyncio.timeout(limit)
-        try:
-            async with within:
-                return await handler(task)
-        except TimeoutError as error:
-            if within.expired():
-                raise TimeoutError(f"it took longer than {limit:g} s") from error
-            raise
+        limit = self._limits.get(task.task_type) or self._limits.get("*")
+        return await handler(task) if limit is None else await limit.hold(handler(task))
 
     def close(self) -> None:
         """Begin no more threads; what still runs in one goes on."""

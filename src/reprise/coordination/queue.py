@@ -214,11 +214,9 @@ class TaskQueue:
         return QueueRelay(self, source)
 
     async def offer(self, rows: Sequence[port.Task]) -> list[bool]:
-        """Put in rows, and tell those who wait; return which are new."""
+        """Put in rows; return which are new."""
         store = await self.start()
-        new = await store.queue.offer(rows)
-        store.signal.wake([port.tap_of(self.name)])
-        return new
+        return await store.queue.offer(rows)
 
     # ------------------------------------------------------------ taking out
 

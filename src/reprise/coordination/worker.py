@@ -1,9 +1,9 @@
 """Workers of queues: they claim ahead, do many tasks side by side, and say in batches what came of them.
 
-A worker talks to the keeper in rounds: what has ended since the last one is settled, and as many tasks as there is room for
-are claimed, both at once. What ends while a round is on its way goes with the next, so under load a round settles and claims
-many, and a worker with little to do answers at once. When there is nothing to claim it sleeps until it is tapped, or until
-the keeper said that something will be due.
+A worker claims as soon as there is room for more, and says what came of tasks as soon as one has ended; what ends meanwhile
+goes together. So under load few calls claim and settle many, while the worker does what it has; and one with little to do
+answers at once. When there is nothing to claim it sleeps until it is tapped, or until the keeper said that something will be
+due.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from reprise.coordination.batching import LOOK_AGAIN
 from reprise.coordination.hands import Handlers, Hands
@@ -27,6 +27,8 @@ from reprise.stores.lease import Grant
 
 if TYPE_CHECKING:
     from reprise.coordination.queue import TaskQueue
+
+T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ LAST = 10.0
 _COUNTED = {"done": "completed", "gone": "completed", "ready": "failed", "dead": "dead", "back": "given_back"}
 UNKNOWN = 5.0
 """Seconds after which a task that nobody here can do is offered to others again."""
+AFTER_OTHERS = 0.02
+"""Seconds by which a worker that gave such a task back looks later than others."""
 
 
 class Job:
@@ -108,8 +112,14 @@ class QueueWorker:
         self._ends: list[port.Settlement] = []
         self._freed: list[Grant] = []
         self._wake = asyncio.Event()
+        """Set when there may be room for more."""
+        self._ended = asyncio.Event()
+        """Set when there is something to settle."""
+        self._is_claiming = False
         self._is_dry = False
         """Whether there was nothing more to claim when we last asked."""
+        self._unknown_until = 0.0
+        """Until when there may be tasks that nobody here can do."""
         self._is_stopping = False
         self._mean = 1.0
         """Seconds that a task takes, of late."""
@@ -140,7 +150,8 @@ class QueueWorker:
         await self._say_we_are_there()
         self._lanes = Lanes(self._store.lease, self._ttl, 4 * self._concurrency, self._begin, self._give_back)
         self._unlisten = self.queue.bell("").also(self._rung)
-        self._services = [asyncio.create_task(self._rounds()), asyncio.create_task(self._tend())]
+        services = (self._settlements(), self._claims(), self._tend())
+        self._services = [asyncio.create_task(service) for service in services]
         self._serving.set()
 
     async def ready(self) -> None:
@@ -175,8 +186,8 @@ class QueueWorker:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        self._wake.set()
-        await asyncio.wait(self._services[:1], timeout=LAST)
+        self._ended.set()
+        await asyncio.wait(self._services[:1], timeout=LAST)  # the settlements
         for service in self._services:
             service.cancel()
         services, self._services = self._services, []
@@ -202,49 +213,32 @@ class QueueWorker:
 
     # ------------------------------------------------------------ rounds
 
-    async def _rounds(self) -> None:
-        pause = PAUSE[0]
+    async def _claims(self) -> None:
+        """Claim as soon as there is room for more."""
         timer: asyncio.TimerHandle | None = None
-        while not (self._is_stopping and not self._jobs and not self._ends):
+        while True:
             self._wake.clear()
-            await asyncio.sleep(0)  # what ends in this turn of the loop goes along
-            room = self._room()
-            if not (room or self._ends):
+            if not self._room():
                 await self._wake.wait()
                 continue
-            try:
-                due = await self._round(room)
-            except StoreError as error:
-                _LOG.warning("Queue %s cannot be reached, trying again: %s", self.queue.name, error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, PAUSE[1])
-                continue
-            pause = PAUSE[0]
+            self._is_claiming = True
+            due = await self._insist(self._claim)
+            self._is_claiming = False
+            self._ended.set()
             if due is not None:
                 if timer is not None:
                     timer.cancel()
-                timer = asyncio.get_running_loop().call_later(due, self._rung)
-        if timer is not None:
-            timer.cancel()
+                loop = asyncio.get_running_loop()
+                others_first = AFTER_OTHERS if loop.time() < self._unknown_until else 0
+                timer = loop.call_later(due + others_first, self._rung)
 
-    async def _round(self, room: int) -> float | None:
-        """Settle what has ended, claim what there is room for; return in how many seconds to look again if it is dry now."""
-        ends, self._ends = self._ends, []
-        freed, self._freed = self._freed, []
-        heard = self.queue.bell("").rings
-        settling = asyncio.ensure_future(self._settle(ends, freed)) if ends or freed else None
-        rows: list[port.Task] = []
-        try:
-            if room:
-                rows = await self._store.queue.claim(self.queue.name, self.name, room, self._ttl)
-        finally:
-            if settling is not None:
-                await asyncio.wait([settling])
+    async def _claim(self) -> float | None:
+        """Claim what there is room for; return in how many seconds to look again if it is dry now."""
+        heard, room = self.queue.bell("").rings, self._room()
+        rows = await self._store.queue.claim(self.queue.name, self.name, room, self._ttl)
         for row in rows:
             self._take_in(row)
         self._fill()
-        if settling is not None:
-            settling.result()  # its error comes after the rows, which would be lost with it
         if len(rows) < room and heard == self.queue.bell("").rings:
             due = await self._store.queue.due(self.queue.name)
             if heard == self.queue.bell("").rings:
@@ -252,7 +246,18 @@ class QueueWorker:
                 return LOOK_AGAIN if due is None else min(LOOK_AGAIN, max(due, 0.001))
         return None
 
-    async def _settle(self, ends: list[port.Settlement], freed: list[Grant]) -> None:
+    async def _settlements(self) -> None:
+        """Say what came of tasks as soon as there is something to say; what ends meanwhile goes together."""
+        while self._ends or not (self._is_stopping and not self._jobs and not self._is_claiming):
+            self._ended.clear()
+            if self._ends or self._freed:
+                await self._insist(self._settle)
+            else:
+                await self._ended.wait()
+
+    async def _settle(self) -> None:
+        ends, self._ends = self._ends, []
+        freed, self._freed = self._freed, []
         try:
             if freed:
                 await self._store.lease.drop(freed)
@@ -264,6 +269,17 @@ class QueueWorker:
         for end, stood in zip(ends, answers, strict=True):
             self._jobs.pop(end.task.token, None)
             self._count(end, stood=stood)
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the keeper until it can be reached."""
+        pause = PAUSE[0]
+        while True:
+            try:
+                return await ask()
+            except StoreError as error:
+                _LOG.warning("Queue %s cannot be reached, trying again: %s", self.queue.name, error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, PAUSE[1])
 
     def _count(self, end: port.Settlement, *, stood: bool) -> None:
         self.counters[_COUNTED[end.state] if stood else "lost"] += 1
@@ -338,6 +354,7 @@ class QueueWorker:
         task = job.task
         if not self._hands.can_do(task):
             _LOG.warning("Nobody here can do tasks of type %r (%s).", task.task_type, task.task_id)
+            self._unknown_until = asyncio.get_running_loop().time() + 2 * UNKNOWN
             return port.Settlement(job.row, "back", delay=UNKNOWN, note=f"no handler for {task.task_type}")
         try:
             return self.queue.clerk.finished(task, await self._hands.do(task))
@@ -352,12 +369,14 @@ class QueueWorker:
         job.is_ended = True
         self._ends.append(end)
         self._freed += job.places
+        self._ended.set()
         self._wake.set()
 
     def _forget(self, job: Job) -> None:
         """A claim that another has by now is no more ours to end."""
         self._jobs.pop(job.row.token, None)
         self._freed += job.places
+        self._ended.set()
         self.counters["lost"] += 1
 
     # ------------------------------------------------------------ staying alive

@@ -204,6 +204,13 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """URLs of agents by name."""
 
 
+class PluginSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where plugins are, beside installed packages."""
+
+    directories: list[str] = []
+    """Folders of plugins; what is in them has to be trusted first (``reprise plugins trust``)."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, section by section."""
 
@@ -219,6 +226,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     distributed_lock: LockSettings = LockSettings()
     task_queue: QueueSettings = QueueSettings()
     services: ServiceSettings = field(default_factory=ServiceSettings)
+    plugins: PluginSettings = PluginSettings()
 
     @classmethod
     def from_dict(cls, config: Mapping[str, Any]) -> Settings:

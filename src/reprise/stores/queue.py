@@ -6,7 +6,8 @@ a token, ends after its time, and a settle with an old token is refused. Dead le
 
 Time is the keeper's clock: what is to happen later is said as seconds from now. What only the faces above understand
 (type, payload, priority, history, result) is in ``data`` and ``outcome``, which no keeper reads; places under a limit
-are leases and no matter of the queue. Whoever offers taps :func:`tap_of` the queue after the commit.
+are leases and no matter of the queue. An offer of something new taps those who listen to :func:`tap_of` the queue; whoever
+makes it claimable in another way taps them.
 """
 
 from __future__ import annotations
@@ -186,6 +187,11 @@ class Queue(Protocol):
         They are there for nobody any more: not found, and their ids may be offered.
         """
         ...
+
+
+def taps(tasks: Sequence[Task], new: Sequence[bool]) -> list[str]:
+    """Return the names to tap after an offer."""
+    return list(dict.fromkeys(tap_of(task.queue) for task, is_new in zip(tasks, new, strict=True) if is_new))
 
 
 def tap_of(queue: str) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Callable, Mapping
-from inspect import isawaitable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from math import isfinite
+from typing import Any, cast
 
 import msgspec
 
-from reprise.kernel.arguments import Arguments
 from reprise.kernel.errors import CodecError, MissingExtra, ToolError
 from reprise.tools.context import ToolContext
 from reprise.tools.tool import Tool
 
 Executor = Callable[..., Any]
 """Called with ``(arguments, context)`` or ``(arguments)``, async or not; stands in for a tool's own function."""
+Execute = Callable[[dict[str, Any], ToolContext], Awaitable[Any]]
+"""An executor as it is called: one that is not async in a thread."""
 _write = msgspec.json.Encoder().encode
 
 
@@ -61,6 +61,8 @@ def read(tool: Tool, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], int]
         data = _write(arguments)
     except (TypeError, ValueError, RecursionError) as error:
         raise ToolError("invalid_input", f"The arguments of {tool.name} are no JSON: {error}.") from None
+    if b"null" in data and (where := _no_number(arguments, "$")):
+        raise ToolError("invalid_input", f"{tool.name}: NaN and infinity are no JSON.", field=where)
     if len(data) > tool.max_input:
         raise ToolError(
             "too_large",
@@ -74,7 +76,7 @@ def read(tool: Tool, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], int]
 
 
 async def execute(
-    tool: Tool, executor: Executor | None, arguments: dict[str, Any], context: ToolContext
+    tool: Tool, executor: Execute | None, arguments: dict[str, Any], context: ToolContext
 ) -> tuple[Any, bytes]:
     """Call a tool's function, or what stands in for it; return what it returns, and that as JSON.
 
@@ -110,20 +112,16 @@ async def execute(
     return value, data
 
 
-async def _call(
-    tool: Tool, executor: Executor | None, arguments: dict[str, Any], context: ToolContext
-) -> Any:
+async def _call(tool: Tool, executor: Execute | None, arguments: dict[str, Any], context: ToolContext) -> Any:
     if executor is not None:
-        given = executor(arguments, context) if _takes_context(executor) else executor(arguments)
-        return await given if isawaitable(given) else given
+        return await executor(arguments, context)
     if tool.signature.context:
         arguments[tool.signature.context] = context
     if tool.is_async:
         return await tool.function(**arguments)
     if tool.where == "inline":
         return tool.function(**arguments)
-    loop, around = asyncio.get_running_loop(), contextvars.copy_context()
-    return await loop.run_in_executor(None, lambda: around.run(tool.function, **arguments))
+    return await asyncio.to_thread(tool.function, **arguments)
 
 
 def _written(tool: Tool, value: Any, context: ToolContext, *, replaced: bool) -> bytes:
@@ -139,9 +137,21 @@ def _written(tool: Tool, value: Any, context: ToolContext, *, replaced: bool) ->
         raise ToolError("upstream", f"The executor of {tool.name} returned no JSON: {error}") from error
 
 
+def _no_number(value: Any, where: str) -> str:
+    """Return where a number stands that JSON does not have, and that is written as null; '' = nowhere."""
+    if isinstance(value, float):
+        return "" if isfinite(value) else where
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = ((f"{where}.{key}", each) for key, each in cast("Mapping[Any, Any]", value).items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{where}[{at}]", each) for at, each in enumerate(cast("list[Any]", value)))
+    return next((found for at, each in inner if (found := _no_number(each, at))), "")
+
+
 def _of(tool: Tool, error: ToolError) -> ToolError:
     """Return an error that names the tool."""
-    if tool.name in error.what:
+    if error.what.startswith(tool.name):
         return error
     return ToolError(
         error.code,
@@ -150,8 +160,3 @@ def _of(tool: Tool, error: ToolError) -> ToolError:
         field=error.field,
         retry_after=error.retry_after,
     )
-
-
-def _takes_context(executor: Executor) -> bool:
-    of = Arguments(executor).parameters
-    return len(of.positional) > 1 or bool(of.rest)

@@ -87,26 +87,24 @@ class Meter:
         self._calls: dict[str, deque[float]] = {rule: deque() for rule in policy.rate}
         self._left = dict(policy.budget)
 
-    def take(self, tool: Tool, now: float) -> None:
-        """Count a call; ``now`` in seconds of a clock that never goes back.
+    def check(self, tool: Tool, now: float) -> None:
+        """Check that a call may happen; ``now`` in seconds of a clock that never goes back.
 
-        Raises ``ToolError``, and counts nothing: ``rate_limited`` when there were too many in a time,
-        ``permission_denied`` when the budget is used up.
+        Raises ``ToolError``: ``permission_denied`` when a budget is used up, ``rate_limited`` when there were too many
+        in a time.
         """
-        if not (self._calls or self._left):
-            return
-        rates = [rule for rule in self._calls if matches(rule, tool)]
-        budgets = [rule for rule in self._left if matches(rule, tool)]
-        for rule in budgets:
-            if self._left[rule] < 1:
+        for rule, left in self._left.items():
+            if left < 1 and matches(rule, tool):
                 raise ToolError(
                     "permission_denied",
                     f"{tool.name}: the budget of {self._policy.budget[rule]} calls of {rule!r} is used up.",
                     hint="Give the policy a larger budget.",
                 )
-        for rule in rates:
+        for rule, calls in self._calls.items():
+            if not matches(rule, tool):
+                continue
             number, period = self._policy.rate[rule]
-            calls, length = self._calls[rule], seconds(period, "rate")
+            length = seconds(period, "rate")
             while calls and calls[0] <= now - length:
                 calls.popleft()
             if len(calls) >= number:
@@ -117,15 +115,15 @@ class Meter:
                     hint=f"Try again in {wait:.1f} s.",
                     retry_after=wait,
                 )
-        for rule in rates:
-            self._calls[rule].append(now)
-        for rule in budgets:
-            self._left[rule] -= 1
 
-    @property
-    def left(self) -> Mapping[str, int]:
-        """Calls that are left of the budgets, by rule."""
-        return dict(self._left)
+    def count(self, tool: Tool, now: float) -> None:
+        """Count a call that was checked."""
+        for rule, calls in self._calls.items():
+            if matches(rule, tool):
+                calls.append(now)
+        for rule in self._left:
+            if matches(rule, tool):
+                self._left[rule] -= 1
 
 
 def matches(rule: str, tool: Tool) -> bool:

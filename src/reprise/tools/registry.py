@@ -10,8 +10,9 @@ from typing import Any
 from reprise.kernel.errors import ToolError, nearest
 from reprise.kernel.ids import Ids
 from reprise.kernel.surroundings import SURROUNDINGS
+from reprise.runtime.agents import called_with
 from reprise.runtime.step import Step
-from reprise.tools.calling import Executor, ToolCalled, ToolResult
+from reprise.tools.calling import Execute, Executor, ToolCalled, ToolResult
 from reprise.tools.context import ToolContext
 from reprise.tools.durable import ToolsOfPlans
 from reprise.tools.finding import Index
@@ -50,7 +51,8 @@ class ToolRegistry:
         observers: Iterable[Observer] = (),
     ) -> None:
         self._tools: dict[str, Tool] = {}
-        self._executors: dict[str, Executor] = {}
+        self._executors: dict[str, tuple[Executor, Execute]] = {}
+        """By the names of their tools: as they were given, and as they are called."""
         self._provided: list[object] = []
         self._index: Index | None = None
         surroundings = SURROUNDINGS.get()
@@ -66,10 +68,13 @@ class ToolRegistry:
     def register_tool(self, tool: Tool, executor: Executor | None = None, *, replace: bool = False) -> None:
         """Make a tool known; ``executor(arguments, context)`` stands in for its own function, if given.
 
-        Raises ``ToolError`` with code ``conflict`` when another tool has that name, unless ``replace`` is True.
+        Raises ``ToolError`` with code ``conflict`` when another tool has that name, unless ``replace`` is True, and
+        ``ConfigurationError`` for an executor that does not take these arguments.
         """
+        called = executor and called_with(executor, 2, f"{tool.name}(arguments, context)")
         known = self._tools.get(tool.name)
-        if not replace and known is not None and (known, self._executors.get(tool.name)) != (tool, executor):
+        given, _ = self._executors.get(tool.name, (None, None))
+        if not replace and known is not None and (known, given) != (tool, executor):
             raise ToolError(
                 "conflict",
                 f"Another tool is called {tool.name!r}.",
@@ -77,8 +82,8 @@ class ToolRegistry:
             )
         self._tools[tool.name] = tool
         self._executors.pop(tool.name, None)
-        if executor is not None:
-            self._executors[tool.name] = executor
+        if executor is not None and called is not None:
+            self._executors[tool.name] = (executor, called)
         self._index = None
 
     def unregister_tool(self, name: str) -> None:
@@ -166,9 +171,9 @@ class ToolRegistry:
 
     # ------------------------------------------------------------ for scopes
 
-    def executor_of(self, tool: Tool) -> Executor | None:
+    def executor_of(self, tool: Tool) -> Execute | None:
         """Return what stands in for a tool's function."""
-        return self._executors.get(tool.name)
+        return self._executors.get(tool.name, (None, None))[1]
 
     def context(self, tool: Tool, caller: str) -> ToolContext:
         """Return what a tool has around it."""

@@ -72,7 +72,7 @@ class ToolScope:
         try:
             given, taken = calling.read(tool, arguments or {})
             if tool is not self._finders.get(name):
-                await self._admit(tool, arguments or {}, context, began)
+                await self._admit(tool, arguments or {}, context)
             value, data = await calling.execute(tool, registry.executor_of(tool), given, context)
         except ToolError as error:
             code = error.code
@@ -99,23 +99,35 @@ class ToolScope:
                 )
         return ToolResult(value, tool.name, id, duration, warnings, data)
 
-    async def _admit(
-        self, tool: Tool, arguments: Mapping[str, Any], context: ToolContext, now: float
-    ) -> None:
-        """Let a call pass by the policies. Raises ``ToolError``."""
+    async def _admit(self, tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> None:
+        """Let a call pass by the policies. Raises ``ToolError``.
+
+        Nobody is asked for a call that may not happen anyway, and what one policy refuses uses nothing of the other.
+        """
         scopes = [self] if self._above is None else [self._above, self]
         for scope in scopes:
             if why := scope.policy.refusal(tool):
                 who = scope.caller or "this registry"
-                raise ToolError("permission_denied", f"{who} may not call {tool.name}: {why}.")
+                raise ToolError(
+                    "permission_denied",
+                    f"{who} may not call {tool.name}: {why}.",
+                    hint="Allow it in the policy, or call what list() returns.",
+                )
+        now = context.clock.monotonic()
         for scope in scopes:
-            await scope._approve(tool, arguments, context)
+            scope._meter.check(tool, now)
+        asked = [await scope._approve(tool, arguments, context) for scope in scopes]
+        if any(asked):  # which took its time
+            now = context.clock.monotonic()
+            for scope in scopes:
+                scope._meter.check(tool, now)
         for scope in scopes:
-            scope._meter.take(tool, now)
+            scope._meter.count(tool, now)
 
-    async def _approve(self, tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> None:
+    async def _approve(self, tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> bool:
+        """Return whether somebody had to be asked. Raises ``ToolError`` where the answer is no."""
         if not self.policy.approve or not self.policy.needs_approval(tool):
-            return
+            return False
         approver = self._approver or (self._above and self._above._approver)
         if approver is None:
             raise ToolError(
@@ -125,6 +137,7 @@ class ToolScope:
             )
         if not await approver(ToolRequest(tool, arguments, context.caller, context.run)):
             raise ToolError("permission_denied", f"The call of {tool.name} was not approved.")
+        return True
 
     def step(self, name: str, **options: Any) -> Step[..., Any]:
         """Return a tool as a step: ``fetch = scope.step("web_fetch")``, in a body ``await fetch(url="…")``.

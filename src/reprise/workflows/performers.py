@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
 
 from reprise.kernel.errors import ConfigurationError, UnknownAgent, nearest
-from reprise.runtime.agents import AgentRegistry
+from reprise.runtime.agents import AgentRegistry, called_with
 
 AgentExecutor = Callable[..., Any]
 """Called with (agent_type, task, context) or (agent_type, task); async or not."""
@@ -77,36 +75,3 @@ class Performers:
             found = next(registry[agent_type] for registry in self._registries if agent_type in registry)
             agent = self._known[agent_type] = called_with(found, 2, f"agent {agent_type}(task, context)")
         return await agent(task, context)
-
-
-def called_with(function: Callable[..., Any], most: int, what: str) -> Callable[..., Awaitable[Any]]:
-    """Return an async function of ``most`` arguments that calls one of as many, or of one less: looked at once."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        count = most
-    else:
-        for count in (most, most - 1):
-            try:
-                signature.bind(*range(count))
-                break
-            except TypeError:
-                continue
-        else:
-            raise ConfigurationError(
-                f"{getattr(function, '__qualname__', function)} takes {signature}.",
-                hint=f"Write it as {what}; the last argument may be left out.",
-            )
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-    )
-    if is_async and count == most:
-        return function
-
-    async def call(*args: Any) -> Any:
-        if is_async:
-            return await function(*args[:count])
-        given = await asyncio.to_thread(function, *args[:count])
-        return await given if inspect.isawaitable(given) else given
-
-    return call

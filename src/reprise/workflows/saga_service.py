@@ -18,6 +18,7 @@ from reprise.kernel.errors import ConfigurationError, SagaFailed
 from reprise.kernel.events import Said
 from reprise.kernel.failures import brief, encode_error
 from reprise.kernel.policy import Retry, seconds
+from reprise.runtime.agents import called_with
 from reprise.runtime.engine import Engine
 from reprise.runtime.face import current_step, wait_for_signal
 from reprise.runtime.host import STEP
@@ -25,7 +26,7 @@ from reprise.runtime.step import DEFAULT_RETRY, Step, step
 from reprise.runtime.undo import Undo
 from reprise.runtime.workflow import Workflow
 from reprise.workflows.flow import Flow, flow_here
-from reprise.workflows.performers import Performers, called_with
+from reprise.workflows.performers import Performers
 from reprise.workflows.saga_log import SagaEvent, say
 from reprise.workflows.saga_steps import TIMEOUT, UNDO_ATTEMPTS
 from reprise.workflows.services import answering

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 from reprise.kernel.errors import ConfigurationError, PlanInvalid, StepRefused, nearest
+from reprise.runtime.agents import called_with
 from reprise.runtime.undo import call_ended
-from reprise.workflows.performers import called_with
 
 PING = "ping"
 """Action by which a bus that cannot say whom it reaches is asked to reach somebody."""

@@ -3,23 +3,10 @@
 import asyncio
 
 import pytest
-from tests.contract.redis.keeper import RedisKeeper
 
 from reprise.kernel.errors import CellConflict, StoreFull
 from reprise.stores.cells import ABSENT, Change
 from reprise.testing.suites.keeper import soon
-
-
-@pytest.fixture
-async def keeper(redis):
-    keeper = RedisKeeper(redis.url)
-    yield keeper
-    await keeper.close()
-
-
-@pytest.fixture
-async def store(keeper):
-    return await keeper.open()
 
 
 async def test_a_change_that_is_asked_again_is_made_once(store):

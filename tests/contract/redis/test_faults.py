@@ -8,7 +8,6 @@ import sys
 
 import pytest
 from redis.asyncio import Redis
-from tests.contract.redis.keeper import RedisKeeper
 
 from reprise import ConfigurationError, Reprise
 from reprise.kernel.chance import seeded
@@ -26,20 +25,8 @@ from reprise.testing.suites.linearizable import use_cells
 
 
 @pytest.fixture
-def killable(killable_redis):
+def redis(killable_redis):
     return killable_redis
-
-
-@pytest.fixture
-async def keeper(killable):
-    keeper = RedisKeeper(killable.url)
-    yield keeper
-    await keeper.close()
-
-
-@pytest.fixture
-async def store(keeper):
-    return await keeper.open()
 
 
 async def line(keeper, holder, store):
@@ -54,11 +41,11 @@ async def line(keeper, holder, store):
     return task
 
 
-async def test_a_restart_of_the_server_is_not_noticed(killable, keeper, store):
+async def test_a_restart_of_the_server_is_not_noticed(redis, keeper, store):
     grant = await store.lease.take("x", "a", 60)
     waits = await line(keeper, "b", store)
     tapped = asyncio.create_task(store.signal.wait("news", 60))
-    killable.crash()
+    redis.crash()
     assert await soon(store.lease.holder("x")) == [grant]
     store.signal.wake(["news"])
     assert await soon(tapped)
@@ -68,9 +55,7 @@ async def test_a_restart_of_the_server_is_not_noticed(killable, keeper, store):
     assert store.statistics()["connections"] == 2
 
 
-async def test_one_order_explains_what_clients_see_of_cells_over_restarts_and_cut_connections(
-    killable, keeper
-):
+async def test_one_order_explains_what_clients_see_of_cells_over_restarts_and_cut_connections(redis, keeper):
     """The server answers only what is on its disk, and what is asked again is done once."""
     stores = [await keeper.open() for _ in range(2)]
     history = History()
@@ -85,7 +70,7 @@ async def test_one_order_explains_what_clients_see_of_cells_over_restarts_and_cu
         )
         again += 1
         if again % 10 == 9:
-            await asyncio.to_thread(killable.crash)
+            await asyncio.to_thread(redis.crash)
         elif again % 10 == 4:
             await keeper.ask("CLIENT", "KILL", "TYPE", "normal")
             await keeper.ask("CLIENT", "KILL", "TYPE", "pubsub")
@@ -139,17 +124,17 @@ async def test_who_waits_and_is_gone_blocks_nobody(keeper, store):
     gone.cancel()
 
 
-async def test_a_server_that_is_away(killable, keeper):
-    store = RedisStore(killable.url, prefix=keeper.prefix, patience=0.3)
+async def test_a_server_that_is_away(redis, keeper):
+    store = RedisStore(redis.url, prefix=keeper.prefix, patience=0.3)
     await store.start()
-    os.kill(killable.pid(), signal.SIGSTOP)
+    os.kill(redis.pid(), signal.SIGSTOP)
     try:
         with pytest.raises(StoreUnreachable, match="cannot be reached"):
             await soon(store.lease.take("x", "a", 60))
         with pytest.raises(StoreUnreachable):
-            await RedisStore(killable.url, patience=0.1).start()
+            await RedisStore(redis.url, patience=0.1).start()
     finally:
-        os.kill(killable.pid(), signal.SIGCONT)
+        os.kill(redis.pid(), signal.SIGCONT)
 
     async def back():
         try:
@@ -174,30 +159,30 @@ async def test_full_memory_is_said_and_takes_nothing(keeper, store):
     assert await store.lease.holder("x") == [grant]
 
 
-async def test_a_server_that_throws_keys_away_is_refused(killable, keeper):
+async def test_a_server_that_throws_keys_away_is_refused(redis, keeper):
     await keeper.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     try:
         with pytest.raises(ConfigurationError, match="maxmemory-policy allkeys-lru"):
-            await RedisStore(killable.url).start()
-        store = RedisStore(killable.url, allow_eviction=True)
+            await RedisStore(redis.url).start()
+        store = RedisStore(redis.url, allow_eviction=True)
         await store.start()
         await store.stop()
     finally:
         await keeper.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
 
 
-async def test_who_is_not_let_in_is_told(killable, keeper):
+async def test_who_is_not_let_in_is_told(redis, keeper):
     await keeper.ask("ACL", "SETUSER", "clerk", "on", ">right", "+@all", "-subscribe", "~*")
     for password, says in (("wrong", "does not let us in"), ("right", "refuses SUBSCRIBE")):
-        client = Redis.from_url(killable.url, username="clerk", password=password)
+        client = Redis.from_url(redis.url, username="clerk", password=password)
         with pytest.raises(ConfigurationError, match=says) as caught:
             await RedisStore(client).start()
         assert password not in str(caught.value)
         await client.aclose()
 
 
-async def test_a_clients_settings_are_taken(killable, keeper):
-    async with Redis.from_url(killable.url, decode_responses=True, db=3) as client:
+async def test_a_clients_settings_are_taken(redis, keeper):
+    async with Redis.from_url(redis.url, decode_responses=True, db=3) as client:
         store = RedisStore(client, prefix=keeper.prefix)
         await store.start()
         await store.lease.take("x", "a", 60)
@@ -232,11 +217,11 @@ CELLS_RIGHTS = "+xadd +xlen +xrange +xtrim +zrangebylex".split()
 
 
 @pytest.fixture
-async def clerk(killable, keeper):
+async def clerk(redis, keeper):
     """A client of a user with no right but those that the guide names."""
     pattern = f"{keeper.prefix}:1:*"
     await keeper.ask("ACL", "SETUSER", "clerk", *RESET, f"~{pattern}", f"&{pattern}", *RIGHTS)
-    async with Redis.from_url(killable.url, username="clerk", password="right") as client:
+    async with Redis.from_url(redis.url, username="clerk", password="right") as client:
         yield client
     await keeper.ask("ACL", "DELUSER", "clerk")
 
@@ -304,8 +289,8 @@ async def test_what_cannot_be_read_is_a_warning(clerk, keeper, caplog):
     await store.stop()
 
 
-async def test_a_server_that_is_no_master_any_more(killable, keeper):
-    store = RedisStore(killable.url, prefix=keeper.prefix, patience=0.5)
+async def test_a_server_that_is_no_master_any_more(redis, keeper):
+    store = RedisStore(redis.url, prefix=keeper.prefix, patience=0.5)
     await store.start()
     await keeper.ask("REPLICAOF", "127.0.0.1", "1")
     try:
@@ -421,22 +406,22 @@ def test_what_a_url_says_is_taken():
     )
 
 
-async def test_it_keeps_no_log(killable):
+async def test_it_keeps_no_log(redis):
     """Whoever asks for a port that it does not offer is told where that is to be had; it is not packed."""
-    store = open_store(killable.url.replace("unix://", "redis://"))
+    store = open_store(redis.url.replace("unix://", "redis://"))
     assert isinstance(store, RedisStore)
     for port in ("log", "runs", "blobs", "presence", "transactions"):
         with pytest.raises(ConfigurationError, match=r"Redis keeps no .* Runs live in sqlite"):
             getattr(store, port)
     with pytest.raises(ConfigurationError, match="Redis keeps no"):
-        async with Reprise(store=RedisStore(killable.url)):
+        async with Reprise(store=RedisStore(redis.url)):
             pass
 
 
-async def test_doctor_tells_how_the_server_is_set(killable):
+async def test_doctor_tells_how_the_server_is_set(redis):
     shown = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "reprise", "doctor", "--store", f"{killable.url}?prefix=doctor"],
+        [sys.executable, "-m", "reprise", "doctor", "--store", f"{redis.url}?prefix=doctor"],
         capture_output=True,
         text=True,
         check=False,

@@ -4,11 +4,11 @@ A change of the layout fails here. Then the new one is the next version, and rea
 """
 
 from struct import pack
+from time import time
 
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from tests.contract.redis.keeper import RedisKeeper
 
 from reprise import ConfigurationError
 from reprise.kernel.errors import SchemaTooNew
@@ -20,13 +20,6 @@ from reprise.stores.redis import RedisStore
 AT = 1_700_000_000_000_000
 LATE = 4_000_000_000_000_000
 """Microseconds: a moment that has passed, and one that has not come."""
-
-
-@pytest.fixture
-async def keeper(redis):
-    keeper = RedisKeeper(redis.url)
-    yield keeper
-    await keeper.close()
 
 
 @pytest.fixture
@@ -110,7 +103,7 @@ async def test_what_was_written_under_layout_1_is_read(keeper, server):
     root = f"{keeper.prefix}:1:"
     await write_by_hand(server, root)
     store = await keeper.open()
-    assert (await store.schema(), store.epoch) == ((1, 1), 2)
+    assert (await store.schema(), store.epoch) == ((2, 2), 2)
     assert await store.lease.holder("locks/a") == [Grant("locks/a", "me", LATE, LATE + 1)]
     assert await store.lease.take("locks/a", "you", 60) is None
 
@@ -125,6 +118,7 @@ async def test_what_was_written_under_layout_1_is_read(keeper, server):
     stats = await store.queue.stats("mail")
     assert (stats.ready, stats.later, stats.claimed, stats.done, stats.dead) == (1, 1, 1, 1, 1)
     assert (stats.finished, stats.failed, stats.levels) == (1, 1, {2: 1})
+    assert stats.oldest_us == pytest.approx(time() * 1e6 - AT, abs=60e6)
     [claimed] = await store.queue.claim("mail", "x", 5, 60)
     assert (claimed.id, claimed.data) == ("now", b"first")
     [mine] = await store.queue.find("mail", ids=["mine"])
@@ -143,7 +137,22 @@ async def test_what_was_written_under_layout_1_is_read(keeper, server):
     assert 14 < view.cells[0].version < view.cells[1].version == view.position
 
 
-async def test_what_we_write_has_the_shape_of_layout_1(keeper, server):
+async def test_what_layout_1_kept_is_removed_in_time(keeper, server):
+    root = f"{keeper.prefix}:1:"
+    key = f"{root}queue:{{mail}}"
+    await write_by_hand(server, root)
+    await server.hset(f"{key}:task", "past", task(-4.0, 0, AT + 5, 6, 1, b""))
+    await server.hset(f"{key}:claim", "past", claim("done", place(6, "past"), 5, AT + 10, 1, AT + 9, "", ""))
+    await server.zadd(f"{key}:done", {place(6, "past"): AT + 9})
+    await server.zadd(f"{key}:done:end", {place(6, "past"): AT + 10})
+    store = await keeper.open()
+    assert (await store.queue.stats("mail")).done == 1
+    assert [await store.queue.sweep("mail") for _ in range(2)] == [1, 0]
+    assert await server.zrange(f"{key}:done", 0, -1) == [place(5, "over").encode()]
+    assert not await server.hexists(f"{key}:task", "past")
+
+
+async def test_what_we_write_has_the_shape_of_layout_2(keeper, server):
     """Every key, of what type; and the fields that are not those of a moment."""
     store = await keeper.open()
     grant = await store.lease.take("a", "me", 60)
@@ -152,8 +161,9 @@ async def test_what_we_write_has_the_shape_of_layout_1(keeper, server):
     tasks = [Task(id, "q", b"x", level=2) for id in ("one", "two", "three", "four")]
     await store.queue.offer([*tasks, Task("later", "q", delay=60)])
     one, two, three = await store.queue.claim("q", "w", 3, 60)
+    long = b"z" * 513
     await store.queue.settle(
-        [Settlement(one, "done", outcome=b"y", keep=60), Settlement(two, "dead", keep=60)]
+        [Settlement(one, "done", outcome=b"y", keep=60), Settlement(two, "dead", outcome=long, keep=60)]
     )
     await store.cells.apply("s", [Change("a", b"1"), Change("b", b"2", ttl=60)])
     root = f"{keeper.prefix}:1:"
@@ -181,6 +191,7 @@ async def test_what_we_write_has_the_shape_of_layout_1(keeper, server):
         "queue:{q}:outcome": "hash",
         "queue:{q}:ready": "zset",
         "queue:{q}:since": "zset",
+        "queue:{q}:since:count": "hash",
         "queue:{q}:task": "hash",
         "queues": "set",
         "spaces": "set",
@@ -201,6 +212,15 @@ async def test_what_we_write_has_the_shape_of_layout_1(keeper, server):
         "w",
         "",
     ]
+    ended = {each.id: each for each in await store.queue.find("q", ids=["one", "two"])}
+    packed = await server.hget(f"{root}queue:{{q}}:claim", "one")
+    assert msgspec.msgpack.decode(packed)[8:] == ["y"]
+    assert await server.hgetall(f"{root}queue:{{q}}:outcome") == {b"two": long}
+    assert [ended[id].outcome for id in ("one", "two")] == [b"y", long]
+    for id, state in (("one", "done"), ("two", "dead")):
+        times = f"{ended[id].ended_at}:{ended[id].until}"
+        assert await server.zrange(f"{root}queue:{{q}}:{state}:end", 0, -1) == [times.encode()]
+    assert await server.hgetall(f"{root}queue:{{q}}:since:count") == {b"%d" % four.offered_at: b"1"}
     assert await server.zrange(f"{root}queue:{{q}}:claimed", 0, -1) == [place(3, "three").encode()]
     assert await server.hget(f"{root}cells:{{s}}:cell", "a") == pack(">dd", 1, 0) + b"1"
     [(at, entry), _] = await server.xrange(f"{root}cells:{{s}}:feed")
@@ -211,10 +231,10 @@ async def test_what_we_write_has_the_shape_of_layout_1(keeper, server):
 async def test_a_fresh_store_is_marked_and_a_newer_one_refused(keeper, server):
     store = await keeper.open()
     key = f"{keeper.prefix}:1:layout"
-    assert await server.get(key) == b"1"
+    assert await server.get(key) == b"2"
     await keeper.reopen(store)
-    await server.set(key, 2)
-    with pytest.raises(SchemaTooNew, match="of layout 2; this Reprise knows 1"):
+    await server.set(key, 3)
+    with pytest.raises(SchemaTooNew, match="of layout 3; this Reprise knows 2"):
         await keeper.open()
     for nonsense in ("0", "new"):
         await server.set(key, nonsense)
@@ -225,7 +245,7 @@ async def test_a_fresh_store_is_marked_and_a_newer_one_refused(keeper, server):
 
 async def test_tenants_know_nothing_of_each_other(redis, keeper, server):
     """Not even of each other's layouts."""
-    await server.set(f"{keeper.prefix}:1:layout", 2)
+    await server.set(f"{keeper.prefix}:1:layout", 3)
     other = RedisStore(redis.url, prefix=f"{keeper.prefix}b")
     await other.start()
     await other.cells.apply("s", [Change("a", b"1")])

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
+from struct import unpack_from
 
 import pytest
-from tests.contract.redis.keeper import RedisKeeper
 
 from reprise.kernel.errors import StoreFull
 from reprise.stores.queue import Settlement, Task
@@ -19,20 +19,8 @@ LONG = 3600
 
 
 @pytest.fixture
-def killable(killable_redis):
+def redis(killable_redis):
     return killable_redis
-
-
-@pytest.fixture
-async def keeper(killable):
-    keeper = RedisKeeper(killable.url)
-    yield keeper
-    await keeper.close()
-
-
-@pytest.fixture
-async def store(keeper):
-    return await keeper.open()
 
 
 def tasks(count, queue="q"):
@@ -215,13 +203,13 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_nothing_is_lost_when_workers_and_the_server_are_killed(killable, keeper, store, tmp_path):
+async def test_nothing_is_lost_when_workers_and_the_server_are_killed(redis, keeper, store, tmp_path):
     """Each task is done, its outcome kept, and offered once however often an offer was asked again."""
     count, dice = 1_000, random.Random(7)
     effects = tmp_path / "effects"
 
     def worker():
-        return subprocess.Popen([sys.executable, "-c", WORKER, killable.url, keeper.prefix, str(effects)])
+        return subprocess.Popen([sys.executable, "-c", WORKER, redis.url, keeper.prefix, str(effects)])
 
     workers = [worker() for _ in range(2)]
     offering = asyncio.gather(*(store.queue.offer(tasks(count)[at : at + 10]) for at in range(0, count, 10)))
@@ -233,7 +221,7 @@ async def test_nothing_is_lost_when_workers_and_the_server_are_killed(killable, 
             workers[victim].wait()
             workers[victim] = worker()
             if turn % 2:
-                await asyncio.to_thread(killable.crash)
+                await asyncio.to_thread(redis.crash)
         assert await soon(offering) == [[True] * 10] * (count // 10)
 
         async def done():
@@ -253,3 +241,74 @@ async def test_nothing_is_lost_when_workers_and_the_server_are_killed(killable, 
     seen = Counter((await asyncio.to_thread(effects.read_text)).split())
     assert len(seen) == count
     assert sum(seen.values()) <= count + 4 * 20, "only what a killed worker had is done again"
+
+
+# ---------------------------------------------------------------- what is derived
+
+
+async def derived(keeper):
+    """Return what the queue derives from its places, and the same counted one by one."""
+    key = f"{keeper.prefix}:1:queue:{{q}}"
+    ready = [place[16:] for place in await keeper.ask("ZRANGE", f"{key}:ready", 0, -1)]
+    heads = [
+        unpack_from(">ddddi", head) for head in (await keeper.ask("HMGET", f"{key}:task", b"", *ready))[1:]
+    ]
+    counted = Counter(b"%d" % max(due, offered) for _, due, offered, _, _ in heads)
+    times = {time: int(count) for time, count in (await keeper.ask("HGETALL", f"{key}:since:count")).items()}
+    levels = {
+        int(level): int(count) for level, count in (await keeper.ask("HGETALL", f"{key}:levels")).items()
+    }
+    return (
+        (times, sorted(times), {level: count for level, count in levels.items() if count}),
+        (
+            dict(counted),
+            await keeper.ask("ZRANGE", f"{key}:since", 0, -1),
+            dict(Counter(head[4] for head in heads)),
+        ),
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_is_counted_fits_what_is_there(keeper, store, seed):
+    """After whatever was done: who is ready since when and of which level, and what is kept until when."""
+    dice, held, cases = random.Random(seed), [], Counter()
+    for number in range(100):
+        what = dice.choice(("offer", "offer", "claim", "settle", "settle", "change", "lapse", "sweep"))
+        if what == "offer":
+            some = [
+                Task(f"{dice.randrange(40)}", "q", b"x" * dice.randrange(9), dice.random(), level=dice.randrange(3),
+                     delay=dice.choice((0, 0, 0.002)))
+                for _ in range(dice.randrange(1, 9))
+            ]  # fmt: skip
+            cases["offered"] += sum(await store.queue.offer(some))
+        elif what in ("claim", "lapse"):
+            held += await store.queue.claim(
+                "q", "w", dice.randrange(1, 6), LONG if what == "claim" else 0.001
+            )
+        elif what == "settle":
+            dice.shuffle(held)
+            ending, held = held[:4], held[4:]
+            states = [dice.choice(("done", "dead", "gone", "ready", "back")) for _ in ending]
+            ends = [
+                Settlement(task, state, delay=dice.choice((0, 0.002)), outcome=b"o" * dice.choice((1, 600)),
+                           keep=dice.choice((None, 0.003, 0.005, LONG)))
+                for task, state in zip(ending, states, strict=True)
+            ]  # fmt: skip
+            stood = await store.queue.settle(ends)
+            cases.update(state for state, each in zip(states, stood, strict=True) if each)
+        elif what == "change":
+            ids = [f"{dice.randrange(40)}" for _ in range(3)]
+            state, due_at = dice.choice((None, "ready", "dead", "gone")), dice.choice((None, 0))
+            cases["changed"] += await store.queue.change("q", ids, due_at=due_at, state=state)
+        else:
+            cases["swept"] += await store.queue.sweep("q", dice.randrange(1, 5))
+        found, counted = await derived(keeper)
+        assert found == counted, f"after {what}, the {number}th"
+        if number % 10 == 9:
+            stats = await store.queue.stats("q")
+            for state, count in (("done", stats.done), ("dead", stats.dead)):
+                assert count == len(await store.queue.find("q", state)), (
+                    f"{state} after {what}, the {number}th"
+                )
+    assert cases.keys() >= {"offered", "done", "dead", "gone", "ready", "back"}
+    assert min(cases["changed"], cases["swept"]) > 0

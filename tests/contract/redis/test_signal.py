@@ -2,23 +2,8 @@
 
 from fnmatch import fnmatchcase
 
-import pytest
-from tests.contract.redis.keeper import RedisKeeper
-
 from reprise.stores.redis.lease import RedisLease
 from reprise.testing.suites import until
-
-
-@pytest.fixture
-async def keeper(redis):
-    keeper = RedisKeeper(redis.url)
-    yield keeper
-    await keeper.close()
-
-
-@pytest.fixture
-async def store(keeper):
-    return await keeper.open()
 
 
 async def test_what_nobody_listens_to_any_more_the_server_does_not_send(keeper, store):

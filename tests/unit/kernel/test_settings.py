@@ -58,6 +58,7 @@ DEFAULTS: dict[str, Any] = {
     "services.workflow_orchestrator": "http://localhost:8081",
     "services.tool_registry": "http://localhost:8082",
     "services.agents": {},
+    "plugins.directories": [],
 }
 
 # As printed in the document of the enhanced features.

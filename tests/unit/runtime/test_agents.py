@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from reprise import AgentRegistry, ConfigurationError
-from reprise.runtime import agents
+from reprise.runtime import extensions
 
 
 def shout(task):
@@ -14,8 +14,8 @@ def shout(task):
 
 @pytest.fixture
 def installed(monkeypatch):
-    point = EntryPoint("greeter", "builtins:len", agents.GROUP)
-    monkeypatch.setattr(agents, "_installed", lambda: {"greeter": point})
+    point = EntryPoint("greeter", "builtins:len", "reprise.agents")
+    monkeypatch.setattr(extensions, "entry_points_of", lambda kind: {"agents": (point,)}.get(kind, ()))
 
 
 def test_agents_are_found_by_name(installed):

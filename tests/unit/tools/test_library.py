@@ -1,15 +1,26 @@
 """The tools that come with Reprise: each does what its examples say, describes itself, and says no to what it must."""
 
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 
-from reprise import Example, Tool, ToolError, ToolRegistry, create_builtin_tools_library
+from reprise import Example, FileRoots, Tool, ToolError, ToolRegistry, create_builtin_tools_library
 from reprise.kernel.schema import misfits
 from reprise.testing import run
+from reprise.tools.guards.network import NetworkAccess
 from reprise.tools.library.texts.summaries import FunctionSummarizer
 from reprise.tools.library.texts.translation import FunctionTranslator
+from reprise.tools.library.web.searching import SearXNG
 
 TOOLS = create_builtin_tools_library()
 EXAMPLES = [
@@ -19,13 +30,61 @@ EXAMPLES = [
 ]
 
 
-def call(name: str, **arguments: Any) -> Any:
-    registry = ToolRegistry(TOOLS)
-    registry.provide(
+@contextmanager
+def roots() -> Iterator[FileRoots]:
+    """Yield the folders that the examples are about: docs/hello.txt, and the same packed, work/hello.zip."""
+    with TemporaryDirectory() as home:
+        docs, work = Path(home, "docs"), Path(home, "work")
+        docs.mkdir()
+        work.mkdir()
+        (docs / "hello.txt").write_text("Hello,\nworld\n")
+        (docs / "hello.txt").chmod(0o644)
+        os.utime(docs / "hello.txt", (1795339800, 1795339800))
+        with zipfile.ZipFile(work / "hello.zip", "w") as archive:
+            archive.write(docs / "hello.txt", "hello.txt")
+        with FileRoots({"docs": docs, "work": work}) as folders:
+            yield folders
+
+
+def web() -> tuple[object, ...]:
+    """Return the web that the examples are about, which is not the real one: example.org, and a search."""
+    tea = "".join(f"<p>{'On tea there is a lot to say. ' * each}</p>" for each in (9, 12))
+    pages = {
+        "/kettles": ("text/html", "<title>Kettles</title><h1>Kettles, all of them</h1>"),
+        "/article": ("text/html", f"<title>On tea</title><article>{tea}</article>"),
+        "/data.json": ("application/json", '{"tea": 3}'),
+        "/data.csv": ("text/csv", "tea\n3\n"),
+        "/": ("text/html", "Welcome"),
+        "/notes": ("application/json", '{"id": 1}'),
+        "/robots.txt": ("text/plain", "User-agent: *\nDisallow: /private\n"),
+        "/feed": (
+            "application/rss+xml",
+            '<rss version="2.0"><channel><title>News of tea</title></channel></rss>',
+        ),
+        "/search": ("application/json", '{"results": [{"title": "Tea", "url": "https://example.org/tea"}]}'),
+    }
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        kind, text = pages.get(request.url.path, ("text/plain", ""))
+        return httpx2.Response(200 if text else 404, headers={"content-type": kind}, text=text)
+
+    access = NetworkAccess(transport=httpx2.MockTransport(answer))
+    return access, SearXNG("https://search.example.org", access=access)
+
+
+def models() -> tuple[object, ...]:
+    """Return who translates and summarizes in the examples."""
+    return (
         FunctionTranslator(lambda text, *_: {"Good morning": "Bonjour"}[text]),
         FunctionSummarizer(lambda text, *_: text[:60]),
     )
-    return run(lambda: registry.execute_tool(name, arguments), seed=1)
+
+
+def call(name: str, **arguments: Any) -> Any:
+    registry = ToolRegistry(TOOLS)
+    with roots() as folders:
+        registry.provide(folders, *web(), *models())
+        return run(lambda: registry.execute_tool(name, arguments), seed=1)
 
 
 @pytest.mark.parametrize(("tool", "example"), EXAMPLES)
@@ -55,7 +114,27 @@ def test_what_is_no_argument_is_refused(tool: Tool):
         assert caught.value.code == "invalid_input"
 
 
-def test_the_library_is_registered_in_no_time():
-    registry = ToolRegistry(create_builtin_tools_library())
-    assert len(registry) == len(TOOLS)
+def test_no_two_tools_have_a_name_in_common():
+    assert len(ToolRegistry(create_builtin_tools_library())) == len(TOOLS)
     assert len({tool.name for tool in TOOLS}) == len(TOOLS)
+
+
+REGISTER = """
+import sys
+from reprise.tools.registry import ToolRegistry
+before = set(sys.modules)
+from reprise.tools.library import create_builtin_tools_library
+ToolRegistry(create_builtin_tools_library())
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_registering_loads_no_library_of_an_extra():
+    loaded = subprocess.run([sys.executable, "-c", REGISTER], capture_output=True, text=True, check=True)
+    others = {
+        name
+        for name in loaded.stdout.split()
+        if name not in sys.stdlib_module_names and not name.startswith("_sysconfigdata")
+    }
+    assert "zoneinfo" in loaded.stdout  # what is loaded at all is seen
+    assert others <= {"reprise", "cronsim"}, "of these, cronsim is no extra"

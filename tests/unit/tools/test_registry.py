@@ -164,6 +164,17 @@ def test_arguments_that_do_not_fit_are_refused_before_the_call(arguments, says, 
     assert "shout" in str(error)
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_of_json_is_refused_and_not_null(number):
+    def echo(value: Any) -> Any:
+        return value
+
+    registry = registry_of(echo)
+    error = refused(registry, "it", {"value": [None, {"a": (1.5, number)}]})
+    assert (error.code, error.field) == ("invalid_input", "$.value[1].a[1]")
+    assert run(lambda: registry.execute_tool("it", {"value": [None, 1.5]})) == [None, 1.5]
+
+
 def test_an_unknown_tool_is_named_beside_the_nearest():
     error = refused(ToolRegistry([shout]), "shoot")
     assert error.code == "not_found"
@@ -259,6 +270,25 @@ def test_an_executor_may_be_async_take_the_context_and_return_anything_that_is_j
     result = run(lambda: registry.call_tool("shout", {"text": "a"}))
     assert result.value == "shout 1"
     assert "does not declare" in result.warnings[0]
+
+
+def test_an_executor_that_is_not_async_is_called_in_a_thread():
+    def executor(arguments: dict[str, Any], context: ToolContext) -> str:
+        return f"{threading.get_ident()} {context.tool}"
+
+    registry = ToolRegistry()
+    registry.register_tool(stall, executor)
+    beside, name = asyncio.run(registry.execute_tool("stall")).split()
+    assert int(beside) != threading.get_ident()
+    assert name == "stall"
+
+
+def test_an_executor_that_takes_something_else_is_refused_and_changes_nothing():
+    registry = ToolRegistry([shout])
+    with pytest.raises(ConfigurationError, match="takes") as caught:
+        registry.register_tool(shout, lambda a, b, c: a, replace=True)
+    assert "shout(arguments, context)" in str(caught.value)
+    assert run(lambda: registry.execute_tool("shout", {"text": "a"}))["text"] == "A"
 
 
 def test_a_name_is_taken_once_unless_it_is_replaced():

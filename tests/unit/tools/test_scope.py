@@ -129,6 +129,13 @@ def test_arguments_that_do_not_fit_use_up_nothing():
     assert call(mine, "text_search") == "done"
 
 
+def test_what_one_policy_refuses_uses_nothing_of_the_other():
+    registry = ToolRegistry(TOOLS, policy=ToolPolicy(budget={"*": 1}))
+    nothing_left = registry.scope("ada", policy=ToolPolicy(budget={"*": 0}))
+    assert call(nothing_left, "text_search") == "permission_denied"
+    assert call(registry, "text_search") == "done"
+
+
 # ---------------------------------------------------------------- approval
 
 
@@ -147,6 +154,29 @@ def test_what_needs_approval_is_asked_for_each_time():
         "done",
     ]
     assert [(request.tool.name, request.caller) for request in asked] == [("web_fetch", "ada")] * 2
+
+
+def test_nobody_is_asked_for_what_may_not_happen_anyway_and_budgets_hold_when_they_answer():
+    asked: list[str] = []
+    agreed = asyncio.Event()
+
+    async def approve(request: ToolRequest) -> bool:
+        asked.append(request.tool.name)
+        if len(asked) == 2:
+            agreed.set()
+        return await agreed.wait()
+
+    async def main() -> list[Any]:
+        mine = ToolRegistry(TOOLS).scope(
+            "ada", policy=ToolPolicy(approve=["*"], budget={"*": 1}), approver=approve
+        )
+        calls = [mine.execute_tool("text_search") for _ in range(2)]
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+        return [*ended, *await asyncio.gather(mine.execute_tool("web_fetch"), return_exceptions=True)]
+
+    codes = [getattr(each, "code", each) for each in run(main)]
+    assert sorted(codes) == ["done", "permission_denied", "permission_denied"]
+    assert asked == ["text_search"] * 2
 
 
 def test_nobody_to_approve_is_a_no():

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.stores.conditions import floor_of
-from reprise.stores.queue import QueueStats, Settlement, Task, check_change, check_settlements
+from reprise.stores.queue import QueueStats, Settlement, Task, check_change, check_settlements, taps
+from reprise.stores.signal import Signal
 from reprise.stores.tasks import (
     blocks,
     changed,
@@ -86,8 +87,9 @@ class _Line:
 class MemoryQueue:
     """Queues by name."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, signal: Signal) -> None:
         self._clock = clock
+        self._signal = signal
         self._lines: dict[str, _Line] = {}
         self._offers = 0
         self._last_token = 0
@@ -95,7 +97,9 @@ class MemoryQueue:
     async def offer(self, tasks: Sequence[Task]) -> list[bool]:
         """Add tasks and return of each whether it is new."""
         now = self._clock.now()
-        return [self._offer(task, now) for task in tasks]
+        new = [self._offer(task, now) for task in tasks]
+        self._signal.wake(taps(tasks, new))
+        return new
 
     def _offer(self, task: Task, now: int) -> bool:
         line = self._lines.setdefault(task.queue, _Line())

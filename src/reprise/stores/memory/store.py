@@ -31,8 +31,8 @@ class MemoryStore:
         clock = clock or SURROUNDINGS.get().clock
         self.lease = MemoryLease(clock)
         self.log = MemoryLog(self.lease)
-        self.queue = MemoryQueue(clock)
         self.signal = MemorySignal()
+        self.queue = MemoryQueue(clock, self.signal)
         self.cells = MemoryCells(clock, self.signal)
         self.presence = MemoryPresence()
 

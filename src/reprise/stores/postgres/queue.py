@@ -9,7 +9,8 @@ from reprise.kernel.clock import MICROSECONDS
 from reprise.stores.postgres.connections import Pool
 from reprise.stores.postgres.driver import Connection, Row
 from reprise.stores.postgres.statements import statements
-from reprise.stores.queue import STATES, QueueStats, Settlement, Task, check_change, check_settlements
+from reprise.stores.queue import STATES, QueueStats, Settlement, Task, check_change, check_settlements, taps
+from reprise.stores.signal import Signal
 from reprise.stores.tasks import is_over, micros, place, shown
 
 SQL = statements("queue.sql")
@@ -23,12 +24,14 @@ class PostgresQueue:
     new that its lost attempt added.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, pool: Pool, signal: Signal) -> None:
+        self._pool, self._signal = pool, signal
 
     async def offer(self, tasks: Sequence[Task]) -> list[bool]:
         """Add tasks and return of each whether it is new."""
-        return await self._pool.run(lambda c: offer(c, tasks)) if tasks else []
+        new: list[bool] = await self._pool.run(lambda c: offer(c, tasks)) if tasks else []
+        self._signal.wake(taps(tasks, new))
+        return new
 
     async def claim(self, queue: str, worker: str, limit: int, ttl: float) -> list[Task]:
         """Claim up to ``limit`` ready, due tasks (and claimed ones whose claim ended) for ``ttl`` seconds."""

@@ -10,6 +10,18 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- A time as text: commands write numbers as text for each argument anew, and many tasks share a time.
+local texts = {}
+
+local function text(number)
+  local known = texts[number]
+  if not known then
+    known = whole(number)
+    texts[number] = known
+  end
+  return known
+end
+
 -- One command for many: its arguments in chunks, each of whole pairs.
 local function many(command, key, values)
   for first = 1, #values, CHUNK do

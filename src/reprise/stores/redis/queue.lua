@@ -2,20 +2,23 @@
 --
 -- KEYS[i] begins the keys of a queue, which all lie in one slot:
 --   :task      hash  id -> order, due, offered, number (doubles), level (32 bits), big-endian; behind them the data
---   :claim     hash  id -> {state, place, token, until, claims, ended, worker, note}; none = offered, never claimed
---   :outcome   hash  id -> what those who settled it left
+--   :claim     hash  id -> {state, place, token, until, claims, ended, worker, note, what those left who settled it};
+--              none = offered, never claimed
+--   :outcome   hash  id -> what those left who settled it, where that is too long for :claim
 --   :ready :later :claimed :done :dead
 --              sorted sets of places (number and id), by order, time when due, end of claim, time of the end
---   :since     sorted set of the places in :ready, by the time since when they could be claimed
+--   :since     sorted set of the times since when those in :ready could be claimed
+--   :since:count
+--              hash  such a time -> how many they are: many share one, so counting is cheaper than a set of places
 --   :levels    hash  level -> how many places of it are in :ready
 --   :done:end :dead:end
---              sorted sets of those places in :done and :dead that are not kept for ever, by the end of their being kept
+--              sorted sets of "ended:until" by until: what ended then is kept until then; what is kept for ever is not in it
 --   :meta      hash  number, token: the last ones; finished, failed: counts; paused
 --   :said:<client>, and what is asked: see turn.lua
 
 local MOST = 1000 -- places that one operation lets move on by the time
+local SHORT = 512 -- bytes of an outcome that fit into :claim
 local HEAD, HEAD_SIZE = '>ddddi4', 36
-local LEVEL, LEVEL_AT = '>i4', 33
 local PLACE = '%016.0f%s'
 local concat = table.concat
 
@@ -29,34 +32,51 @@ end
 
 -- ---------------------------------------------------------------- who stands in line
 
--- A line collects who is to stand in :ready, or in :later; `stand` lets them.
+-- A line collects who is to stand in :ready, or in :later, or who leaves :ready.
 local function line()
-  return {ready = {}, since = {}, later = {}, levels = {}}
+  return {ready = {}, later = {}, since = {}, levels = {}}
 end
 
-local function join(line, place, order, due, since, level)
-  if due > now then
-    local later = line.later
-    later[#later + 1], later[#later + 2] = due, place
-    return
-  end
-  local ready, sinces, levels = line.ready, line.since, line.levels
-  ready[#ready + 1], ready[#ready + 2] = order, place
-  sinces[#sinces + 1], sinces[#sinces + 2] = math.max(due, since), place
+-- Count one who joins or leaves those who are ready.
+local function note(line, due, offered, level)
+  local time, sinces, levels = math.max(due, offered), line.since, line.levels
+  sinces[time] = (sinces[time] or 0) + 1
   levels[level] = (levels[level] or 0) + 1
 end
 
-local function count_levels(q, levels, sign)
-  for level, count in pairs(levels) do
-    call('HINCRBY', q .. ':levels', level, sign * count)
+local function join(line, place, order, due, offered, level)
+  if due > now then
+    local later = line.later
+    later[#later + 1], later[#later + 2] = text(due), place
+    return
   end
+  local ready = line.ready
+  ready[#ready + 1], ready[#ready + 2] = order, place
+  note(line, due, offered, level)
+end
+
+local function count(q, line, sign)
+  for level, number in pairs(line.levels) do
+    call('HINCRBY', q .. ':levels', level, sign * number)
+  end
+  local first = {}
+  for time, number in pairs(line.since) do
+    local time = text(time)
+    local left = call('HINCRBY', q .. ':since:count', time, sign * number)
+    if left == number then
+      first[#first + 1], first[#first + 2] = time, time
+    elseif left <= 0 then
+      call('HDEL', q .. ':since:count', time)
+      call('ZREM', q .. ':since', time)
+    end
+  end
+  many('ZADD', q .. ':since', first)
 end
 
 local function stand(q, line)
   many('ZADD', q .. ':ready', line.ready)
-  many('ZADD', q .. ':since', line.since)
   many('ZADD', q .. ':later', line.later)
-  count_levels(q, line.levels, 1)
+  count(q, line, 1)
 end
 
 -- Let tasks that are due, and those whose claim has ended, stand in line. The first change needs no memory, so that a
@@ -73,16 +93,16 @@ local function move_on(q)
   local ids = ids_of(over)
   local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
   for i, id in ipairs(ids) do
-    local order, _, _, _, level = struct.unpack(HEAD, tasks[i])
+    local order, at, offered, _, level = struct.unpack(HEAD, tasks[i])
     local record = cmsgpack.unpack(claims[i])
     record[1], record[7] = 'ready', '' -- under its token: a late settle counts until somebody claims it
     records[#records + 1], records[#records + 2] = id, cmsgpack.pack(record)
-    join(joining, over[i], order, 0, record[4], level)
+    join(joining, over[i], order, math.min(at, now), offered, level)
   end
   many('HSET', q .. ':claim', records)
   for i, task in ipairs(read(q .. ':task', ids_of(due))) do
-    local order, at, _, _, level = struct.unpack(HEAD, task)
-    join(joining, due[i], order, at, at, level)
+    local order, at, offered, _, level = struct.unpack(HEAD, task)
+    join(joining, due[i], order, at, offered, level)
   end
   stand(q, joining)
 end
@@ -95,17 +115,25 @@ end
 
 -- Take places out of all sorted sets, and their tasks out of the rest unless they stay.
 local function remove(q, places, stays)
-  local ids, levels = ids_of(places), {}
+  if #places == 0 then
+    return
+  end
+  local ids, leaving = ids_of(places), line()
   local tasks = read(q .. ':task', ids)
   for i, place in ipairs(places) do
     if tasks[i] and call('ZREM', q .. ':ready', place) == 1 then
-      local _, _, _, _, level = struct.unpack(HEAD, tasks[i])
-      levels[level] = (levels[level] or 0) + 1
+      local _, due, offered, _, level = struct.unpack(HEAD, tasks[i])
+      note(leaving, due, offered, level)
     end
   end
-  count_levels(q, levels, -1)
-  for _, set in ipairs({':since', ':later', ':claimed', ':done', ':dead', ':done:end', ':dead:end'}) do
+  count(q, leaving, -1)
+  for _, set in ipairs({':later', ':claimed', ':done', ':dead'}) do
     many('ZREM', q .. set, places)
+  end
+  for _, set in ipairs({':done', ':dead'}) do
+    if call('EXISTS', q .. set) == 0 then
+      call('DEL', q .. set .. ':end')
+    end
   end
   if not stays then
     many('HDEL', q .. ':claim', ids)
@@ -114,16 +142,26 @@ local function remove(q, places, stays)
   end
 end
 
+-- A record without what those left who settled it, packed; and that.
+local function apart(record)
+  local outcome = record[9]
+  record[9] = nil
+  return cmsgpack.pack(record), outcome
+end
+
 -- What the client makes tasks of: id, task, claim, outcome of each that is there, under these tokens if any are given.
 local function shown(q, ids, tokens)
   local flat = {}
   local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
   local outcomes = read(q .. ':outcome', ids)
   for i, id in ipairs(ids) do
-    local record = claims[i] and cmsgpack.unpack(claims[i])
+    local record, claim, outcome = claims[i] and cmsgpack.unpack(claims[i]), claims[i] or '', outcomes[i] or ''
     if tasks[i] and not (record and is_over(record)) and (not tokens or record and record[3] == tokens[i]) then
+      if record and record[9] then
+        claim, outcome = apart(record)
+      end
       local n = #flat
-      flat[n + 1], flat[n + 2], flat[n + 3], flat[n + 4] = id, tasks[i], claims[i] or '', outcomes[i] or ''
+      flat[n + 1], flat[n + 2], flat[n + 3], flat[n + 4] = id, tasks[i], claim, outcome
     end
   end
   return flat
@@ -135,6 +173,15 @@ local function blocks(record, again)
     return true
   end
   return not is_over(record) and (record[1] ~= 'done' or now < record[6] + again)
+end
+
+-- Tap those who wait for tasks; the name of a queue is percent-encoded in its keys.
+local function tap(q)
+  local root, name = string.match(q, '^([^{]*)queue:{(.*)}$')
+  local plain = string.gsub(name, '%%(%x%x)', function(code)
+    return string.char(tonumber(code, 16))
+  end)
+  call('PUBLISH', root .. 'tap:queue/' .. plain, '')
 end
 
 -- {id, data, order, due, level, delay, again} ...: answers a 1 for each that is new, a 0 for the others
@@ -169,6 +216,7 @@ function does.offer(q, offers)
     remove(q, old)
     many('HSET', q .. ':task', new)
     stand(q, joining)
+    tap(q)
   end
   return concat(answer)
 end
@@ -190,26 +238,30 @@ function does.claim(q, worker, limit, ttl)
   end
   local tasks, claims = read(q .. ':task', ids), read(q .. ':claim', ids)
   local token, ends = math.max(tonumber(known[2] or '0'), now), now + ttl
-  local records, claimed, tokens, levels, flat = {}, {}, {}, {}, {}
+  local until_text = text(ends)
+  local records, claimed, tokens, leaving, flat = {}, {}, {}, line(), {}
   local record = {'claimed', '', 0, ends, 1, 0, worker, ''}
   for i, id in ipairs(ids) do
-    local level, outcome = struct.unpack(LEVEL, tasks[i], LEVEL_AT), ''
+    local _, due, offered, _, level = struct.unpack(HEAD, tasks[i])
+    local outcome = ''
     token = token + 1
-    record[2], record[3], record[5], record[8] = places[i], token, 1, ''
+    record[2], record[3], record[5], record[8], record[9] = places[i], token, 1, '', nil
     if claims[i] then
       local old = cmsgpack.unpack(claims[i])
-      record[5], record[8] = old[5] + 1, old[8]
-      outcome = call('HGET', q .. ':outcome', id) or ''
+      record[5], record[8], record[9] = old[5] + 1, old[8], old[9]
+      outcome = not old[9] and call('HGET', q .. ':outcome', id) or ''
     end
     local packed = cmsgpack.pack(record)
     records[2 * i - 1], records[2 * i] = id, packed
-    claimed[2 * i - 1], claimed[2 * i] = ends, places[i]
+    if record[9] then
+      packed, outcome = apart(record)
+    end
+    claimed[2 * i - 1], claimed[2 * i] = until_text, places[i]
     flat[4 * i - 3], flat[4 * i - 2], flat[4 * i - 1], flat[4 * i] = id, tasks[i], packed, outcome
     tokens[i] = token
-    levels[level] = (levels[level] or 0) + 1
+    note(leaving, due, offered, level)
   end
-  many('ZREM', q .. ':since', places)
-  count_levels(q, levels, -1)
+  count(q, leaving, -1)
   many('HSET', q .. ':claim', records)
   many('ZADD', q .. ':claimed', claimed)
   call('HSET', q .. ':meta', 'token', whole(token))
@@ -220,14 +272,34 @@ function again.claim(q, answer)
   return shown(q, answer[1], answer[2])
 end
 
+-- Those that ended at a time and were kept for long enough, and whether these are all of that time.
+local function over_of(q, state, time, limit)
+  local places = call('ZRANGEBYSCORE', q .. ':' .. state, time, time)
+  local over = {}
+  for i, claim in ipairs(read(q .. ':claim', ids_of(places))) do
+    if #over < limit and claim and is_over(cmsgpack.unpack(claim)) then
+      over[#over + 1] = places[i]
+    end
+  end
+  return over, #over < limit
+end
+
 -- Remove what has been kept for long enough; answers how many.
 local function sweep(q, limit)
   local removed = 0
-  for _, set in ipairs({':done:end', ':dead:end'}) do
-    local places = call('ZRANGEBYSCORE', q .. set, '-inf', now, 'LIMIT', 0, math.max(limit - removed, 0))
-    if #places > 0 then
-      remove(q, places)
-      removed = removed + #places
+  for _, state in ipairs({'done', 'dead'}) do
+    local ends = q .. ':' .. state .. ':end'
+    while removed < limit do
+      local first = call('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, 1)[1]
+      if not first then
+        break
+      end
+      local over, are_all = over_of(q, state, string.match(first, '%d+'), limit - removed)
+      remove(q, over)
+      removed = removed + #over
+      if are_all then
+        call('ZREM', ends, first)
+      end
     end
   end
   return removed
@@ -243,19 +315,35 @@ local function append(values, first, second)
   values[#values + 1] = second
 end
 
-local function settle_one(settlement, record, task, joining, records, outcomes, sets)
+-- When a task is said to have ended: those of one call that are kept for as long share a time, others have another. `times`
+-- are those of this call, by state and for how long.
+local function time_of(times, sets, state, keep)
+  local known = times[state][keep or -1]
+  if not known then
+    known = now + times.number
+    times.number = times.number + 1
+    times[state][keep or -1] = known
+    if keep then
+      append(sets[state .. ':end'], text(now + keep), text(known) .. ':' .. text(now + keep))
+    end
+  end
+  return known
+end
+
+local function settle_one(settlement, record, task, joining, records, outcomes, sets, times)
   local id, state, delay, place = settlement[1], settlement[3], settlement[4], record[2]
-  if settlement[6] then
-    append(outcomes, id, settlement[6])
+  local outcome, keep = settlement[6], settlement[7]
+  if outcome and #outcome <= SHORT then
+    record[9] = outcome
+  elseif outcome then
+    record[9] = nil
+    append(outcomes, id, outcome)
   end
   record[1], record[4], record[6], record[7], record[8] = state, 0, 0, '', settlement[5]
   if state == 'done' or state == 'dead' then
-    record[6] = now
-    append(sets[state], now, place)
-    if settlement[7] then
-      record[4] = now + settlement[7]
-      append(sets[state .. ':end'], record[4], place)
-    end
+    record[6] = time_of(times, sets, state, keep)
+    record[4] = keep and now + keep or 0
+    append(sets[state], text(record[6]), place)
     if state == 'done' then
       append(sets.task, id, string.sub(task, 1, HEAD_SIZE))
     end
@@ -302,8 +390,9 @@ function does.settle(q, settlements)
   many('ZREM', q .. ':claimed', places)
   local tasks, joining, records, outcomes = read(q .. ':task', staying), line(), {}, {}
   local sets = {done = {}, dead = {}, ['done:end'] = {}, ['dead:end'] = {}, task = {}}
+  local times = {done = {}, dead = {}, number = 0}
   for i, pair in ipairs(live) do
-    settle_one(pair[1], pair[2], tasks[i], joining, records, outcomes, sets)
+    settle_one(pair[1], pair[2], tasks[i], joining, records, outcomes, sets, times)
   end
   many('HDEL', q .. ':claim', gone)
   many('HDEL', q .. ':task', gone)
@@ -378,10 +467,7 @@ function does.change(q, ids, wished_order, wished_due, state)
         call('HSET', q .. ':task', id, struct.pack(HEAD, order, due, offered, number, level) .. string.sub(tasks[i], HEAD_SIZE + 1))
         call('HSET', q .. ':claim', id, cmsgpack.pack(record))
         if record[1] == 'dead' then
-          call('ZADD', q .. ':dead', record[6], place)
-          if record[4] > 0 then
-            call('ZADD', q .. ':dead:end', record[4], place)
-          end
+          call('ZADD', q .. ':dead', record[6], place) -- until when it is kept is still in :dead:end
         else
           join(joining, place, order, due, offered, level)
         end
@@ -394,6 +480,45 @@ function does.change(q, ids, wished_order, wished_due, state)
 end
 
 does.sweep = sweep
+
+-- Make what is derived from other keys anew, as layout 1 did not have it: since when who is ready, until when who is kept.
+function does.renew(q)
+  call('DEL', q .. ':since', q .. ':since:count', q .. ':levels', q .. ':done:end', q .. ':dead:end')
+  local function pages(set, see)
+    for first = 0, call('ZCARD', q .. set) - 1, MOST do
+      see(call('ZRANGE', q .. set, first, first + MOST - 1, 'WITHSCORES'))
+    end
+  end
+  local function split(page)
+    local places, scores = {}, {}
+    for i = 1, #page, 2 do
+      places[#places + 1], scores[#scores + 1] = page[i], page[i + 1]
+    end
+    return places, scores
+  end
+  pages(':ready', function(page)
+    local standing = line()
+    for _, task in ipairs(read(q .. ':task', ids_of((split(page))))) do
+      local _, due, offered, _, level = struct.unpack(HEAD, task)
+      note(standing, due, offered, level)
+    end
+    count(q, standing, 1)
+  end)
+  for _, state in ipairs({'done', 'dead'}) do
+    pages(':' .. state, function(page)
+      local places, scores = split(page)
+      local ends = {}
+      for i, claim in ipairs(read(q .. ':claim', ids_of(places))) do
+        local record = cmsgpack.unpack(claim)
+        if record[4] > 0 then
+          append(ends, text(record[4]), scores[i] .. ':' .. text(record[4]))
+        end
+      end
+      many('ZADD', q .. ':' .. state .. ':end', ends)
+    end)
+  end
+  return ''
+end
 
 -- whether nobody may claim
 function does.pause(q, paused)
@@ -476,7 +601,12 @@ end
 function looks.stats(q)
   move_on(q)
   local function kept(state)
-    return call('ZCARD', q .. ':' .. state) - call('ZCOUNT', q .. ':' .. state .. ':end', '-inf', now)
+    local left = call('ZCARD', q .. ':' .. state)
+    for _, each in ipairs(call('ZRANGEBYSCORE', q .. ':' .. state .. ':end', '-inf', now)) do
+      local time = string.match(each, '%d+')
+      left = left - call('ZCOUNT', q .. ':' .. state, time, time)
+    end
+    return left
   end
   local meta = call('HMGET', q .. ':meta', 'finished', 'failed', 'paused')
   local oldest = call('ZRANGE', q .. ':since', 0, 0, 'WITHSCORES')[2]

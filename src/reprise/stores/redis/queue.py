@@ -168,6 +168,11 @@ class RedisQueue:
         """Remove up to ``limit`` tasks that were kept for as long as they should; return how many."""
         return int(await self._ask(queue, "sweep", limit))
 
+    async def renew(self) -> None:
+        """Bring the keys of all queues to this layout; done twice it does no harm."""
+        for name in await self._wire.send("SMEMBERS", self._names):
+            await self._ask(name.decode(), "renew")
+
     def back(self) -> None:
         """Tell the names on a new connection, before what is asked again: the server may know nothing any more."""
         if self._named:

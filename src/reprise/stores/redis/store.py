@@ -20,8 +20,10 @@ from reprise.stores.redis.signal import RedisSignal
 from reprise.stores.redis.wire import Wire
 from reprise.stores.store import Remark, Schema
 
-LAYOUT = 1
-"""Version of the layout of keys, which every key begins with."""
+LAYOUT = 2
+"""Version of the layout of keys; 2 differs from 1 in what queues derive from other keys of theirs."""
+NAMES = 1
+"""Version of the names of keys, which every key begins with."""
 OLDEST = (6, 2)
 """The oldest server whose commands we use."""
 PREFIX, PATIENCE = "reprise", 5.0
@@ -60,7 +62,7 @@ class RedisStore:
                 f"{prefix!r} cannot begin keys.", hint="Use letters, digits, '-', '_', '.' and ':'."
             )
         self._target = Target(to, patience)
-        self._root = f"{prefix}:{LAYOUT}:"
+        self._root = f"{prefix}:{NAMES}:"
         self._allow_eviction = allow_eviction
         self._wire = Wire(self._target, self._pushed, self._back)
         me = token_hex(8)
@@ -76,7 +78,7 @@ class RedisStore:
     @property
     def url(self) -> str:
         """The URL, without a password."""
-        prefix = self._root.partition(f":{LAYOUT}:")[0]
+        prefix = self._root.partition(f":{NAMES}:")[0]
         return self._target.url if prefix == PREFIX else f"{self._target.url}?prefix={prefix}"
 
     @property
@@ -105,7 +107,7 @@ class RedisStore:
         self._keeps_no("transactions")
 
     async def schema(self) -> Schema:
-        """Return the version of the layout of keys; there is only one so far."""
+        """Return the version of the layout of keys."""
         return Schema(_layout(await self._wire.send("GET", f"{self._root}layout")), LAYOUT)
 
     @property
@@ -194,7 +196,7 @@ class RedisStore:
             )
 
     async def _check_layout(self) -> None:
-        """Mark the keys as of our layout, or find that they are of another: whoever changes it changes the mark."""
+        """Mark the keys as of our layout, bring those of an older one to it, refuse those of a newer one."""
         key = f"{self._root}layout"
         mark = await self._wire.send("GET", key)
         if mark is None:
@@ -208,11 +210,14 @@ class RedisStore:
                 f"The keys of {self.url} are of layout {found}; this Reprise knows {LAYOUT}.",
                 hint="Install the newer Reprise.",
             )
-        if found < LAYOUT:
+        if found < 1:
             raise ConfigurationError(
                 f"{key} of {self.url} is {mark!r}, and that is no layout of keys.",
                 hint="Use another prefix, or find out who wrote that.",
             )
+        if found < LAYOUT:
+            await self.queue.renew()
+            await self._wire.send("SET", key, LAYOUT)
 
     def _pushed(self, push: Sequence[Any]) -> None:
         if push[0] == b"message" and push[1] == self._mine.encode():

@@ -84,6 +84,7 @@ class Turns:
         self._number += 1
         wish = msgspec.msgpack.encode(operations)
         reply = self._wire.run(self._script, self._keys, self._client, self._number, wish)
+        self._wire.flush()  # who asks in this turn is in it: another turn, in which a worker does what it has, would be lost
         reply.add_done_callback(lambda reply: self._came(units, places, reply))
 
     def _joined(self, units: Sequence[_Unit]) -> tuple[list[list[Any]], list[list[tuple[int, slice]]]]:

@@ -200,6 +200,11 @@ class Wire:
         """Run a script with this turn of the loop; a server that does not know it is given its text."""
         return self.send("EVALSHA", script.name, len(keys), *keys, *args, script=script)
 
+    def flush(self) -> None:
+        """Write what was sent now, not at the end of this turn of the loop."""
+        if self._link is not None:
+            self._link.flush()
+
     def tell(self, *command: Any) -> None:
         """Send a command whose answer nobody wants to know."""
         self.send(*command).add_done_callback(no_matter)

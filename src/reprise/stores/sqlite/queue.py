@@ -10,7 +10,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from reprise.kernel.clock import MICROSECONDS
-from reprise.stores.queue import STATES, QueueStats, Settlement, Task, check_change, check_settlements
+from reprise.stores.queue import STATES, QueueStats, Settlement, Task, check_change, check_settlements, taps
+from reprise.stores.signal import Signal
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.meta import KeeperClock, stored
 from reprise.stores.sqlite.readers import Readers
@@ -53,14 +54,19 @@ _WHERE: Mapping[str, Sequence[str]] = MappingProxyType(
 class SQLiteQueue:
     """Queues by name."""
 
-    def __init__(self, writer: Writer, readers: Readers, clock: KeeperClock) -> None:
+    def __init__(self, writer: Writer, readers: Readers, signal: Signal, clock: KeeperClock) -> None:
         self._writer = writer
         self._readers = readers
+        self._signal = signal
         self._clock = clock
 
     async def offer(self, tasks: Sequence[Task]) -> list[bool]:
         """Add tasks and return of each whether it is new."""
-        return await self._writer.submit(lambda transaction: offer(transaction, tasks)) if tasks else []
+        new: list[bool] = (
+            await self._writer.submit(lambda transaction: offer(transaction, tasks)) if tasks else []
+        )
+        self._signal.wake(taps(tasks, new))
+        return new
 
     async def claim(self, queue: str, worker: str, limit: int, ttl: float) -> list[Task]:
         """Claim up to ``limit`` ready, due tasks (and claimed ones whose claim ended) for ``ttl`` seconds."""

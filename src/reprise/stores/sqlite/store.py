@@ -89,7 +89,7 @@ class SQLiteStore:
         self.blobs = SQLiteBlobs(self._writer, self._readers)
         self.runs = SQLiteRuns(self._writer, self._readers, keeper_clock)
         self.lease = SQLiteLease(self._writer, self._readers, self.signal, keeper_clock)
-        self.queue = SQLiteQueue(self._writer, self._readers, keeper_clock)
+        self.queue = SQLiteQueue(self._writer, self._readers, self.signal, keeper_clock)
         self.cells = SQLiteCells(self._writer, self._readers, self.signal, keeper_clock)
         self.transactions = SQLiteTransactions(self._writer)
         self.presence = SQLitePresence(_beside(self.path, ".workers"))

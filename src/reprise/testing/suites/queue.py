@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from reprise.kernel.errors import ConfigurationError
-from reprise.stores.queue import QueueStats, Settlement, Task
+from reprise.stores.queue import QueueStats, Settlement, Task, tap_of
 from reprise.stores.store import Store
-from reprise.testing.suites.keeper import LONG, Keeper, KeeperSuite, soon
+from reprise.testing.suites.keeper import LONG, Keeper, KeeperSuite, soon, until
 from reprise.testing.suites.queue_model import QueueMachine
 
 FAR = 2**52
@@ -387,6 +387,22 @@ class QueueSuite(KeeperSuite):
         assert (stats.ready, stats.later, stats.claimed, stats.done, stats.dead) == (4, 1, 1, 1, 1)
         assert (stats.finished, stats.failed, dict(stats.levels)) == (1, 2, {2: 3, 5: 1})
         assert keeper.short * 1_000_000 <= stats.oldest_us < LONG * 1_000_000
+
+    async def test_an_offer_taps_who_waits_for_tasks(self, keeper: Keeper) -> None:
+        """In other stores, too, whatever the name of the queue."""
+        here, there = await keeper.open(), await keeper.open()
+        felt: list[str] = []
+        names = ("mail", "ä {x}%2F:y")
+        for name in names:
+            there.signal.listen(tap_of(name), felt.append)
+        for number, name in enumerate(names):
+
+            async def tapped(name: str = name, number: int = number) -> bool:
+                await here.queue.offer([Task(f"{number}.{len(await here.queue.find(name))}", name)])
+                return tap_of(name) in felt
+
+            await until(tapped, "the other store's listener is tapped")
+        assert felt[-1] == tap_of(names[1])
 
     async def test_queues_are_known_by_name(self, store: Store) -> None:
         """As long as they have a task, of whatever state."""

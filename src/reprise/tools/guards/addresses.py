@@ -185,14 +185,17 @@ class HostRules:
         """Tell whether a rule allows a host by its name."""
         return any(rule.names(host, port) for rule in self._allow)
 
-    def refusal_of_name(self, host: str, port: int) -> str:
-        """Return why a host is refused before anybody asks for its addresses, '' = it is not: asking tells others, too."""
+    def refusal_of_name(self, host: str, port: int, *, unseen: bool = False) -> str:
+        """Return why a host is refused before anybody asks for its addresses, '' = it is not: asking tells others, too.
+
+        ``unseen`` says that its addresses will never be seen here, so that the name decides.
+        """
         for rule in self._deny:
             if rule.names(host, port):
                 return f"{rule.text!r} is denied"
-        if self._public or self.vouches(host, port) or any(rule.network for rule in self._allow):
+        if self.vouches(host, port) or (not unseen and any(rule.network for rule in self._allow)):
             return ""
-        return "only what is allowed by name may be reached"
+        return self._refusal_of_public(port)
 
     def refusal(self, host: str, port: int, address: Address) -> str:
         """Return why an address may not be reached by a name ('' = it was written itself), '' = it may."""
@@ -206,6 +209,9 @@ class HostRules:
             return ""
         if kind:
             return f"its address {address} is {kind}" if host else f"it is {kind}"
+        return self._refusal_of_public(port)
+
+    def _refusal_of_public(self, port: int) -> str:
         if not self._public:
             return "only what is allowed may be reached"
         return "" if port in self._ports else f"port {port} is not one of {sorted(self._ports)}"

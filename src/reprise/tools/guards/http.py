@@ -25,6 +25,8 @@ MAX_HEADER = 64 << 10
 """Bytes of a response's headers."""
 MAX_ADDRESSES = 4
 """Addresses of a host that are tried."""
+PATIENCE = 3.0
+"""Seconds for an address to answer when there is another one."""
 CAME_BY = "reprise.came_by"
 """Where a request keeps the scheme of the one that was redirected to it: the library hands extensions on."""
 
@@ -58,7 +60,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
 
     def __init__(self, access: Guard, max_bytes: int, *, event_streams: bool = False) -> None:
         self._access, self._max_bytes, self._event_streams = access, max_bytes, event_streams
-        self._pools: dict[str, httpx2.AsyncBaseTransport] = {}
+        self._pools: dict[tuple[str, str], Pool] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request. Raises ``ToolError``, and errors of the library."""
@@ -80,10 +82,10 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     def _pool_for(self, request: httpx2.Request) -> httpx2.AsyncBaseTransport:
         if self._access.transport is not None:
             return self._access.transport
-        proxy = self._access.proxy_for(request.url)
-        if proxy not in self._pools:
-            self._pools[proxy] = Pool(self._access, proxy)
-        return self._pools[proxy]
+        way = self._access.proxy_for(request.url), request.url.scheme
+        if way not in self._pools:
+            self._pools[way] = Pool(self._access, *way)
+        return self._pools[way]
 
     def _limited(self, request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
         raw = response.headers.raw
@@ -122,9 +124,14 @@ class Capped(httpx2.AsyncByteStream):
         taken = 0
         async with _closing(self._pieces) as pieces:
             async for piece in pieces:
+                if self._limit and taken + len(piece) > self._limit:
+                    yield piece[: self._limit - taken]
+                    raise ToolError(
+                        "too_large",
+                        f"The response is larger than {self._limit:,} bytes.",
+                        hint="Ask for less.",
+                    )
                 taken += len(piece)
-                if self._limit and taken > self._limit:
-                    raise ToolError("too_large", f"The response is larger than {self._limit:,} bytes.")
                 yield piece
 
     async def aclose(self) -> None:
@@ -135,10 +142,10 @@ class Capped(httpx2.AsyncByteStream):
 class Pool(httpx2.AsyncBaseTransport):
     """Connections that are made by :class:`Backend`, or to a proxy."""
 
-    def __init__(self, access: Guard, proxy: str) -> None:
+    def __init__(self, access: Guard, proxy: str, scheme: str) -> None:
         via = httpx2.Proxy(proxy) if proxy else None
         self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=access.ssl_context,
+            ssl_context=access.ssl_context if scheme == "https" else None,  # loading certificates takes long
             proxy=via and httpcore2.Proxy(_plain(via.url), auth=via.raw_auth),
             network_backend=None if proxy else Backend(access),
             max_connections=20,
@@ -216,13 +223,13 @@ class Backend(httpcore2.AsyncNetworkBackend):
     async def _any_of(
         self, addresses: list[Address], port: int, timeout: float | None
     ) -> httpcore2.AsyncNetworkStream:
-        share = timeout and timeout / len(addresses)
+        share = min(PATIENCE, timeout / len(addresses)) if timeout else PATIENCE
         for address in addresses[:-1]:
             try:
                 return await self._plain.connect_tcp(str(address), port, timeout=share)
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 continue
-        return await self._plain.connect_tcp(str(addresses[-1]), port, timeout=share)
+        return await self._plain.connect_tcp(str(addresses[-1]), port, timeout=timeout)
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None

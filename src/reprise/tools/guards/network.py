@@ -33,13 +33,11 @@ if TYPE_CHECKING:
 Resolver = Callable[[str, int], Awaitable[Iterable[str]]]
 """Called with a name and a port, returns addresses."""
 PORTS = (80, 443, 8080, 8443)
-MAX_BYTES = 32 << 20
+MAX_BYTES = 64 << 20
 RATE = (60, 10.0)
 ENVIRONMENT = "environment"
 _HOSTS = 1000
 """Hosts whose rates are kept before those are forgotten that were not asked for a while."""
-_PIECE = 2 << 20
-"""More than one piece of a body has."""
 _REDIRECTS = (301, 302, 303, 307, 308)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"})
 _HARMLESS = frozenset({
@@ -74,6 +72,7 @@ class Answer:
     """A response whose body is still to come: iterate over it."""
 
     def __init__(self, response: httpx2.Response, redirects: tuple[str, ...]) -> None:
+        self._pieces = response.aiter_bytes()
         self._response = response
         self.status = response.status_code
         self.headers: Mapping[str, str] = dict(response.headers)
@@ -81,7 +80,12 @@ class Answer:
         self.redirects = redirects
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._response.aiter_bytes()
+        return self._pieces
+
+    async def aclose(self) -> None:
+        """Let go of the connection."""
+        await self._pieces.aclose()
+        await self._response.aclose()
 
     @property
     def certificate(self) -> Mapping[str, Any]:
@@ -107,13 +111,15 @@ class NetworkAccess:
     ``public``
         False = only what is allowed. ``ports`` are those at which public addresses are reached.
     ``max_bytes``, ``timeout``, ``max_redirects``
-        Bytes of a response, decoded or not; seconds, or a timedelta, of a whole fetch with its redirects; callers may
-        ask for less. ``downgrade`` lets https be redirected to http.
+        Bytes of a response, decoded or not: callers may ask for less. Seconds, or a timedelta, of a whole fetch with its
+        redirects, unless the caller says. ``downgrade`` lets https be redirected to http.
     ``rate``
         Requests to one host in so many seconds, None = any; not for hosts that are allowed by name.
     ``proxy``
         A proxy's URL, or ``environment`` for those that ``HTTPS_PROXY`` and the like say. A proxy looks names up by
         itself, so that only names and written addresses are checked here: it must do the rest.
+    ``user_agent``, ``robots``
+        How we call ourselves, ``Name/1.0 (+https://…)``, and whether tools that read pages do what robots.txt asks.
     ``tls``
         Certificates that are trusted, if not the system's. ``resolver`` looks names up, if not the system does.
         ``transport`` answers requests instead of the network, for tests: an ``httpx2.MockTransport``.
@@ -139,17 +145,21 @@ class NetworkAccess:
         tls: ssl.SSLContext | None = None,
         resolver: Resolver | None = None,
         user_agent: str = "Reprise",
+        robots: bool = True,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self._rules = HostRules(allow, deny, public=public, ports=ports)
         self.max_bytes, self.max_redirects = max_bytes, max_redirects
         self.timeout = seconds(timeout, "timeout")
         self.downgrade, self.transport = downgrade, transport
+        self.user_agent, self.robots = user_agent, robots
         self._rate = rate and (rate[0], seconds(rate[1], "rate"))
         if max_bytes < 1 or self.timeout <= 0 or max_redirects < 0 or (self._rate and min(self._rate) <= 0):
             raise ConfigurationError("The limits of a NetworkAccess must be positive.")
+        if proxy not in ("", ENVIRONMENT) and not proxy.startswith(("http://", "https://")):
+            raise ConfigurationError(f"proxy={proxy!r}", hint=f"http://host:port, or {ENVIRONMENT!r}.")
         self._calls: dict[str, deque[float]] = {}
-        self._proxy, self._tls, self._resolver, self._user_agent = proxy, tls, resolver, user_agent
+        self._proxy, self._tls, self._resolver = proxy, tls, resolver
 
     # ------------------------------------------------------------ for tools
 
@@ -174,21 +184,24 @@ class NetworkAccess:
         Raises ``ToolError``: ``invalid_input`` for what is no URL or header, ``permission_denied`` with the reason and how
         to allow it, ``rate_limited``, ``too_large``, ``timeout``, and ``upstream`` for all that failed there.
         """
-        limit = min(self.max_bytes, max_bytes or self.max_bytes)
+        limit = min(max_bytes or self.max_bytes, self.max_bytes)
         async with self.stream(
-            method, url, headers=headers, content=content, max_bytes=limit + _PIECE, timeout=timeout,
-            follow_redirects=follow_redirects, field=field, client=client,
+            method, url, headers=headers, content=content, timeout=timeout, follow_redirects=follow_redirects,
+            field=field, client=client,
         ) as answer:  # fmt: skip
             announced = answer.headers.get("content-length", "")
             body, cut = bytearray(), False
             if not truncate and method != "HEAD" and announced.isdecimal() and int(announced) > limit:
-                raise _too_large(limit)
-            async for piece in answer:
-                body += piece
-                if cut := len(body) > limit:
-                    break
-            if cut and not truncate:
-                raise _too_large(limit)
+                raise too_large(limit)
+            try:
+                async for piece in answer:
+                    body += piece
+                    if len(body) > limit:
+                        raise too_large(limit)
+            except ToolError as error:
+                if error.code != "too_large" or not truncate:
+                    raise
+                cut = True
             return Fetched(
                 answer.status, answer.headers, bytes(body[:limit]), answer.url, cut, answer.redirects
             )
@@ -213,16 +226,20 @@ class NetworkAccess:
         """
         library: Any = self._library
         sent = _Sent(method.upper(), _url(url, field), _checked(headers or {}), content)
-        time = min(self.timeout, timeout or self.timeout)
+        time = timeout or self.timeout
         limit = asyncio.timeout(time)
-        own = self.client(max_bytes=max_bytes, timeout=time) if client is None else nullcontext(client)
+        own = (
+            self._client(min(max_bytes or self.max_bytes, self.max_bytes), time)
+            if client is None
+            else nullcontext(client)
+        )
         try:
             async with limit, own as used:
-                response, redirects = await self._follow(used, sent, follow_redirects, field)
+                answer = Answer(*await self._follow(used, sent, follow_redirects, field))
                 try:
-                    yield Answer(response, redirects)
+                    yield answer
                 finally:
-                    await response.aclose()
+                    await answer.aclose()
         except (TimeoutError, library.TimeoutException) as error:
             if isinstance(error, TimeoutError) and not limit.expired():
                 raise
@@ -241,15 +258,19 @@ class NetworkAccess:
         are read without a limit of bytes, which other responses have. ``timeout`` is that of one operation, such as a
         read: what takes a whole request is for the caller to limit.
         """
+        limit = min(max_bytes or self.max_bytes, self.max_bytes)
+        return self._client(limit, timeout or self.timeout, event_streams=event_streams)
+
+    def _client(self, limit: int, timeout: float, *, event_streams: bool = False) -> httpx2.AsyncClient:
         transport: GuardedTransport = import_module("reprise.tools.guards.http").GuardedTransport(
-            self, max_bytes or self.max_bytes, event_streams=event_streams
+            self, limit, event_streams=event_streams
         )
         return self._library.AsyncClient(
             transport=transport,
             trust_env=False,
-            timeout=timeout or self.timeout,
+            timeout=timeout,
             max_redirects=self.max_redirects,
-            headers={"user-agent": self._user_agent},
+            headers={"user-agent": self.user_agent},
         )
 
     # ------------------------------------------------------------ for the transport
@@ -277,7 +298,7 @@ class NetworkAccess:
         if not 0 < port < 65536:
             raise ToolError("invalid_input", f"{port} is no port.")
         why = (
-            self._rules.refusal_of_name(host, port)
+            self._rules.refusal_of_name(host, port, unseen=bool(self.proxy_for(url)))
             if isinstance(host, str)
             else self._rules.refusal("", port, host)
         )
@@ -444,7 +465,8 @@ def _refused(host: str, port: int, why: str) -> ToolError:
     )
 
 
-def _too_large(limit: int) -> ToolError:
+def too_large(limit: int) -> ToolError:
+    """Return the error of a response that is larger than it may be."""
     return ToolError(
         "too_large",
         f"The response is larger than {limit:,} bytes.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprise.tools.library import texts, times
+from reprise.tools.library import data, files, mathematics, texts, times, web
 from reprise.tools.tool import Tool
 
 
@@ -16,4 +16,11 @@ def create_builtin_tools_library() -> list[Tool]:
     >>> [tool.name for tool in registry.search("how old is somebody", limit=1)]
     ['time_age']
     """
-    return [*texts.TOOLS, *times.TOOLS]
+    return [
+        *texts.TOOLS,
+        *data.TOOLS,
+        *files.TOOLS,
+        *web.TOOLS,
+        *mathematics.TOOLS,
+        *times.TOOLS,
+    ]

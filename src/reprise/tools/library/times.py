@@ -366,7 +366,7 @@ def time_range(
     tz: Zone = "UTC",
     limit: Annotated[int, Meta(ge=1, le=MANY)] = MANY,
 ) -> list[str]:
-    """List the moments from one to another, both included, at equal distances; refuses more than ``limit``."""
+    """List the moments from one to another, both included, at equal distances; refuses more than limit."""
     zone = _zone(tz)
     first, last = _moment(start, zone), _moment(end, zone)
     try:

@@ -15,6 +15,7 @@ from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.kernel.settings import Secret
 from reprise.tools.context import ToolContext
 from reprise.tools.guards.network import NetworkAccess
+from reprise.tools.library.web.reading import retry_after
 from reprise.tools.tool import Example, tool
 
 AUTO = "auto"
@@ -79,7 +80,9 @@ class _Service(Translator):
         self._key = key if isinstance(key, Secret) else Secret(key)
         self._access = access or NetworkAccess([f"{host}:{port}"], public=False, max_bytes=8 << 20)
 
-    async def _asked(self, path: str, asked: object, kind: type[T], headers: Mapping[str, str]) -> T:
+    async def _asked(
+        self, ctx: ToolContext, path: str, asked: object, kind: type[T], headers: Mapping[str, str]
+    ) -> T:
         """Return what it answers."""
         name = type(self).__name__
         found = await self._access.fetch(
@@ -90,10 +93,7 @@ class _Service(Translator):
             field="",
         )
         if found.status != 200:
-            after = found.headers.get("retry-after", "")
-            raise self._failure(
-                name, found.status, _said(found.body), float(after) if after.isdecimal() else None
-            )
+            raise self._failure(name, found.status, _said(found.body), retry_after(ctx, found.headers))
         try:
             return msgspec.json.decode(found.body, type=kind)
         except msgspec.DecodeError as error:
@@ -137,7 +137,7 @@ class LibreTranslate(_Service):
         asked = {"q": text, "source": source, "target": target, "format": "text"}
         if key := self._key.reveal():
             asked["api_key"] = key
-        found = await self._asked("/translate", asked, _Libre, {})
+        found = await self._asked(ctx, "/translate", asked, _Libre, {})
         detected = found.detected_language
         return Translation(found.translated_text, detected.language if detected else "")
 
@@ -177,7 +177,7 @@ class DeepL(_Service):
                 source.replace("_", "-").partition("-")[0].upper()
             )  # it knows no regions there
         headers = {"authorization": f"DeepL-Auth-Key {self._key.reveal()}"}
-        found = await self._asked("/v2/translate", asked, _DeepLTexts, headers)
+        found = await self._asked(ctx, "/v2/translate", asked, _DeepLTexts, headers)
         if len(found.translations) != 1:
             raise ToolError("upstream", f"DeepL answered {len(found.translations)} translations of one text.")
         return Translation(found.translations[0].text, found.translations[0].detected_source_language.lower())
