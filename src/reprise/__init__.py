@@ -240,6 +240,13 @@ _EXPORTS: dict[str, str] = {
     "NetworkAccess": "reprise.tools.guards.network",
     "FileRoots": "reprise.tools.guards.paths",
     "create_builtin_tools_library": "reprise.tools.library",
+    "FunctionSummarizer": "reprise.tools.library.texts.summaries",
+    "Summarizer": "reprise.tools.library.texts.summaries",
+    "DeepL": "reprise.tools.library.texts.translation",
+    "FunctionTranslator": "reprise.tools.library.texts.translation",
+    "LibreTranslate": "reprise.tools.library.texts.translation",
+    "Translation": "reprise.tools.library.texts.translation",
+    "Translator": "reprise.tools.library.texts.translation",
     "BraveSearch": "reprise.tools.library.web.searching",
     "SearXNG": "reprise.tools.library.web.searching",
     "TavilySearch": "reprise.tools.library.web.searching",
@@ -528,6 +535,17 @@ if TYPE_CHECKING:
     from reprise.tools.guards.network import NetworkAccess as NetworkAccess
     from reprise.tools.guards.paths import FileRoots as FileRoots
     from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
+    from reprise.tools.library.texts.summaries import (
+        FunctionSummarizer as FunctionSummarizer,
+        Summarizer as Summarizer,
+    )
+    from reprise.tools.library.texts.translation import (
+        DeepL as DeepL,
+        FunctionTranslator as FunctionTranslator,
+        LibreTranslate as LibreTranslate,
+        Translation as Translation,
+        Translator as Translator,
+    )
     from reprise.tools.library.web.searching import (
         BraveSearch as BraveSearch,
         SearXNG as SearXNG,

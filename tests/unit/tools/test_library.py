@@ -18,6 +18,8 @@ from reprise import Example, FileRoots, Tool, ToolError, ToolRegistry, create_bu
 from reprise.kernel.schema import misfits
 from reprise.testing import run
 from reprise.tools.guards.network import NetworkAccess
+from reprise.tools.library.texts.summaries import FunctionSummarizer
+from reprise.tools.library.texts.translation import FunctionTranslator
 from reprise.tools.library.web.searching import SearXNG
 
 TOOLS = create_builtin_tools_library()
@@ -70,10 +72,18 @@ def web() -> tuple[object, ...]:
     return access, SearXNG("https://search.example.org", access=access)
 
 
+def models() -> tuple[object, ...]:
+    """Return who translates and summarizes in the examples."""
+    return (
+        FunctionTranslator(lambda text, *_: {"Good morning": "Bonjour"}[text]),
+        FunctionSummarizer(lambda text, *_: text[:60]),
+    )
+
+
 def call(name: str, **arguments: Any) -> Any:
     registry = ToolRegistry(TOOLS)
     with roots() as folders:
-        registry.provide(folders, *web())
+        registry.provide(folders, *web(), *models())
         return run(lambda: registry.execute_tool(name, arguments), seed=1)
 
 

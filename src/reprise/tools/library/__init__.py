@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reprise.tools.library import data, files, mathematics, times, web
+from reprise.tools.library import data, files, mathematics, texts, times, web
 from reprise.tools.tool import Tool
 
 
@@ -17,6 +17,7 @@ def create_builtin_tools_library() -> list[Tool]:
     ['time_age']
     """
     return [
+        *texts.TOOLS,
         *data.TOOLS,
         *files.TOOLS,
         *web.TOOLS,
