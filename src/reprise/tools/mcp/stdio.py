@@ -38,6 +38,8 @@ PASSED = (
 """Variables that a server's process gets of ours."""
 GRACE = 2.0
 """Seconds that a server has to end by itself, and again to end when it is told to, before it is killed."""
+_REAP = 10.0
+"""Seconds until the system has told us that what was killed is gone; more only on a machine that stands still."""
 _LOOK = 0.01
 """Seconds between two looks whether a process has ended."""
 _LAST, _LINE = 20, 1_200
@@ -164,9 +166,9 @@ async def _stop(process: Process) -> None:
     """Let a server end by itself, then tell it to, then kill it."""
     if process.stdin is not None:
         process.stdin.close()
-    for name in ("", "SIGTERM", "SIGKILL"):
+    for name, patience in (("", GRACE), ("SIGTERM", GRACE), ("SIGKILL", _REAP)):
         _kill(process, name)
-        with anyio.move_on_after(GRACE):
+        with anyio.move_on_after(patience):
             # Not process.wait(): that also waits until all was read that it wrote.
             while process.returncode is None:  # noqa: ASYNC110 - nothing else says it
                 await anyio.sleep(_LOOK)
