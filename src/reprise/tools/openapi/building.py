@@ -51,7 +51,7 @@ def prepare(
     server: str,
     accept: str,
     files: frozenset[str] = frozenset(),
-    slashes: bool = False,
+    slashed: frozenset[str] = frozenset(),
     random: Callable[[int], bytes],
 ) -> Prepared:
     """Return the request of an operation; ``names`` are the arguments of its parameters.
@@ -72,7 +72,9 @@ def prepare(
         if parameter.media and parameter.where != "querystring":
             value = plain(value)  # JSON, whatever it is
         if value == [] and parameter.required and parameter.where in ("query", "cookie", "header"):
-            raise ToolError("invalid_input", f"{name} is empty, and could not be told from missing.", field=field)
+            raise ToolError(
+                "invalid_input", f"{name} is empty, and could not be told from missing.", field=field
+            )
         match parameter.where:
             case "path":
                 segments[parameter.name] = in_path(
@@ -80,7 +82,7 @@ def prepare(
                     value,
                     parameter.style,
                     explode=parameter.explode,
-                    slashes=slashes,
+                    slashes=parameter.name in slashed,
                     field=field,
                 )
             case "query":

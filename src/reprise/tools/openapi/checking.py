@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 from reprise.kernel.errors import nearest
@@ -44,13 +44,12 @@ class Checker:
 
     def check(self, value: Any) -> tuple[Misfit | None, str]:
         """Return what does not fit, None when all does; and why it could not be told, '' when it could."""
+        best_match = _best_match()
         if self._validator is None:
             self._validator = _class()(self._schema, registry=library("referencing", "openapi").Registry())
-        validator = self._validator
-        validator.evolve()
         _COUNT[0] = 0
         try:
-            found = library("jsonschema.exceptions", "openapi").best_match(validator.iter_errors(value))
+            found = best_match(self._validator.iter_errors(value))
         except (_TooMuch, RecursionError):
             return None, "its schema has no end"
         except Exception as error:  # noqa: BLE001 - a schema of others; the value is let pass, and that is said
@@ -60,6 +59,13 @@ class Checker:
 
 _COUNT = [0]
 """References followed in the check that goes on; checks do not wait, so there is one at a time in a thread."""
+
+
+@cache
+def _best_match() -> Any:
+    """Return what chooses the error to tell: a name that is not known goes before one that is missing."""
+    of: Any = library("jsonschema.exceptions", "openapi")
+    return partial(of.best_match, key=of.by_relevance(strong=frozenset({"additionalProperties"})))
 
 
 @cache

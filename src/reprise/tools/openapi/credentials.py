@@ -69,7 +69,9 @@ class _Basic:
     kind: str = "user and password"
 
     def fits(self, scheme: Mapping[str, Any]) -> bool:
-        return scheme.get("type") == "http" and text(scheme.get("scheme")).lower() == "basic"
+        return _is_header(scheme) or (
+            scheme.get("type") == "http" and text(scheme.get("scheme")).lower() == "basic"
+        )
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,16 @@ class _Bearer:
     def fits(self, scheme: Mapping[str, Any]) -> bool:
         if scheme.get("type") == "http":
             return text(scheme.get("scheme")).lower() == "bearer"
-        return scheme.get("type") in ("oauth2", "openIdConnect")
+        return scheme.get("type") in ("oauth2", "openIdConnect") or _is_header(scheme)
+
+
+def _is_header(scheme: Mapping[str, Any]) -> bool:
+    """Tell whether a key is the whole ``Authorization`` header."""
+    return (
+        scheme.get("type") == "apiKey"
+        and scheme.get("in") == "header"
+        and text(scheme.get("name")).lower() == "authorization"
+    )
 
 
 @dataclass(frozen=True)

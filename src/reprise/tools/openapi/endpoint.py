@@ -22,7 +22,7 @@ from reprise.tools.openapi.naming import BODY, arguments_of, digest
 from reprise.tools.openapi.operations import SAFE, Operation, is_json
 from reprise.tools.openapi.options import OperationOptions, Pace
 from reprise.tools.openapi.reading import SpecInvalid
-from reprise.tools.openapi.schemas import FILE, Schemas, combined
+from reprise.tools.openapi.schemas import FILE, Schemas, combined, has_slashes
 from reprise.tools.openapi.security import hidden
 
 CONTEXT = "the context"
@@ -92,6 +92,9 @@ class Endpoint:
             schema, made = self.api.sent.translate(each.schema, each.document)
             parts.append(made)
             properties[argument] = _described(schema, each.description)
+            if each.required and objects(schema).get("type") == "array" and not each.media:
+                # An empty list is not sent at all.
+                properties[argument] = {**properties[argument], "minItems": max(1, schema.get("minItems", 1))}
             if each.required:
                 required.append(argument)
         if (body := self.operation.body) is not None:
@@ -252,6 +255,19 @@ class Endpoint:
         )
         return _INVISIBLE.sub("", text if len(text) <= _DESCRIPTION else f"{text[: _DESCRIPTION - 1]}…")
 
+    @cached_property
+    def _slashed(self) -> frozenset[str]:
+        """Parameters of the path that may have slashes."""
+        found: set[str] = set()
+        for each in self.operation.parameters:
+            try:
+                schema = self.api.documents.follow(each.schema, each.document).node
+            except SpecInvalid:
+                continue
+            if self.api.slashes or has_slashes(schema):
+                found.add(each.name)
+        return frozenset(found)
+
     def prepare(self, arguments: Mapping[str, Any], context: ToolContext) -> Prepared:
         """Return the request for arguments that were read. Raises ``ToolError``."""
         return prepare(
@@ -261,7 +277,7 @@ class Endpoint:
             server=self.server,
             accept=self.accept,
             files=self._schema[2],
-            slashes=self.api.slashes,
+            slashed=self._slashed,
             random=context.randomness,
         )
 

@@ -19,6 +19,8 @@ METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace", 
 SAFE = frozenset({"get", "head", "options", "trace", "query"})
 """Methods that change nothing at the server."""
 IDEMPOTENT = SAFE | {"put", "delete"}
+AUTHORIZATION = "authorization"
+"""The security scheme of operations that want a header of that name as a parameter, which callers do not set."""
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MEDIA = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+(\s*;[^\r\n]*)?")
 _STYLES = {
@@ -168,7 +170,7 @@ class Reader:
         if unused := sorted(names - wanted):
             notes.append(f"The path has no {', '.join(unused)}; left out.")
             parameters = [each for each in parameters if each.where != "path" or each.name in wanted]
-        security = given.get("security")
+        security = self._security if given.get("security") is None else self._requirements(given["security"])
         servers = given.get("servers", item.get("servers"))
         return Operation(
             method=method,
@@ -182,7 +184,7 @@ class Reader:
             body=self._body(given.get("requestBody"), document, notes),
             responses=objects(given.get("responses")),
             document=document,
-            security=self._security if security is None else self._requirements(security),
+            security=security or self._by_header(given, item, document),
             server=self.server if not items(servers) else self._server(servers, notes),
             notes=tuple(notes),
         )
@@ -275,6 +277,17 @@ class Reader:
             objects(about.get("encoding")),
             text(given.get("description")),
         )
+
+    def _by_header(
+        self, given: Json, item: Json, document: str
+    ) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]:
+        """Return the security of an operation that says it wants a header and nothing else."""
+        for each in (*items(given.get("parameters")), *items(item.get("parameters"))):
+            about = objects(self._documents.follow(each, document).node)
+            if about.get("in") == "header" and text(about.get("name")).lower() == "authorization":
+                needed = (((AUTHORIZATION, ()),),)
+                return needed if about.get("required") is True else (*needed, ())
+        return ()
 
     def _requirements(self, node: Any) -> tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]:
         return tuple(

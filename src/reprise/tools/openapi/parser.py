@@ -13,7 +13,7 @@ from reprise.tools.guards.network import NetworkAccess
 from reprise.tools.openapi.documents import objects
 from reprise.tools.openapi.endpoint import Api, Endpoint
 from reprise.tools.openapi.naming import check_prefix, names_of
-from reprise.tools.openapi.operations import IDEMPOTENT, Found, Reader, whole_url
+from reprise.tools.openapi.operations import AUTHORIZATION, IDEMPOTENT, Found, Reader, whole_url
 from reprise.tools.openapi.options import Filter, OperationOptions, Pace, options_for
 from reprise.tools.openapi.reading import Format, SpecInvalid, uncollected
 from reprise.tools.openapi.report import OpenAPIReport, OperationReport
@@ -234,7 +234,7 @@ class OpenAPIParser:
 
     def _api(self, spec: OpenAPISpec, reader: Reader, prefix: str) -> Api:
         siblings = spec.version.startswith(("3.1", "3.2"))
-        schemes: dict[str, Any] = {}
+        schemes: dict[str, Any] = {AUTHORIZATION: {"type": "apiKey", "in": "header", "name": "Authorization"}}
         for name, scheme in objects(
             objects(spec.documents.root.get("components")).get("securitySchemes")
         ).items():

@@ -22,15 +22,21 @@ FILE: Json = {
         "text": {"type": "string"},
         "base64": {"type": "string", "contentEncoding": "base64"},
         "filename": {"type": "string", "maxLength": 255},
-        "content_type": {"type": "string", "maxLength": 255, "pattern": "^[^/\\s]+/[^/\\s]+", "examples": ["text/csv"]},
+        "content_type": {
+            "type": "string",
+            "maxLength": 255,
+            "pattern": "^[^/\\s]+/[^/\\s]+",
+            "examples": ["text/csv"],
+        },
     },
-    "anyOf": [{"required": ["text"]}, {"required": ["base64"]}],
+    "oneOf": [{"required": ["text"]}, {"required": ["base64"]}],
     "additionalProperties": False,
 }
 """How an argument gives a file."""
 _DEPTH = 100
 _TYPES = ("string", "integer", "number", "boolean", "array", "object", "null")
 _PLACES = re.compile(r"/(?:components/schemas|definitions)/([A-Za-z0-9_.-]{1,80})")
+_NEGATED = re.compile(r"\[\^[^\]]*\]")
 _REFERENCE = "#/$defs/"
 
 
@@ -193,7 +199,7 @@ class Schemas:
                 made.notes.append(f"{key} is no keyword; left out.")
         if "example" in schema and "examples" not in result:
             result["examples"] = [schema["example"]]
-        self._required(schema, result)
+        self._required(schema, document, result)
         _mend(schema, result)
         return result
 
@@ -201,18 +207,24 @@ class Schemas:
         return {
             name: self._translate(each, document, made, depth + 1)
             for name, each in properties.items()
-            if not self._is_foreign(each)
+            if not self._is_foreign(each, document)
         }
 
-    def _is_foreign(self, schema: Any) -> bool:
-        return objects(schema).get(self._foreign) is True
+    def _is_foreign(self, schema: Any, document: str) -> bool:
+        given = objects(schema)
+        if "$ref" not in given or given.get(self._foreign) is True:
+            return given.get(self._foreign) is True
+        try:
+            return objects(self._documents.follow(given, document).node).get(self._foreign) is True
+        except SpecInvalid:
+            return False
 
-    def _required(self, schema: Json, result: Json) -> None:
+    def _required(self, schema: Json, document: str, result: Json) -> None:
         """Leave out of what is required what is not there in this direction."""
         if "required" not in result:
             return
         known = objects(schema.get("properties"))
-        names = [name for name in result["required"] if not self._is_foreign(known.get(name))]
+        names = [name for name in result["required"] if not self._is_foreign(known.get(name), document)]
         result["required"] = list(dict.fromkeys(names))
         if not names:
             del result["required"]
@@ -242,11 +254,11 @@ class Schemas:
             result["allOf"] = [self._form(each, target.document, made, files, depth + 1) for each in parts]
         properties = objects(given.get("properties"))
         if properties:
-            self._required(given, result)
+            self._required(given, target.document, result)
             result["properties"] = {
                 name: self._part(name, each, target.document, made, files)
                 for name, each in properties.items()
-                if not self._is_foreign(each)
+                if not self._is_foreign(each, target.document)
             }
         return result
 
@@ -282,6 +294,21 @@ def is_binary(schema: Any) -> bool:
         return True
     media = given.get("contentMediaType")
     return isinstance(media, str) and "contentEncoding" not in given and not media.startswith("text/")
+
+
+def has_slashes(schema: Any) -> bool:
+    """Tell whether a schema itself says that its texts have slashes, by their values or their pattern.
+
+    >>> has_slashes({"pattern": "^arn:.+/[a-z]+$"}), has_slashes({"pattern": "^[^/]+$"}), has_slashes({"enum": ["a/b"]})
+    (True, False, True)
+    """
+    given = objects(schema)
+    pattern = given.get("pattern")
+    if isinstance(pattern, str):
+        return "/" in _NEGATED.sub("", pattern)
+    return any(
+        isinstance(each, str) and "/" in each for each in (*items(given.get("enum")), given.get("const"))
+    )
 
 
 def combined(properties: Json, required: Iterable[str], definitions: Json) -> Json:

@@ -55,6 +55,8 @@ class _Call:
     def __init__(self, endpoint: Endpoint, context: ToolContext) -> None:
         self._endpoint, self._api, self._context = endpoint, endpoint.api, context
         self._options, self._operation = endpoint.options, endpoint.operation
+        self._is_told = False
+        """Whether the server says by itself where the next page is."""
         self._until = context.clock.monotonic() + seconds(self._options.timeout, "timeout")
 
     async def execute(self, arguments: dict[str, Any]) -> Any:
@@ -219,7 +221,9 @@ class _Call:
     def _next(self, request: Prepared, arguments: dict[str, Any], answer: Fetched, value: Any) -> Next | None:
         following = next_page(value, answer.headers, answer.url, self._sent(request, arguments))
         if following is None:
-            return self._counted(request, arguments, value) if self._options.all_pages > 1 else None
+            counts = self._options.all_pages > 1 and not self._is_told
+            return self._counted(request, arguments, value) if counts else None
+        self._is_told = True
         if following.url and _origin(following.url) != _origin(request.url):
             self._context.warn(f"The next page is at another server, and not fetched: {following.url[:200]}.")
             return None
