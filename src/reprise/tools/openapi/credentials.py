@@ -7,7 +7,7 @@ import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import quote, quote_plus, urlsplit
+from urllib.parse import quote, quote_plus
 
 import msgspec
 
@@ -15,7 +15,7 @@ from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.kernel.settings import Secret
 from reprise.tools.context import ToolContext
 from reprise.tools.guards.network import Fetched, network
-from reprise.tools.openapi.documents import Json, objects, text
+from reprise.tools.openapi.documents import Json, objects, split, text
 from reprise.tools.openapi.styles import header
 
 Value = str | Secret | Callable[[], str]
@@ -203,8 +203,8 @@ class Credentials:
         if not to.own and not _is_one_of(to.url, entry.hosts):
             raise ToolError(
                 "permission_denied",
-                f"The credential {name!r} is not for {urlsplit(to.url).hostname}.",
-                hint=f"Allow it: hosts=[{urlsplit(to.url).hostname!r}].",
+                f"The credential {name!r} is not for {split(to.url).hostname}.",
+                hint=f"Allow it: hosts=[{split(to.url).hostname!r}].",
             )
         applied.names.append(name)
         if isinstance(credential, _ApiKey):
@@ -308,9 +308,9 @@ def _token_url(name: str, entry: _Entry, url: str, to: Target) -> str:
             f"The specification does not say where the credential {name!r} gets its tokens.",
             hint="Say it: client_credentials(…, token_url=…).",
         )
-    parts = urlsplit(url)
+    parts = split(url)
     if parts.scheme not in ("http", "https") or not (
-        parts.hostname == urlsplit(to.url).hostname or _is_one_of(url, entry.hosts)
+        parts.hostname == split(to.url).hostname or _is_one_of(url, entry.hosts)
     ):
         raise ToolError(
             "permission_denied",
@@ -345,5 +345,5 @@ def _secret(value: Value, name: str) -> str:
 
 
 def _is_one_of(url: str, hosts: tuple[str, ...]) -> bool:
-    host = urlsplit(url).hostname or ""
+    host = split(url).hostname or ""
     return any(host == each or (each.startswith("*.") and host.endswith(each[1:])) for each in hosts)

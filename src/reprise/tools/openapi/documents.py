@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urldefrag, urljoin, urlsplit
 
 from reprise.tools.openapi.reading import SpecInvalid
 
@@ -48,7 +48,7 @@ class Documents:
         waiting, faults = [(self.uri, self.root)], list[str]()
         while waiting:
             base, document = waiting.pop()
-            for uri in sorted({urldefrag(urljoin(base, ref))[0] for ref in references(document)}):
+            for uri in sorted({urldefrag(joined(base, ref))[0] for ref in references(document)}):
                 if uri in self._known or not is_under(uri, allowed):
                     continue
                 if len(self._known) > MOST_DOCUMENTS:
@@ -79,7 +79,7 @@ class Documents:
         return target
 
     def _find(self, ref: str, document: str) -> Target:
-        uri, fragment = (document, ref[1:]) if ref.startswith("#") else urldefrag(urljoin(document, ref))
+        uri, fragment = (document, ref[1:]) if ref.startswith("#") else urldefrag(joined(document, ref))
         if uri not in self._known:
             raise SpecInvalid(
                 f"{ref} leads out of the document.", hint="Allow where it lies: OpenAPIParser(refs=[…])."
@@ -149,7 +149,7 @@ def is_under(uri: str, allowed: Sequence[str]) -> bool:
     >>> is_under("https://a.test/s/x.json", ["https://a.test/s/"]), is_under("https://a.test/s/../x", ["https://a.test/s/"])
     (True, False)
     """
-    parts = urlsplit(uri)
+    parts = split(uri)
     path = unquote(parts.path)
     if parts.scheme == "file":
         path = str(Path(path).resolve())
@@ -160,6 +160,26 @@ def is_under(uri: str, allowed: Sequence[str]) -> bool:
         if parts[:2] == root[:2] and (path == top or path.startswith(top + "/")):
             return True
     return False
+
+
+def joined(base: str, reference: str) -> str:
+    """Return a reference made whole by a URL, '' for what cannot be one."""
+    try:
+        whole = urljoin(base, reference)
+        _ = urlsplit(whole).port
+    except ValueError:
+        return ""
+    return whole
+
+
+def split(url: str) -> SplitResult:
+    """Return the parts of a URL; nothing but empty ones for what cannot be one."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return urlsplit("")
+    return parts
 
 
 def as_roots(roots: Sequence[str | Path]) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
-from urllib.parse import parse_qs, quote, unquote, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 
 from reprise.kernel.errors import ToolError
-from reprise.tools.openapi.documents import Json, objects
+from reprise.tools.openapi.documents import Json, joined, objects, split
 
 _USUAL = (
     "items",
@@ -139,14 +139,14 @@ def next_page(value: Any, headers: Mapping[str, str], url: str, parameters: Mapp
     """
     for target, about in _LINKS.findall(headers.get("link", "")):
         if re.search(r"rel\s*=\s*\"?[^\";]*\bnext\b", about):
-            return Next(urljoin(url, target))
+            return Next(joined(url, target))
     given = objects(value)
     for holder in (given, *(objects(given.get(name)) for name in _HOLDERS)):
         for name in _NEXT_URLS:
             link = holder.get(name)
             link = objects(link).get("href", objects(link).get("url")) if isinstance(link, dict) else link
             if isinstance(link, str) and re.match(r"https?://|/|\?", link):
-                return Next(urljoin(url, link))
+                return Next(joined(url, link))
     for holder in (given, *(objects(given.get(name)) for name in _HOLDERS)):
         if (
             holder.get("has_more") is False
@@ -184,5 +184,5 @@ def changed(query: list[tuple[str, str]], changes: Mapping[str, str]) -> list[tu
 
 def query_of(url: str) -> list[tuple[str, str]]:
     """Return the query of a URL, encoded."""
-    found: Json = parse_qs(urlsplit(url).query, keep_blank_values=True)
+    found: Json = parse_qs(split(url).query, keep_blank_values=True)
     return [(quote(name, safe=""), quote(each, safe="")) for name, values in found.items() for each in values]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from reprise.kernel.errors import ToolError
 from reprise.kernel.policy import seconds
@@ -13,7 +12,7 @@ from reprise.tools.guards.network import Fetched, network
 from reprise.tools.openapi.answers import error_of, value_of, wait_of
 from reprise.tools.openapi.building import Prepared, with_query
 from reprise.tools.openapi.credentials import Applied, Credentials, Target
-from reprise.tools.openapi.documents import objects
+from reprise.tools.openapi.documents import joined, objects, split
 from reprise.tools.openapi.endpoint import CONTEXT, Endpoint
 from reprise.tools.openapi.operations import IDEMPOTENT
 from reprise.tools.openapi.rows import (
@@ -147,7 +146,7 @@ class _Call:
             location = answer.headers.get("location", "")
             if answer.status not in _REDIRECTS or not location:
                 return answer
-            target = urljoin(url, location)
+            target = joined(url, location)
             if self._endpoint.writes or _origin(target) != _origin(request.url):
                 raise ToolError(
                     "upstream",
@@ -182,7 +181,7 @@ class _Call:
     # ------------------------------------------------------------ answers
 
     def _error(self, answer: Fetched, applied: Applied) -> ToolError:
-        what = f"{self._operation.method.upper()} {urlsplit(answer.url).path}"
+        what = f"{self._operation.method.upper()} {split(answer.url).path}"
         now = self._context.clock.now()
         return error_of(answer, what[:200], applied.names, self._endpoint.names, now)
 
@@ -255,6 +254,6 @@ class _Call:
 
 
 def _origin(url: str) -> tuple[str, str, int]:
-    parts = urlsplit(url)
+    parts = split(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return parts.scheme, (parts.hostname or "").lower(), port
