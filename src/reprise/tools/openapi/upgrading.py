@@ -109,11 +109,9 @@ def _operation(operation: Json, shared: Iterable[Any], document: Json, documents
         if key not in ("parameters", "consumes", "produces", "schemes", "responses")
     }
     own = [_found(each, documents) for each in items(operation.get("parameters"))]
-    named = {(each.get("name"), each.get("in")) for each in map(objects, own)}
+    named = set(map(_key, own))
     above = [_found(each, documents) for each in shared]
-    parameters = [
-        each for each in above if (objects(each).get("name"), objects(each).get("in")) not in named
-    ] + own
+    parameters = [each for each in above if _key(each) not in named] + own
     forms = [each for each in map(objects, parameters) if each.get("in") == "formData"]
     bodies = [each for each in map(objects, parameters) if each.get("in") == "body"]
     changed["parameters"] = [
@@ -134,6 +132,11 @@ def _operation(operation: Json, shared: Iterable[Any], document: Json, documents
     if schemes := items(operation.get("schemes")):
         changed["servers"] = _servers(document, schemes)
     return changed
+
+
+def _key(parameter: Any) -> tuple[str, str]:
+    given = objects(parameter)
+    return text(given.get("name")), text(given.get("in"))
 
 
 def _found(node: Any, documents: Documents) -> Any:
@@ -216,5 +219,7 @@ def _response(response: Any, produces: list[str], documents: Documents) -> Any:
             if isinstance(each, dict)
         }
     if "schema" in given:
-        changed["content"] = {media: {"schema": given["schema"]} for media in produces}
+        is_file = objects(given["schema"]).get("type") == "file"
+        schema = {"type": "string", "format": "binary"} if is_file else given["schema"]
+        changed["content"] = {media: {"schema": schema} for media in produces}
     return changed

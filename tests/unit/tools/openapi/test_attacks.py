@@ -47,7 +47,17 @@ REFERENCES = [
     "#/info/title/0", "", "#nowhere", "http://[", "x" * 5000, "jar:file:///x!/y", "\\\\evil\\share",
 ]  # fmt: skip
 REDIRECTS = ["https://evil.example/", "http://api.example.com/", "//evil.example/x", "https://api.example.com:444/", "http://127.0.0.1/", "file:///etc/passwd", "https://api.example.com.evil.example/", "https://api.example.com@evil.example/", "gopher://x/", "\\\\evil.example\\x", "http://[", "https://x:99999/"]  # fmt: skip
-TEMPLATES = ["/../x", "/a/../../x", "/%2e%2e/x", "/a/%2E%2e%2fx", "/a\\..\\x", "/a/..%5cx", "/x\r\nHost: y", "/\x00", "/{id}/../x"]
+TEMPLATES = [
+    "/../x",
+    "/a/../../x",
+    "/%2e%2e/x",
+    "/a/%2E%2e%2fx",
+    "/a\\..\\x",
+    "/a/..%5cx",
+    "/x\r\nHost: y",
+    "/\x00",
+    "/{id}/../x",
+]
 HEADERS = ["Host", "host", "Content-Length", "Transfer-Encoding", "Connection", "Cookie", "X Y", "X:Y", "X\r\nY", "", "Authorization", "Proxy-Authorization", "Upgrade", "TE", "Expect", "é", "X\0"]  # fmt: skip
 
 
@@ -142,7 +152,9 @@ async def through_names_in_objects(name: str) -> None:
 
 async def through_filename(name: str) -> None:
     schema = {"type": "object", "properties": {"f": {"type": "string", "format": "binary"}}}
-    spec = document({"/a": {"post": {"requestBody": {"content": {"multipart/form-data": {"schema": schema}}}}}})
+    spec = document(
+        {"/a": {"post": {"requestBody": {"content": {"multipart/form-data": {"schema": schema}}}}}}
+    )
     server = Server(answer({}))
     given = {"body": {"f": {"text": "x", "filename": name}, name or "n": "y"}}
     await outcome(registry_of(spec, server).execute_tool("post_a", given))
@@ -166,7 +178,9 @@ async def through_server(url: str) -> None:
 async def through_reference(ref: str) -> None:
     fetched = Server(answer({"x": 1}))
     access = NetworkAccess(transport=httpx2.MockTransport(fetched))
-    asked = operation(parameter("a", schema={"$ref": ref}), {"$ref": ref}, body={"$ref": ref}, answers={"$ref": ref})
+    asked = operation(
+        parameter("a", schema={"$ref": ref}), {"$ref": ref}, body={"$ref": ref}, answers={"$ref": ref}
+    )
     parser = OpenAPIParser(network=access)
     for tool in parser.extract_tools(document({"/a": {"post": asked}, "/b": {"$ref": ref}, "/c": {"post": operation(body={"$ref": ref})}})):  # fmt: skip
         assert "root:" not in msgspec.json.encode(tool.parameters).decode()
@@ -204,14 +218,20 @@ async def through_changed_server(url: str) -> None:
 async def through_operation_server(url: str) -> None:
     """An operation that says another server than all others, to be shown the credential."""
     server = Server(answer({}))
-    spec = document({"/a": {"get": operation(security=[{"key": []}], servers=[{"url": url}])}}, components=KEY)
-    await outcome(registry_of(spec, server, Credentials().api_key("key", SECRET), retries=0).execute_tool("get_a"))
+    spec = document(
+        {"/a": {"get": operation(security=[{"key": []}], servers=[{"url": url}])}}, components=KEY
+    )
+    await outcome(
+        registry_of(spec, server, Credentials().api_key("key", SECRET), retries=0).execute_tool("get_a")
+    )
     assert not any(SECRET in value for request in server.requests for value in request.headers.values())
 
 
 async def through_token_url(url: str) -> None:
     scheme = {"type": "oauth2", "flows": {"clientCredentials": {"tokenUrl": url, "scopes": {}}}}
-    spec = document({"/a": {"get": operation(security=[{"c": []}])}}, components={"securitySchemes": {"c": scheme}})
+    spec = document(
+        {"/a": {"get": operation(security=[{"c": []}])}}, components={"securitySchemes": {"c": scheme}}
+    )
     server = Server(answer({"access_token": "t"}))
     held = Credentials().client_credentials("c", "me", SECRET)
     refused = await outcome(registry_of(spec, server, held, retries=0).execute_tool("get_a"))
@@ -318,7 +338,10 @@ def test_what_takes_for_ever_ends_soon(name, spec):
 
 def test_controls_without_the_guards_the_attacks_work():
     naive = f"{SERVER}/users/{{}}/pets"
-    assert urlsplit(urljoin(SERVER, naive.format("../admin"))).path != f"/v1/users/{quote('../admin', safe='')}/pets"
+    assert (
+        urlsplit(urljoin(SERVER, naive.format("../admin"))).path
+        != f"/v1/users/{quote('../admin', safe='')}/pets"
+    )
     assert str(httpx2.URL(naive.format("../../admin"))) == f"{SERVER.removesuffix('/v1')}/admin/pets"
     assert httpx2.URL(f"{SERVER}/a?q={'a&admin=1'}").params["admin"] == "1"
     assert urlsplit(urljoin(SERVER, "//evil.example/x")).hostname == "evil.example"
@@ -343,7 +366,11 @@ async def test_control_the_header_would_be_written():
 async def test_control_a_redirect_would_be_followed_and_the_key_shown():
     def there(request: httpx2.Request) -> httpx2.Response:
         seen.append((request.url.host, request.headers.get("x-key", "")))
-        return httpx2.Response(302, headers={"location": "https://evil.example/"}) if len(seen) == 1 else httpx2.Response(200)
+        return (
+            httpx2.Response(302, headers={"location": "https://evil.example/"})
+            if len(seen) == 1
+            else httpx2.Response(200)
+        )
 
     seen: list[tuple[str, str]] = []
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(there), follow_redirects=True) as client:

@@ -38,7 +38,9 @@ def spec(security, *parameters, **more):
 
 async def shown(security, credentials: Credentials, *parameters, **arguments) -> httpx2.Request:
     server = Server(answer({}))
-    await registry_of(spec(security, *parameters), server, credentials, prefix="my_").execute_tool("my_get_a", arguments)
+    await registry_of(spec(security, *parameters), server, credentials, prefix="my_").execute_tool(
+        "my_get_a", arguments
+    )
     return server.last
 
 
@@ -100,7 +102,9 @@ async def test_a_credential_of_another_kind_is_none():
 
 
 async def test_a_key_is_no_argument():
-    request = await shown(ALL["key"], Credentials().api_key("my_key", "k"), parameter("x-key", "header"), parameter("q"))
+    request = await shown(
+        ALL["key"], Credentials().api_key("my_key", "k"), parameter("x-key", "header"), parameter("q")
+    )
     assert request.headers["x-key"] == "k"
     server = Server(answer({}))
     registry = registry_of(spec(ALL["key"], parameter("x-key", "header"), parameter("q")), server)
@@ -108,12 +112,17 @@ async def test_a_key_is_no_argument():
 
 
 async def test_the_header_authorization_as_a_parameter_is_a_credential():
-    for held in (Credentials().bearer("my_authorization", "t"), Credentials().api_key("my_authorization", "Bearer t")):
+    for held in (
+        Credentials().bearer("my_authorization", "t"),
+        Credentials().api_key("my_authorization", "Bearer t"),
+    ):
         request = await shown([], held, parameter("Authorization", "header", required=True))
         assert request.headers["authorization"] == "Bearer t"
     with pytest.raises(ToolError, match="my_authorization"):
         await shown([], Credentials(), parameter("Authorization", "header", required=True))
-    assert "authorization" not in (await shown([], Credentials(), parameter("authorization", "header"))).headers
+    assert (
+        "authorization" not in (await shown([], Credentials(), parameter("authorization", "header"))).headers
+    )
 
 
 async def test_names_may_be_given():
@@ -173,7 +182,9 @@ class Issuer(Server):
         self.requests.append(request)
         if request.url.path == "/token":
             self.given += 1
-            return httpx2.Response(200, json={"access_token": f"t{self.given}", "expires_in": self.life, **self.more})
+            return httpx2.Response(
+                200, json={"access_token": f"t{self.given}", "expires_in": self.life, **self.more}
+            )
         good = request.headers.get("authorization") == f"Bearer t{self.given}"
         return httpx2.Response(200 if good else 401, json={})
 
@@ -216,7 +227,9 @@ async def test_a_token_that_is_refused_is_fetched_anew_once():
 
     def never(request: httpx2.Request) -> httpx2.Response:
         server.requests.append(request)
-        return httpx2.Response(*((200, ) if request.url.path == "/token" else (401,)), json={"access_token": "t"})
+        return httpx2.Response(
+            *((200,) if request.url.path == "/token" else (401,)), json={"access_token": "t"}
+        )
 
     server = Server()
     server.__class__ = type("Never", (Server,), {"__call__": lambda self, request: never(request)})
@@ -232,7 +245,10 @@ async def test_how_tokens_are_asked_for():
     await registry_of(spec([{"client": ["read"]}]), issuer, held).execute_tool("get_a")
     (asked,) = issuer.asked
     assert str(asked.url) == "https://issuer.example/token"
-    assert asked.content == b"grant_type=client_credentials&scope=x&audience=aud&client_id=me&client_secret=s%26cret"
+    assert (
+        asked.content
+        == b"grant_type=client_credentials&scope=x&audience=aud&client_id=me&client_secret=s%26cret"
+    )
     assert "authorization" not in asked.headers
 
 
@@ -259,7 +275,9 @@ async def test_a_secret_is_not_sent_where_only_the_specification_says(scheme, co
     ],
 )
 async def test_tokens_that_are_not_given(status, told, code):
-    server = Server(httpx2.Response(status, content=json.dumps(told), headers={"location": "https://evil.example"}))
+    server = Server(
+        httpx2.Response(status, content=json.dumps(told), headers={"location": "https://evil.example"})
+    )
     with pytest.raises(ToolError) as caught:
         await registry_of(spec(ALL["client"]), server, client(), retries=0).execute_tool("get_a")
     assert caught.value.code == code

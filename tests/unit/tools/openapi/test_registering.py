@@ -99,7 +99,12 @@ def test_notes_on_the_whole():
     parser = OpenAPIParser()
     parser.extract_tools(spec)
     notes = " ".join(parser.report.notes)
-    for part in ("'ftp://a.example' cannot be a server", "hawk, which is not known", "1 webhooks", "https://up.example"):
+    for part in (
+        "'ftp://a.example' cannot be a server",
+        "hawk, which is not known",
+        "1 webhooks",
+        "https://up.example",
+    ):
         assert part in notes
     assert parser.report.servers == ("https://up.example",)
 
@@ -118,7 +123,10 @@ def test_a_name_that_is_taken_registers_nothing():
 
 
 def changed(summary="List users", server="https://api.example.com/v1"):
-    paths = {**SPEC["paths"], "/users": {**SPEC["paths"]["/users"], "get": operation(summary=summary, tags=["people"])}}
+    paths = {
+        **SPEC["paths"],
+        "/users": {**SPEC["paths"]["/users"], "get": operation(summary=summary, tags=["people"])},
+    }
     return {**SPEC, "paths": paths, "servers": [{"url": server}]}
 
 
@@ -200,7 +208,9 @@ def test_options_that_cannot_be(options, says):
         OpenAPIParser(**options)
 
 
-@pytest.mark.parametrize("options", [{"select": "a["}, {"max_rows": 0}, {"all_pages": 0}, {"max_bytes": 0}, {"timeout": 0}])
+@pytest.mark.parametrize(
+    "options", [{"select": "a["}, {"max_rows": 0}, {"all_pages": 0}, {"max_bytes": 0}, {"timeout": 0}]
+)
 def test_options_of_operations_that_cannot_be(options):
     with pytest.raises(ConfigurationError):
         OperationOptions(**options)
