@@ -235,7 +235,12 @@ _EXPORTS: dict[str, str] = {
     "ToolCalled": "reprise.tools.calling",
     "ToolResult": "reprise.tools.calling",
     "ToolContext": "reprise.tools.context",
+    "NetworkAccess": "reprise.tools.guards.network",
     "create_builtin_tools_library": "reprise.tools.library",
+    "Credentials": "reprise.tools.openapi.credentials",
+    "OperationOptions": "reprise.tools.openapi.options",
+    "OpenAPIParser": "reprise.tools.openapi.parser",
+    "OpenAPIReport": "reprise.tools.openapi.report",
     "ToolPolicy": "reprise.tools.policy",
     "ToolRequest": "reprise.tools.policy",
     "ToolRegistry": "reprise.tools.registry",
@@ -513,7 +518,12 @@ if TYPE_CHECKING:
     from reprise.stores.tail import tail as tail
     from reprise.tools.calling import ToolCalled as ToolCalled, ToolResult as ToolResult
     from reprise.tools.context import ToolContext as ToolContext
+    from reprise.tools.guards.network import NetworkAccess as NetworkAccess
     from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
+    from reprise.tools.openapi.credentials import Credentials as Credentials
+    from reprise.tools.openapi.options import OperationOptions as OperationOptions
+    from reprise.tools.openapi.parser import OpenAPIParser as OpenAPIParser
+    from reprise.tools.openapi.report import OpenAPIReport as OpenAPIReport
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
     from reprise.tools.registry import ToolRegistry as ToolRegistry
     from reprise.tools.scope import ToolScope as ToolScope

@@ -169,6 +169,10 @@ TABLE: dict[str, Row | Section] = {
             "search": Row("reprise.cli.tools:search", "Find tools by what they are for.", COMMANDS),
             "show": Row("reprise.cli.tools:show", "Say what a tool takes and returns.", COMMANDS),
             "call": Row("reprise.cli.tools:call", "Call a tool and print what it returns.", COMMANDS),
+            "from-openapi": Row(
+                "reprise.cli.openapi:from_openapi", "List the tools of an API, or call one.", COMMANDS
+            ),
+            "diff": Row("reprise.cli.openapi:diff", "Say what changed of an API.", COMMANDS),
         },
         help="Tools: those that come with Reprise, and your own (--from FILE.py).",
     ),

@@ -14,6 +14,7 @@ from reprise.cli.load import import_code, named, parse_target
 from reprise.cli.output import Format, Screen, line, table
 from reprise.cli.session import Output, screen_of
 from reprise.kernel.errors import ConfigurationError
+from reprise.tools.calling import ToolResult
 from reprise.tools.library import create_builtin_tools_library
 from reprise.tools.registry import ToolRegistry
 from reprise.tools.tool import Tool
@@ -103,9 +104,13 @@ def call(
     reprise tools call time_age birth_date=2000-02-29
     """
     screen, registry = screen_of(context), _registry(files)
-    given = _arguments(registry[name], arguments or ())
+    given = arguments_of(registry[name], arguments or ())
     caller = os.environ.get("USER", "")
-    result = asyncio.run(registry.scope(caller).call_tool(name, given))
+    show_result(screen, asyncio.run(registry.scope(caller).call_tool(name, given)))
+
+
+def show_result(screen: Screen, result: ToolResult) -> None:
+    """Print what a tool returned: JSON, a text as it is; its warnings as hints."""
     for warning in result.warnings:
         screen.hint(warning)
     if isinstance(result.value, str):
@@ -148,7 +153,8 @@ def _of_registry(value: object) -> list[Tool]:
     return [value[name] for name in value] if isinstance(value, ToolRegistry) else []
 
 
-def _arguments(tool: Tool, given: Sequence[str]) -> dict[str, Any]:
+def arguments_of(tool: Tool, given: Sequence[str]) -> dict[str, Any]:
+    """Return arguments that are words of a command line. Raises ``ConfigurationError`` for what is none."""
     read: dict[str, Any] = {}
     for text in given:
         if text.lstrip().startswith("{"):
