@@ -301,7 +301,7 @@ def _matching(pattern: str, low: int, high: int) -> str | None:
 
     try:
         look()
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever hypothesis makes of a pattern of others
         return None
     return max(found, key=len) if found else None
 

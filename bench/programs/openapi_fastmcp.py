@@ -31,7 +31,9 @@ def tried(path: str, answer: Any) -> None:
         answer.send({"refused": f"no JSON: {error}"[:200]})
         return
     paths = document.get("paths") or {}
-    operations = sum(method in item for item in paths.values() if isinstance(item, dict) for method in METHODS)
+    operations = sum(
+        method in item for item in paths.values() if isinstance(item, dict) for method in METHODS
+    )
     began = perf_counter()
     try:
         server = FastMCP.from_openapi(document, client=httpx2.AsyncClient(base_url="https://api.example.com"))

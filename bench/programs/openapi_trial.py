@@ -21,12 +21,12 @@ from time import perf_counter, process_time
 from typing import Any
 
 import msgspec
+from tests.apis import SERVER, NoSample, Oracle, sample
 
 from reprise import ConfigurationError, ToolContext, ToolError
 from reprise.kernel.clock import SystemClock
 from reprise.tools.openapi.bodies import kind_of
 from reprise.tools.openapi.parser import OpenAPIParser, OpenAPITool
-from tests.apis import SERVER, NoSample, Oracle, sample
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace", "query")
 LARGEST_PROVED = 8 << 20
@@ -37,7 +37,9 @@ def main() -> int:
     """Try all; return whether every specification ended in tools or a report, and no request was wrong."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--requests", type=int, default=3, help="operations of each whose requests are judged")
+    parser.add_argument(
+        "--requests", type=int, default=3, help="operations of each whose requests are judged"
+    )
     parser.add_argument("--json", type=Path, help="where to write what was found")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -52,7 +54,10 @@ def specifications(folders: list[Path]) -> Iterator[Path]:
     for folder in folders:
         for path in sorted([*folder.rglob("*.json"), *folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
             head = path.read_bytes()[:200_000]
-            if (b"openapi" in head or b"swagger" in head) and path.name not in ("package.json", "tsconfig.json"):
+            if (b"openapi" in head or b"swagger" in head) and path.name not in (
+                "package.json",
+                "tsconfig.json",
+            ):
                 yield path
 
 
@@ -139,7 +144,7 @@ def _without(node: Any, *, named: bool = False) -> Any:
         return {
             key: _without(value, named=key == "properties" and not named)
             for key, value in node.items()
-            if named or key != "default" or isinstance(value, dict) and "description" in value
+            if named or key != "default" or (isinstance(value, dict) and "description" in value)
         }
     return [_without(each) for each in node] if isinstance(node, list) else node
 
@@ -161,7 +166,9 @@ def show(found: list[dict[str, Any]]) -> int:
     for each in found:
         if "refused" in each:
             print(f"{each['file']}: {each['refused']}")
-    print(f"\n{len(found):,} specifications, {len(found) - len(read)} refused; {operations:,} operations, {tools:,} tools")
+    print(
+        f"\n{len(found):,} specifications, {len(found) - len(read)} refused; {operations:,} operations, {tools:,} tools"
+    )
     print(f"{sum(each['failed'] for each in read)} operations reported as failed")
     for outcome, number in proof.most_common():
         print(f"  {number:7,} requests {outcome}")

@@ -5,7 +5,6 @@ import json
 import threading
 
 import pytest
-
 from tests.apis import document, operation, parameter
 
 SPEC = document({
@@ -43,7 +42,9 @@ def test_tools_of_an_api_are_listed_with_what_could_not_be_used(pets):
     assert "failed GET /broken" in done.stderr
     rows = json.loads(pets.inside("tools", "from-openapi", "pets.json", "--deprecated", "-o", "json").stdout)
     assert [row["name"] for row in rows] == ["list_pets", "remove_pet"]
-    assert pets.inside("tools", "from-openapi", "pets.json", "-m", "delete", "-o", "json").stdout.strip() == "[]"
+    assert (
+        pets.inside("tools", "from-openapi", "pets.json", "-m", "delete", "-o", "json").stdout.strip() == "[]"
+    )
 
 
 def test_a_tool_of_an_api_is_called(pets):

@@ -20,7 +20,9 @@ from reprise.tools.registry import ToolRegistry
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A file or URL: Swagger 2.0, OpenAPI 3.0 to 3.2.")]
 Prefix = Annotated[str, typer.Option("--prefix", "-p", metavar="NAME_", help="What names begin with.")]
-BaseUrl = Annotated[str, typer.Option("--base-url", metavar="URL", help="The server, if not the one it says.")]
+BaseUrl = Annotated[
+    str, typer.Option("--base-url", metavar="URL", help="The server, if not the one it says.")
+]
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", "-t", metavar="TAG", help="Only these.", show_default=False)
 ]
@@ -43,7 +45,8 @@ def from_openapi(
     context: typer.Context,
     spec: Spec,
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="A tool to call; all are listed without.", show_default=False)
+        str,
+        typer.Argument(metavar="[NAME]", help="A tool to call; all are listed without.", show_default=False),
     ] = "",
     arguments: Annotated[
         list[str] | None,

@@ -6,9 +6,9 @@ from email.policy import HTTP
 
 import httpx2
 import pytest
+from tests.apis import Server, answer, document, registry_of
 
 from reprise.kernel.errors import ToolError
-from tests.apis import Server, answer, document, registry_of
 
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 

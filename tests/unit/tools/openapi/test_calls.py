@@ -6,11 +6,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.apis import SERVER, Server, answer, document, operation, parameter, registry_of
 
 from reprise.kernel.errors import ToolError
 from reprise.testing import run
 from reprise.tools.openapi.options import OperationOptions
-from tests.apis import SERVER, Server, answer, document, operation, parameter, registry_of
 
 USERS = {"type": "array", "items": {"type": "object", "required": ["name"]}}
 SPEC = document({

@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
+from tests.apis import NoSample, Oracle, document, operation, parameter, sample
 
 from reprise.kernel.clock import SystemClock
 from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.tools.context import ToolContext
 from reprise.tools.openapi.parser import OpenAPIParser
-from tests.apis import NoSample, Oracle, document, operation, parameter, sample
 
 CONTEXT = ToolContext("test", SystemClock(), os.urandom)
 USER = {

@@ -6,12 +6,12 @@ import json
 
 import httpx2
 import pytest
+from tests.apis import Server, answer, document, operation, parameter, registry_of
 
 from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.kernel.settings import Secret
 from reprise.testing import run
 from reprise.tools.openapi.credentials import Credentials
-from tests.apis import Server, answer, document, operation, parameter, registry_of
 
 TOKENS = "https://api.example.com/token"
 SCHEMES = {

@@ -4,12 +4,12 @@ from random import Random
 
 import pytest
 from hypothesis import given, strategies as st
+from tests.apis import document, operation, parameter
 
 from reprise.kernel.errors import ConfigurationError
 from reprise.tools.openapi.naming import arguments_of, names_of, words
 from reprise.tools.openapi.parser import OpenAPIParser
 from reprise.tools.tool import Tool
-from tests.apis import document, operation, parameter
 
 IDS = st.text(max_size=120) | st.sampled_from(
     ["list", "List", "listUsers", "list_users", "2fa", "a" * 90, "…", ""]

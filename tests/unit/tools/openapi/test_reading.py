@@ -5,12 +5,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from tests.apis import document, operation, parameter
 
 from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.tools.guards.network import NetworkAccess
 from reprise.tools.openapi.parser import OpenAPIParser
 from reprise.tools.openapi.reading import SpecInvalid, read_text
-from tests.apis import document, operation, parameter
 
 YAML = """
 openapi: 3.0.0
@@ -106,7 +106,7 @@ def test_what_is_no_specification(given, says):
 
 def test_a_format_that_is_none():
     with pytest.raises(ConfigurationError, match="Give 'json' or 'yaml'"):
-        OpenAPIParser().parse_spec(YAML, format="xml")  # pyright: ignore
+        OpenAPIParser().parse_spec(YAML, format="xml")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("version", ["3.0.0", "3.0.4", "3.1.0", "3.1.1", "3.2.0"])

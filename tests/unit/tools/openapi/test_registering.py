@@ -1,6 +1,7 @@
 """Registering: counts, filters, conflicts, what is held, and who may write."""
 
 import pytest
+from tests.apis import Server, answer, document, operation, parameter, registry_of
 
 from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.tools.guards.network import NetworkAccess
@@ -8,7 +9,6 @@ from reprise.tools.openapi.options import OperationOptions
 from reprise.tools.openapi.parser import OpenAPIParser
 from reprise.tools.registry import ToolRegistry
 from reprise.tools.tool import Tool
-from tests.apis import Server, answer, document, operation, parameter, registry_of
 
 SPEC = document({
     "/users": {

@@ -3,11 +3,11 @@
 import time
 
 import pytest
+from tests.apis import document, operation, parameter
 
 from reprise.kernel.errors import ToolError
 from reprise.tools.openapi.checking import Checker, matches
 from reprise.tools.openapi.parser import OpenAPIParser
-from tests.apis import document, operation, parameter
 
 
 def tool_of(schema, version="3.0.3", schemas=None, where="query"):

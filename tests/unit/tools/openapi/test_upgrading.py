@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from openapi_spec_validator import OpenAPIV30SpecValidator
+from tests.apis import Server, answer, registry_of
 
 from reprise.tools.openapi.credentials import Credentials
 from reprise.tools.openapi.parser import OpenAPIParser
 from reprise.tools.openapi.upgrading import upgrade
-from tests.apis import Server, answer, registry_of
 
 GOLDEN = Path(__file__).parent / "golden"
 SWAGGER = json.loads((GOLDEN / "swagger.json").read_text())
