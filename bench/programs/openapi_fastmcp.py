@@ -23,7 +23,7 @@ LONGEST = 120.0
 def tried(path: str, answer: Any) -> None:
     """Send what became of one specification."""
     import httpx2  # noqa: PLC0415 - of the environment of FastMCP
-    from fastmcp import FastMCP  # noqa: PLC0415
+    from fastmcp import FastMCP  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
 
     try:
         document = json.loads(Path(path).read_text())
@@ -46,7 +46,7 @@ def tried(path: str, answer: Any) -> None:
 
 def main(paths: list[str]) -> None:
     """Try the files whose paths are given, or come line by line; print JSON for each, and a summary."""
-    import fastmcp  # noqa: F401, PLC0415 - once for all: children are forked
+    import fastmcp  # noqa: F401, PLC0415 # pyright: ignore[reportMissingImports]  once: children are forked
 
     found: list[dict[str, Any]] = []
     for path in paths or [line.strip() for line in sys.stdin]:

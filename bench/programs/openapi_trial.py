@@ -2,7 +2,8 @@
 
 For each is written: how many operations it has and how many became tools, how long it took until they were ready and until
 all their schemas were made, and of how many requests openapi-core says that they are what the specification describes. What
-it says of others is printed: there are specifications whose defaults or examples are not what they themselves allow.
+it objects to is printed, to be looked at: it does not read objects in forms that are exploded, numbers in enumerations of
+texts, discriminators without a mapping, and templates with a query.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ LARGEST_PROVED = 8 << 20
 
 
 def main() -> int:
-    """Try all; return whether every specification ended in tools or a report, and no request was wrong."""
+    """Try all; return 1 where something did not end in tools or a report, or operations do not become tools."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument(
@@ -104,8 +105,8 @@ def _proved(
         for rich in (True, False):
             outcome, what = _judged(tool, oracle, context, rich=rich)
             outcomes[outcome] += 1
-            if outcome == "wrong":
-                about.setdefault("wrong", []).append(f"{tool.name}: {what}"[:700])
+            if outcome == "objected to":
+                about.setdefault("objections", []).append(f"{tool.name}: {what}"[:700])
     return outcomes
 
 
@@ -122,7 +123,7 @@ def _judged(tool: OpenAPITool, oracle: Oracle, context: ToolContext, *, rich: bo
         faults = oracle.faults(request, tool.endpoint.operation.path)
     except Exception as error:  # noqa: BLE001 - such as a pattern that it cannot read
         return f"not judged: openapi-core fails ({type(error).__name__})", ""
-    return ("wrong", f"{request.method} {request.whole_url} {faults[0]}") if faults else ("right", "")
+    return ("objected to", f"{request.method} {request.whole_url} {faults[0]}") if faults else ("right", "")
 
 
 def _plain(node: Any) -> Any:
@@ -153,13 +154,13 @@ def _without(node: Any, *, named: bool = False) -> Any:
 
 
 def show(found: list[dict[str, Any]]) -> int:
-    """Print what was found; return 1 where something is not as it should be."""
+    """Print what was found; return 1 where fewer than 99.9 % of the operations became tools."""
     read = [each for each in found if "refused" not in each]
     operations, tools = sum(each["operations"] for each in read), sum(each["tools"] for each in read)
     proof: Counter[str] = Counter()
     for each in read:
         proof.update(each.get("proof", {}))
-        for what in each.get("wrong", []):
+        for what in each.get("objections", []):
             print(f"{each['file']}: {what}")
         for what in each["failures"]:
             print(f"{each['file']}: {what}")
@@ -179,7 +180,7 @@ def show(found: list[dict[str, Any]]) -> int:
             f"until {part}: median {1000 * median(times):.1f} ms, worst {worst[part]:.2f} s"
             f" ({worst[f'{part}_cpu']:.2f} s of the processor: {worst['bytes'] >> 20} MB, {Path(worst['file']).name})"
         )
-    return 0
+    return int(tools < 0.999 * operations)
 
 
 if __name__ == "__main__":

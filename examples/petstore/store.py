@@ -61,7 +61,7 @@ class _Answers(BaseHTTPRequestHandler):
             self._say(201, pet)
         else:
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
-            parts = {
+            parts: dict[Any, Any] = {
                 part.get_param("name", header="content-disposition"): part.get_payload(decode=True)
                 for part in BytesParser(policy=HTTP).parsebytes(head + data).iter_parts()
             }

@@ -71,7 +71,7 @@ def prepare(
         value, field = arguments[name], f"$.{name}"
         if parameter.media and parameter.where != "querystring":
             value = plain(value)  # JSON, whatever it is
-        if value == [] and parameter.required and parameter.where in ("query", "cookie", "header"):
+        if value in ([], {}) and parameter.required and parameter.where in ("query", "cookie", "header"):
             raise ToolError(
                 "invalid_input", f"{name} is empty, and could not be told from missing.", field=field
             )
@@ -100,6 +100,10 @@ def prepare(
     content = b""
     if operation.body is not None and BODY in arguments:
         media, content = bodies.write(operation.body, arguments[BODY], files, random)
+        if not content and operation.body.required and bodies.kind_of(media) != "bytes":
+            raise ToolError(
+                "invalid_input", "The body is required, and this is an empty one.", field=f"$.{BODY}"
+            )
         headers["Content-Type"] = header("The media type", media)
     url = server.partition("?")[0].rstrip("/") + _filled(template, segments)
     filled = [

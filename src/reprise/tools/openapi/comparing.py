@@ -90,7 +90,11 @@ def _arguments(name: str, old: Json, new: Json) -> Iterator[Change]:
 
 
 def _bare(schema: Any) -> Json:
-    return {key: value for key, value in objects(schema).items() if key not in ("description", "title", "examples")}
+    return {
+        key: value
+        for key, value in objects(schema).items()
+        if key not in ("description", "title", "examples")
+    }
 
 
 def _place(tool: OpenAPITool) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, cast
@@ -156,7 +156,7 @@ class _Nodes:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def uncollected() -> Generator[None]:
     """Let no garbage be looked for while very many objects are made, all of which stay."""
     if not gc.isenabled():
         yield

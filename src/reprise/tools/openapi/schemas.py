@@ -362,5 +362,6 @@ def _mend(schema: Json, result: Json) -> None:
 
 
 def _is_of(value: Any, kinds: str | list[str]) -> bool:
-    kind = _KINDS.get(type(value), "null")
+    given: object = value
+    kind = _KINDS.get(type(given), "null")
     return kind in kinds or (kind == "integer" and "number" in kinds)

@@ -54,6 +54,8 @@ class _Call:
     def __init__(self, endpoint: Endpoint, context: ToolContext) -> None:
         self._endpoint, self._api, self._context = endpoint, endpoint.api, context
         self._options, self._operation = endpoint.options, endpoint.operation
+        self._client: Any = None
+        """Its connections are used by all tries and pages."""
         self._is_told = False
         """Whether the server says by itself where the next page is."""
         self._until = context.clock.monotonic() + seconds(self._options.timeout, "timeout")
@@ -62,9 +64,9 @@ class _Call:
         endpoint = self._endpoint
         self._admit()
         request = endpoint.prepare(arguments, self._context)
-        answer = await self._send(request)
-        value = self._value(answer)
-        value = await self._pages(request, arguments, answer, value)
+        async with network(self._context).client(timeout=max(0.001, self._left())) as self._client:
+            answer = await self._send(request)
+            value = await self._pages(request, arguments, answer, self._value(answer))
         value, note = cut(self._options.selected(value), self._options.max_rows, self._options.max_bytes)
         if note:
             self._context.warn(note)
@@ -142,6 +144,7 @@ class _Call:
                 timeout=max(0.001, self._left()),
                 follow_redirects=False,
                 field="",
+                client=self._client,
             )
             location = answer.headers.get("location", "")
             if answer.status not in _REDIRECTS or not location:

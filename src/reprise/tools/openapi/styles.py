@@ -57,8 +57,11 @@ def in_query(
     safe = _RESERVED if reserved else ""
     if value is None:
         return []
-    if style == "deepObject" and isinstance(value, dict):
-        return [(_encoded(key), _encoded(each, safe)) for key, each in _deep(name, cast("Json", value))]
+    if style == "deepObject" and isinstance(value, dict | list):
+        return [
+            (_encoded(key), _encoded(each, safe))
+            for key, each in _deep(name, cast("Json | list[Any]", value))
+        ]
     key = _encoded(name)
     if isinstance(value, list):
         several = cast("list[Any]", value)
@@ -78,13 +81,12 @@ def in_query(
     return [(key, _encoded(value, safe))]
 
 
-def _deep(name: str, value: Json) -> Iterable[tuple[str, Any]]:
-    for key, each in _pairs(value):
+def _deep(name: str, value: Json | list[Any]) -> Iterable[tuple[str, Any]]:
+    """Yield names and values; OpenAPI says nothing of lists and what is nested, which most servers read so."""
+    for key, each in _pairs(value) if isinstance(value, dict) else enumerate(value):
         inner = f"{name}[{key}]"
-        if isinstance(each, dict):
-            yield from _deep(inner, cast("Json", each))
-        elif isinstance(each, list):
-            yield from ((inner, one) for one in cast("list[Any]", each))
+        if isinstance(each, dict | list):
+            yield from _deep(inner, cast("Json | list[Any]", each))
         else:
             yield inner, each
 

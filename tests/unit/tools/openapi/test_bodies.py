@@ -6,7 +6,7 @@ from email.policy import HTTP
 
 import httpx2
 import pytest
-from tests.apis import Server, answer, document, registry_of
+from tests.apis import Server, answer, document, operation, parameter, registry_of
 
 from reprise.kernel.errors import ToolError
 
@@ -69,6 +69,20 @@ async def test_a_body_that_is_required_is_an_error_and_no_empty_request():
             await registry_of(posting(media, {}), server).execute_tool("post_a", {})
         assert (caught.value.code, caught.value.field) == ("invalid_input", "$.body")
         assert not server.requests
+
+
+@pytest.mark.parametrize(("media", "body"), [(FORM, {}), (FORM, {"a": None}), ("text/plain", "")])
+async def test_a_body_that_is_required_and_would_be_empty(media, body):
+    with pytest.raises(ToolError, match="this is an empty one") as caught:
+        await sent(media, {"type": "object"}, body)
+    assert (caught.value.code, caught.value.field) == ("invalid_input", "$.body")
+
+
+@pytest.mark.parametrize("value", [[], {}])
+async def test_a_parameter_that_is_required_and_would_not_be_sent(value):
+    spec = document({"/a": {"get": operation(parameter("q", schema={"title": "Q"}, required=True))}})
+    with pytest.raises(ToolError, match="is empty"):
+        await registry_of(spec, Server(answer({}))).execute_tool("get_a", {"q": value})
 
 
 async def test_a_body_that_is_not_required_may_be_left_out():
