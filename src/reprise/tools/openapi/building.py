@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
+import msgspec
+
 from reprise.kernel.errors import ToolError
 from reprise.tools.openapi import bodies
 from reprise.tools.openapi.documents import Json
 from reprise.tools.openapi.naming import BODY
-from reprise.tools.openapi.operations import Operation, Parameter
+from reprise.tools.openapi.operations import Operation, Parameter, is_json
 from reprise.tools.openapi.styles import header, in_cookie, in_header, in_path, in_query, plain
 
 _EXPRESSION = re.compile(r"\{([^{}]*)\}")
@@ -43,6 +45,18 @@ def with_query(url: str, query: list[tuple[str, str]]) -> str:
     return f"{url}?{text}" if text else url
 
 
+class _Parts(NamedTuple):
+    """Where parameters stand, while a request is made."""
+
+    segments: dict[str, str]
+    query: list[tuple[str, str]]
+    headers: dict[str, str]
+    cookies: list[str]
+    owned: frozenset[str]
+    """Names of the query that parameters have."""
+    slashed: frozenset[str]
+
+
 def prepare(
     operation: Operation,
     names: Mapping[tuple[str, str], str],
@@ -56,47 +70,18 @@ def prepare(
 ) -> Prepared:
     """Return the request of an operation; ``names`` are the arguments of its parameters.
 
-    Raises ``ToolError`` with code ``invalid_input`` for what would leave its place.
+    ``files`` are parts of a form that are files, ``slashed`` parameters of the path that may have slashes. Raises
+    ``ToolError`` with code ``invalid_input`` for what would leave its place, or not be sent although it must be.
     """
     template, fixed = _split(operation.path)
-    segments: dict[str, str] = {}
-    query, headers, cookies = list[tuple[str, str]](), {"Accept": accept}, list[str]()
     owned = {each.name for each in operation.parameters if each.where == "query"} | {
         name for name, _ in fixed
     }
+    parts = _Parts({}, [], {"Accept": accept}, [], frozenset(owned), slashed)
     for parameter in operation.parameters:
         name = names.get((parameter.name, parameter.where))
-        if name is None or name not in arguments:
-            continue
-        value, field = arguments[name], f"$.{name}"
-        if parameter.media and parameter.where != "querystring":
-            value = plain(value)  # JSON, whatever it is
-        if value in ([], {}) and parameter.required and parameter.where in ("query", "cookie", "header"):
-            raise ToolError(
-                "invalid_input", f"{name} is empty, and could not be told from missing.", field=field
-            )
-        match parameter.where:
-            case "path":
-                segments[parameter.name] = in_path(
-                    parameter.name,
-                    value,
-                    parameter.style,
-                    explode=parameter.explode,
-                    slashes=parameter.name in slashed,
-                    field=field,
-                )
-            case "query":
-                query += _queried(parameter, value, owned, field)
-            case "querystring":
-                query += _whole_query(parameter, value)
-            case "header":
-                headers[parameter.name] = in_header(
-                    parameter.name, value, explode=parameter.explode, field=field
-                )
-            case _:
-                cookies += in_cookie(
-                    parameter.name, value, parameter.style, explode=parameter.explode, field=field
-                )
+        if name is not None and name in arguments:
+            _place(parameter, arguments[name], parts, f"$.{name}")
     content = b""
     if operation.body is not None and BODY in arguments:
         media, content = bodies.write(operation.body, arguments[BODY], files, random)
@@ -104,16 +89,45 @@ def prepare(
             raise ToolError(
                 "invalid_input", "The body is required, and this is an empty one.", field=f"$.{BODY}"
             )
-        headers["Content-Type"] = header("The media type", media)
-    url = server.partition("?")[0].rstrip("/") + _filled(template, segments)
+        parts.headers["Content-Type"] = header("The media type", media)
+    base, _, more = server.partition("?")
     filled = [
-        (name, _EXPRESSION.sub(lambda found: segments.get(found[1], ""), value)) for name, value in fixed
+        (name, _EXPRESSION.sub(lambda found: parts.segments.get(found[1], ""), value))
+        for name, value in fixed
     ]
-    query = [*_fixed(server.partition("?")[2]), *filled, *query]
-    return Prepared(operation.method.upper(), url, query, headers, cookies, content)
+    return Prepared(
+        operation.method.upper(),
+        base.rstrip("/") + _filled(template, parts.segments),
+        [*_fixed(more), *filled, *parts.query],
+        parts.headers,
+        parts.cookies,
+        content,
+    )
 
 
-def _queried(parameter: Parameter, value: Any, owned: set[str], field: str) -> list[tuple[str, str]]:
+def _place(parameter: Parameter, value: Any, parts: _Parts, field: str) -> None:
+    """Put the value of a parameter where it belongs."""
+    name, style, explode = parameter.name, parameter.style, parameter.explode
+    if parameter.media and parameter.where != "querystring":
+        value = msgspec.json.encode(value).decode() if is_json(parameter.media) else plain(value)
+    if value in ([], {}) and parameter.required and parameter.where in ("query", "cookie", "header"):
+        raise ToolError("invalid_input", f"{name} is empty, and could not be told from missing.", field=field)
+    match parameter.where:
+        case "path":
+            parts.segments[name] = in_path(
+                name, value, style, explode=explode, slashes=name in parts.slashed, field=field
+            )
+        case "query":
+            parts.query.extend(_queried(parameter, value, parts.owned, field))
+        case "querystring":
+            parts.query.extend(_whole_query(parameter, value))
+        case "header":
+            parts.headers[name] = in_header(name, value, explode=explode, field=field)
+        case _:
+            parts.cookies.extend(in_cookie(name, value, style, explode=explode, field=field))
+
+
+def _queried(parameter: Parameter, value: Any, owned: frozenset[str], field: str) -> list[tuple[str, str]]:
     spread = isinstance(value, dict) and parameter.explode and parameter.style == "form"
     if spread and (taken := sorted((owned - {parameter.name}) & set(cast("Json", value)))):
         raise ToolError(

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from reprise.kernel.codec import standard
-from reprise.kernel.errors import ToolError
+from reprise.kernel.errors import MissingExtra, ToolError
 from reprise.tools.context import ToolContext
 from reprise.tools.openapi.bodies import kind_of
 from reprise.tools.openapi.building import Prepared, prepare
@@ -188,7 +188,10 @@ class Endpoint:
     def read(self, data: bytes) -> dict[str, Any]:
         """Return the arguments; raises ``ToolError`` for what does not fit their schema."""
         given = msgspec.json.decode(data)
-        misfit, self.unchecked = self._checker.check(given)
+        try:
+            misfit, self.unchecked = self._checker.check(given)
+        except MissingExtra as error:
+            raise ToolError("unavailable", error.what, hint=error.hint) from error
         if misfit is not None:
             raise ToolError("invalid_input", f"{misfit.what}.", hint=misfit.hint, field=misfit.field)
         return given
@@ -267,6 +270,13 @@ class Endpoint:
             if self.api.slashes or has_slashes(schema):
                 found.add(each.name)
         return frozenset(found)
+
+    @cached_property
+    def key_argument(self) -> str:
+        """The argument that is a key by which the server knows a request again, '' = it takes none."""
+        return next(
+            (argument for (name, _), argument in self.names.items() if name.lower() == "idempotency-key"), ""
+        )
 
     def prepare(self, arguments: Mapping[str, Any], context: ToolContext) -> Prepared:
         """Return the request for arguments that were read. Raises ``ToolError``."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.tools.guards.network import NetworkAccess
+from reprise.tools.openapi.bodies import kind_of
 from reprise.tools.openapi.documents import objects
 from reprise.tools.openapi.endpoint import Api, Endpoint
 from reprise.tools.openapi.naming import check_prefix, names_of
@@ -22,10 +23,12 @@ from reprise.tools.openapi.security import is_known
 from reprise.tools.openapi.sending import Caller
 from reprise.tools.openapi.spec import OpenAPISpec, load
 from reprise.tools.registry import ToolRegistry
-from reprise.tools.tool import Tool
+from reprise.tools.tool import MAX_INPUT, Tool
 
 Source = str | Path | Mapping[str, Any]
 """A specification: its text, a path, a URL, or what its document holds."""
+MAX_FILES = 32 << 20
+"""Bytes of arguments of an operation that takes files."""
 READS, WRITES = "reads", "writes"
 """Tags of tools: what they may do at the server."""
 
@@ -34,6 +37,7 @@ class OpenAPITool(Tool):
     """A tool that calls an operation of an API."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        body = endpoint.operation.body
         super().__init__(
             Caller(endpoint).__call__,
             name=endpoint.name,
@@ -43,6 +47,9 @@ class OpenAPITool(Tool):
             idempotent=endpoint.operation.method in IDEMPOTENT,
             tags=("openapi", WRITES if endpoint.writes else READS, *endpoint.operation.tags),
             timeout=endpoint.options.timeout,
+            max_input=MAX_FILES
+            if body is not None and kind_of(body.media) in ("multipart", "bytes")
+            else MAX_INPUT,
             extra="openapi",
         )
         self.endpoint = endpoint

@@ -63,6 +63,9 @@ class _Call:
     async def execute(self, arguments: dict[str, Any]) -> Any:
         endpoint = self._endpoint
         self._admit()
+        key = endpoint.key_argument
+        if key and key not in arguments and self._context.idempotency_key:
+            arguments[key] = self._context.idempotency_key
         request = endpoint.prepare(arguments, self._context)
         async with network(self._context).client(timeout=max(0.001, self._left())) as self._client:
             answer = await self._send(request)

@@ -311,6 +311,9 @@ async def test_a_parameter_that_is_json():
         "get_a", {"f": {"a": [1]}}
     )
     assert server.last.url.params["f"] == '{"a":[1]}'
+    asked["content"] = {"application/json": {"schema": {"type": "string"}}}
+    await registry_of(document({"/a": {"get": operation(asked)}}), server).execute_tool("get_a", {"f": "x"})
+    assert server.last.url.params["f"] == '"x"'
 
 
 # ---------------------------------------------------------------- what is made of answers

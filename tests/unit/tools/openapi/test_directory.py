@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from bench.programs.openapi_trial import tried
 
 FOLDER = Path(__file__).parents[4] / ".trial/node_modules"

@@ -1,10 +1,15 @@
 """Registering: counts, filters, conflicts, what is held, and who may write."""
 
+import subprocess
+import sys
+
 import pytest
 from tests.apis import Server, answer, document, operation, parameter, registry_of
 
+from reprise import Reprise, workflow
 from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.tools.guards.network import NetworkAccess
+from reprise.tools.openapi import checking
 from reprise.tools.openapi.options import OperationOptions
 from reprise.tools.openapi.parser import OpenAPIParser
 from reprise.tools.registry import ToolRegistry
@@ -186,6 +191,50 @@ async def test_agents_only_read_unless_they_are_named():
         assert caught.value.code == "permission_denied"
         assert "writers=['eve']" in caught.value.hint
     assert len(server.requests) == sent
+
+
+async def test_a_step_gives_its_key_to_a_server_that_takes_one():
+    server = Server(answer({}))
+    spec = document({"/a": {"post": operation(parameter("Idempotency-Key", "header"))}})
+    registry = registry_of(spec, server)
+    add = registry.step("post_a")
+
+    @workflow
+    async def body() -> None:
+        await add()
+        await add()
+
+    async with Reprise("memory://") as app:
+        await app.run(body)
+    keys = [request.headers["idempotency-key"] for request in server.requests]
+    assert len(set(keys)) == 2
+    await registry.execute_tool("post_a")
+    assert "idempotency-key" not in server.last.headers
+
+
+def test_making_tools_loads_no_library():
+    code = """
+import sys
+from reprise import OpenAPIParser, ToolRegistry
+spec = '{"openapi": "3.0.0", "paths": {"/a": {"get": {}}}}'
+registry = ToolRegistry()
+assert OpenAPIParser().register_tools_from_spec(spec, registry) == 1
+assert registry["get_a"].parameters
+print(*{"httpx2", "jsonschema", "referencing", "regex", "jmespath", "yaml"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+async def test_without_the_libraries_a_call_says_what_to_install(monkeypatch):
+    for name in ("jsonschema", "jsonschema.exceptions"):
+        monkeypatch.setitem(sys.modules, name, None)
+    checking._class.cache_clear()
+    checking._best_match.cache_clear()
+    with pytest.raises(ToolError) as caught:
+        await registry_of(SPEC, Server(answer({}))).execute_tool("get_users")
+    assert caught.value.code == "unavailable"
+    assert "pip install 'reprise-agents[openapi]'" in caught.value.hint
 
 
 # ---------------------------------------------------------------- options
