@@ -10,6 +10,7 @@ needs no limit, all but 246, those that look around or repeat more than 1,000 ti
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ class Checker:
         best_match = _best_match()
         if self._validator is None:
             self._validator = _class()(self._schema, registry=library("referencing", "openapi").Registry())
-        _COUNT[0] = 0
+        _COUNT.references = 0
         try:
             found = best_match(self._validator.iter_errors(value))
         except (_TooMuch, RecursionError):
@@ -60,8 +61,13 @@ class Checker:
         return (None if found is None else _misfit(found)), ""
 
 
-_COUNT = [0]
-"""References followed in the check that goes on; checks do not wait, so there is one at a time in a thread."""
+class _Count(threading.local):
+    """References followed in the check that goes on; checks do not wait, so there is one at a time in a thread."""
+
+    references = 0
+
+
+_COUNT = _Count()
 
 
 @cache
@@ -79,8 +85,8 @@ def _class() -> Any:
     follow = base.VALIDATORS["$ref"]
 
     def counted(validator: Any, ref: str, instance: Any, schema: Any) -> Iterator[Any]:
-        _COUNT[0] += 1
-        if _COUNT[0] > _REFERENCES:
+        _COUNT.references += 1
+        if _COUNT.references > _REFERENCES:
             raise _TooMuch
         yield from follow(validator, ref, instance, schema) or ()
 

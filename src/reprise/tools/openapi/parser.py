@@ -25,7 +25,7 @@ from reprise.tools.openapi.spec import OpenAPISpec, load
 from reprise.tools.registry import ToolRegistry
 from reprise.tools.tool import MAX_INPUT, Tool
 
-Source = str | Path | Mapping[str, Any]
+Source = str | bytes | Path | Mapping[str, Any]
 """A specification: its text, a path, a URL, or what its document holds."""
 MAX_FILES = 32 << 20
 """Bytes of arguments of an operation that takes files."""

@@ -55,7 +55,7 @@ class OpenAPISpec(Mapping[str, Any]):
 
 
 def load(
-    source: str | Path | Mapping[str, Any],
+    source: str | bytes | Path | Mapping[str, Any],
     format: Format | None,
     *,
     refs: Sequence[str | Path],
@@ -68,6 +68,8 @@ def load(
     uri = ""
     if isinstance(source, Mapping):
         document: Any = dict(source)
+    elif isinstance(source, bytes):
+        document = read_text(source, format)
     elif isinstance(source, str) and source.startswith(("http://", "https://")):
         answer = fetch(source, network)
         document, uri = read_text(answer.body, format, source), answer.url

@@ -408,3 +408,33 @@ async def test_a_circle_of_redirects_ends():
     server = Server(httpx2.Response(302, headers={"location": "/v1/users"}))
     with pytest.raises(ToolError, match="more than 5 times"):
         await registry_of(SPEC, server, retries=0).execute_tool("list")
+
+
+SLASHED = {"type": "string", "pattern": "^[a-z.]+(/[a-z.]+)*$"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "options", "value", "expected"),
+    [
+        ({"type": "string"}, {"slashes": True}, "group/project", "/x/group%2Fproject"),
+        (SLASHED, {}, "group/project", "/x/group%2Fproject"),
+        ({"type": "string", "enum": ["a/b"]}, {}, "a/b", "/x/a%2Fb"),
+        ({"type": "string"}, {}, "group/project", None),
+        ({"type": "string"}, {"slashes": True}, "a/../b", None),
+        ({"type": "string"}, {"slashes": True}, "..\\admin", None),
+        (SLASHED, {}, "../admin", None),
+        (SLASHED, {}, "a/.", None),
+    ],
+)
+async def test_slashes_where_the_server_or_the_specification_has_them(schema, options, value, expected):
+    server = Server(answer({}))
+    registry = registry_of(
+        document({"/x/{id}": {"get": operation(parameter("id", "path", schema))}}), server, **options
+    )
+    if expected is None:
+        with pytest.raises(ToolError) as caught:
+            await registry.execute_tool("get_x_id", {"id": value})
+        assert (caught.value.code, caught.value.field, server.requests) == ("invalid_input", "$.id", [])
+    else:
+        await registry.execute_tool("get_x_id", {"id": value})
+        assert server.last.url.raw_path.decode() == f"/v1{expected}"

@@ -36,6 +36,10 @@ def test_the_shape_that_callers_know():
     assert (tool.name, tool.description, tool.effects) == ("myapi_list_users", "List all users", "network")
 
 
+def test_bytes_are_a_text():
+    assert OpenAPIParser().parse_spec(YAML.encode())["info"]["version"] == "1.0.0"
+
+
 def test_keys_are_texts_and_words_stay_words():
     read = read_text(
         "200: {on: yes, when: 2024-01-01, no: ~, n: 1e3, o: 0o17, big: " + "9" * 500 + "}", "yaml"
