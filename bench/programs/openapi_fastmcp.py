@@ -61,6 +61,7 @@ def main(paths: list[str]) -> None:
         child.kill()
         child.join()
         found.append({"file": path, **about})
+        print(json.dumps(found[-1]), flush=True)
     accepted = [each for each in found if "refused" not in each]
     operations = sum(each.get("operations", 0) for each in found)
     print(f"{len(found)} specifications, {len(found) - len(accepted)} refused")
@@ -70,9 +71,6 @@ def main(paths: list[str]) -> None:
         worst = max(accepted, key=lambda each: each["ready"])
         print(f"until ready: median {1000 * median(each['ready'] for each in accepted):.1f} ms,", end=" ")
         print(f"worst {worst['ready']:.1f} s ({worst['file']})")
-    for each in found:
-        if "refused" in each:
-            print(f"{each['file']}: {each['refused']}")
 
 
 if __name__ == "__main__":

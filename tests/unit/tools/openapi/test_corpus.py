@@ -150,7 +150,7 @@ def operations(draw):
     return operation(parameter("id", "path", draw(SCALARS)), *found.values(), body=body)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(operations(), st.booleans())
 def test_requests_of_random_operations_are_right(asked, rich):
     spec = document({"/x/{id}/y": {"post": asked}}, components={"schemas": {"User": USER}})
@@ -188,7 +188,7 @@ SWAGGER = {
 WHOLE = [nasty("3.0.3"), nasty("3.2.0"), SWAGGER]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.data())
 def test_what_is_broken_anywhere_ends_in_tools_or_a_report(data):
     spec = copy.deepcopy(data.draw(st.sampled_from(WHOLE)))
