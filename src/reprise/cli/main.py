@@ -174,6 +174,10 @@ TABLE: dict[str, Row | Section] = {
                 "Show what MCP servers say otherwise than before; accept it.",
                 COMMANDS,
             ),
+            "from-openapi": Row(
+                "reprise.cli.openapi:from_openapi", "List the tools of an API, or call one.", COMMANDS
+            ),
+            "diff": Row("reprise.cli.openapi:diff", "Say what changed of an API.", COMMANDS),
         },
         help="Tools: those that come with Reprise, your own (--from FILE.py), those of MCP servers (--mcp).",
     ),

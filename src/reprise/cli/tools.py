@@ -148,10 +148,14 @@ def call(
 
     async def called() -> ToolResult:
         async with mounted(files, servers, pins) as registry:
-            given = _arguments(registry[name], arguments or ())
+            given = arguments_of(registry[name], arguments or ())
             return await registry.scope(caller).call_tool(name, given)
 
-    result = asyncio.run(called())
+    show_result(screen, asyncio.run(called()))
+
+
+def show_result(screen: Screen, result: ToolResult) -> None:
+    """Print what a tool returned: JSON, a text as it is; its warnings as hints."""
     for warning in result.warnings:
         screen.hint(warning)
     if isinstance(result.value, str):
@@ -291,7 +295,8 @@ def _of_registry(value: object) -> list[Tool]:
     return [value[name] for name in value] if isinstance(value, ToolRegistry) else []
 
 
-def _arguments(tool: Tool, given: Sequence[str]) -> dict[str, Any]:
+def arguments_of(tool: Tool, given: Sequence[str]) -> dict[str, Any]:
+    """Return arguments that are words of a command line. Raises ``ConfigurationError`` for what is none."""
     read: dict[str, Any] = {}
     for text in given:
         if text.lstrip().startswith("{"):
