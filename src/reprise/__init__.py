@@ -252,13 +252,12 @@ _EXPORTS: dict[str, str] = {
     "TavilySearch": "reprise.tools.library.web.searching",
     "WebSearch": "reprise.tools.library.web.searching",
     "MCPMount": "reprise.tools.mcp.mount",
-    "PluginManager": "reprise.tools.plugins.manager",
-    "PluginRegistry": "reprise.tools.plugins.registering",
-    "create_builtin_tools_library": "reprise.tools.library",
     "Credentials": "reprise.tools.openapi.credentials",
     "OperationOptions": "reprise.tools.openapi.options",
     "OpenAPIParser": "reprise.tools.openapi.parser",
     "OpenAPIReport": "reprise.tools.openapi.report",
+    "PluginManager": "reprise.tools.plugins.manager",
+    "PluginRegistry": "reprise.tools.plugins.registering",
     "ToolPolicy": "reprise.tools.policy",
     "ToolRequest": "reprise.tools.policy",
     "ToolRegistry": "reprise.tools.registry",
@@ -558,13 +557,12 @@ if TYPE_CHECKING:
         WebSearch as WebSearch,
     )
     from reprise.tools.mcp.mount import MCPMount as MCPMount
-    from reprise.tools.plugins.manager import PluginManager as PluginManager
-    from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry
-    from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
     from reprise.tools.openapi.credentials import Credentials as Credentials
     from reprise.tools.openapi.options import OperationOptions as OperationOptions
     from reprise.tools.openapi.parser import OpenAPIParser as OpenAPIParser
     from reprise.tools.openapi.report import OpenAPIReport as OpenAPIReport
+    from reprise.tools.plugins.manager import PluginManager as PluginManager
+    from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
     from reprise.tools.registry import ToolRegistry as ToolRegistry
     from reprise.tools.scope import ToolScope as ToolScope
