@@ -33,7 +33,9 @@ def block(pairs: list[tuple[str, str]]) -> str:
         line = f"    from {module} import {names}\n"
         if len(line) > WIDTH:
             whole = names.replace(" as ", "~as~")  # a line ends between two names
-            inner = fill(whole, WIDTH - 2, initial_indent=" " * 8, subsequent_indent=" " * 8).replace("~", " ")
+            inner = fill(whole, WIDTH - 2, initial_indent=" " * 8, subsequent_indent=" " * 8).replace(
+                "~", " "
+            )
             line = f"    from {module} import (\n{inner},\n    )\n"
         lines.append(line)
     return "".join([*lines, "    # isort: on\n", "    # fmt: on\n"])
