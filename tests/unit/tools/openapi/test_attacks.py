@@ -313,7 +313,7 @@ BOMBS: list[tuple[str, Any]] = [
     ("long names", document({f"/{'x' * 10_000}{n}": {"get": operation(operationId="y" * 10_000)} for n in range(50)})),
     ("many parameters", document({"/a": {"get": operation(*(parameter(f"p{n}") for n in range(5_000)))}})),
     ("pattern", document({"/a": {"get": operation(parameter("v", schema={"type": "string", "pattern": "^(?:a|ab|b|ba)*$"}))}})),
-    ("tags of YAML", "openapi: 3.0.0\npaths: !!python/object/apply:os.system ['touch /tmp/evil']"),
+    ("tags of YAML", "openapi: 3.0.0\npaths: !!python/object/apply:os.system ['touch evil']"),
 ]  # fmt: skip
 
 

@@ -9,6 +9,8 @@ import pytest
 from tests.apis import Server, answer, document, operation, parameter, registry_of
 
 from reprise.kernel.errors import ToolError
+from reprise.tools.openapi import bodies
+from reprise.tools.openapi.operations import Body
 
 FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
 
@@ -106,6 +108,13 @@ async def test_encodings_of_forms():
     }
     request = await sent(FORM, {"type": "object"}, {"tags": [1, 2], "o": {"x": 1}}, encoding)
     assert request.content == b"tags=1%7C2&o%5Bx%5D=1"
+
+
+def test_no_part_has_the_line_that_ends_it():
+    chances = [bytes(16), bytes(16), b"\1" * 16]
+    body = Body(MULTIPART, True, {}, "", {}, "")
+    written = bodies.write(body, {"a": "x" + "00" * 16 + "y"}, frozenset(), lambda n: chances.pop(0))
+    assert written.media.endswith("01" * 16)
 
 
 FILE = {"type": "string", "format": "binary"}

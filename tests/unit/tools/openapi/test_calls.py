@@ -438,3 +438,10 @@ async def test_slashes_where_the_server_or_the_specification_has_them(schema, op
     else:
         await registry.execute_tool("get_x_id", {"id": value})
         assert server.last.url.raw_path.decode() == f"/v1{expected}"
+
+
+async def test_a_server_that_always_says_the_same_next_page_is_not_asked_for_ever():
+    server = Server(*(answer({"items": [at], "next_cursor": "b"}) for at in range(9)))
+    registry = registry_of(PAGED, server, options={"*": OperationOptions(all_pages=9)})
+    assert (await registry.execute_tool("get_a"))["items"] == [0, 1]
+    assert len(server.requests) == 2

@@ -68,6 +68,8 @@ async def test_the_first_way_that_is_there_is_taken_and_all_of_it():
     held = Credentials().api_key("my_key", "k").bearer("my_bearer", "t")
     request = await shown([{"basic": []}, {"key": [], "bearer": []}, {"key": []}], held)
     assert (request.headers["x-key"], request.headers["authorization"]) == ("k", "Bearer t")
+    request = await shown([{"key": [], "basic": []}, {"bearer": []}], held)
+    assert ("x-key" in request.headers, request.headers["authorization"]) == (False, "Bearer t")
 
 
 @pytest.mark.parametrize("security", [[], [{"key": []}, {}], [{}], [{"tls": []}]])
