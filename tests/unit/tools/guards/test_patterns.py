@@ -152,6 +152,11 @@ def test_half_a_character_in_a_text_is_one_that_nothing_is_known_of():
     assert list(Pattern("é").find("\udfffé")) == [(1, 2)]
 
 
+def test_what_is_empty_is_found_once():
+    assert list(Pattern(r"\b").find("aé b")) == [(0, 0), (1, 1), (3, 3), (4, 4)]
+    assert list(Pattern("$").find("ab")) == [(2, 2)]
+
+
 def test_case_is_folded_as_unicode_says():
     found = [match.start for match in Pattern("é|ß|k", ignore_case=True).find("ÉẞK\u212a")]
     assert found == [0, 1, 2, 3]

@@ -91,6 +91,10 @@ def test_nothing_personal_is_left_after_it_was_taken_out(pieces: list[str], betw
     assert not any(found.values())
 
 
+def test_what_stood_beside_personal_data_is_looked_at_again():
+    assert call("text_transform", text="ada@example.org::1", ops=["redact_pii"]) == "[email][ip]"
+
+
 @given(st.ip_addresses())
 def test_any_ip_address_is_found(address: Any):
     assert values(f"at {address}, or so", "ip") == [str(ip_address(str(address)))]

@@ -11,7 +11,7 @@ from reprise.testing import run
 from reprise.tools.library import texts
 from reprise.tools.library.texts.ranking import lexrank, luhn
 from reprise.tools.library.texts.summaries import FunctionSummarizer, Summarizer
-from reprise.tools.library.texts.words import guessed, sentences, words
+from reprise.tools.library.texts.words import _blocks, guessed, sentences, words
 
 STORY = (
     "The harbour of the town freezes every winter. Ships cannot leave the harbour while it is frozen. "
@@ -104,6 +104,13 @@ def test_sentences_hold_every_letter_of_a_text(text: str):
     assert all(text[start:end].strip() == text[start:end] != "" for start, end in found)
 
 
+@pytest.mark.parametrize("text", ["a" * 9_000, "«a. " * 3_000, "word " * 3_000, "A b c. " * 2_000])
+def test_sentences_are_looked_for_in_pieces_that_are_bounded(text: str):
+    pieces = list(_blocks(text))
+    assert all(0 < end - start <= 2_000 for start, end in pieces)
+    assert "".join(text[start:end] for start, end in pieces) == text
+
+
 @given(st.lists(st.text("abc ", max_size=8), min_size=1, max_size=12))
 def test_ranks_are_shares_of_one_walk(given_sentences: list[str]):
     ranks = lexrank(given_sentences, "en")
@@ -113,9 +120,10 @@ def test_ranks_are_shares_of_one_walk(given_sentences: list[str]):
 
 
 def test_the_densest_cluster_counts():
-    # Ship and ice are repeated: next to each other, too far from each other, or not there.
-    ranks = luhn(["ship ice harbour", "ship of a tug by the shore ice", "nothing here"], "en")
-    assert ranks == [2.0, 1.0, 0.0]
+    # Ship and ice are repeated: next to each other, too far from each other, both, or not there.
+    both = "ship that rests on an old cliff ice ship ice"
+    told = luhn(["ship ice harbour", "ship of a tug by the shore ice", both, "nothing here"], "en")
+    assert told == [2.0, 1.0, 3.0, 0.0]
 
 
 @pytest.mark.parametrize(

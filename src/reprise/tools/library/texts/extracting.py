@@ -39,33 +39,24 @@ class Extract(TypedDict):
     end: int
 
 
+# Patterns are compiled when they are first used, and kept by re: nobody waits for them who only registers.
 _LABEL = r"[^\W_](?:[\w-]{0,61}[^\W_])?"
-_EMAIL = re.compile(
-    rf"(?<![\w.!#$%&'*+/=?^`{{|}}~@-])[\w.!#$%&'*+/=?^`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL}){{1,8}}(?![\w-])"
-)
-_URL = re.compile(
-    r"(?<!\w)(?:(?:https?|ftp)://|www\.)[^\s<>\"'`{}|\\^\[\]]{1,2000}|(?<!\w)mailto:[^\s<>\"]{1,500}",
-    re.IGNORECASE,
-)
-_IP = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?=[\da-fA-F]{0,4}:)[\da-fA-F:]{2,39}(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?)(?![\w:]|\.\d)"
-)
-_PHONE = re.compile(r"(?<![\w+.,:/-])(?:\+|\()?\d(?:[ \t\u00a0./()-]{0,3}\d){5,16}(?!\w|[.,:/-]\d)")
+_EMAIL = rf"(?<![\w.!#$%&'*+/=?^`{{|}}~@-])[\w.!#$%&'*+/=?^`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL}){{1,8}}(?![\w-])"
+_URL = r"(?i)(?<!\w)(?:(?:https?|ftp)://|www\.)[^\s<>\"'`{}|\\^\[\]]{1,2000}|(?<!\w)mailto:[^\s<>\"]{1,500}"
+_IP = r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?=[\da-fA-F]{0,4}:)[\da-fA-F:]{2,39}(?:(?<=:)\d{1,3}(?:\.\d{1,3}){3})?)(?![\w:]|\.\d)"
+_PHONE = r"(?<![\w+.,:/-])(?:\+|\()?\d(?:[ \t\u00a0./()-]{0,3}\d){5,16}(?!\w|[.,:/-]\d)"
 _ISO = r"(?P<iso>\d{4}-\d{2}-\d{2})(?=T\d|\b)"
 _NUMERIC = r"(?P<one>\d{1,2})(?P<sep>[./-])(?P<two>\d{1,2})(?P=sep)(?P<year>\d{4})(?!\d|[./-]\d)"
 _MONTHS = "january february march april may june july august september october november december".split()
 _MONTH = "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
-_DATE = re.compile(
-    rf"(?<![\w./-])(?:{_ISO}|{_NUMERIC}"
+_DATE = (
+    rf"(?ai)(?<![\w./-])(?:{_ISO}|{_NUMERIC}"
     rf"|(?P<day>\d{{1,2}})(?:st|nd|rd|th)?\.?[ ](?:of )?(?P<month>{_MONTH})\.?,?[ ](?P<year2>\d{{4}})(?!\w)"
-    rf"|(?P<month2>{_MONTH})\.?[ ](?P<day2>\d{{1,2}})(?:st|nd|rd|th)?,?[ ](?P<year3>\d{{4}})(?!\w))",
-    re.IGNORECASE | re.ASCII,
+    rf"|(?P<month2>{_MONTH})\.?[ ](?P<day2>\d{{1,2}})(?:st|nd|rd|th)?,?[ ](?P<year3>\d{{4}})(?!\w))"
 )
-_NUMBER = re.compile(
-    r"(?<![\w.,:])[-+\u2212]?(?:\d{1,3}(?:[.,'’\u00a0\u202f]\d{3})+(?!\d)|\d{1,400})(?:[.,]\d{1,400})?(?:[eE][-+]?\d{1,3})?(?!\w|[.,:]\d)"
-)
-_IBAN = re.compile(r"(?<!\w)(?=([A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}))")
-_CARD = re.compile(r"(?<![\w.,-])\d(?:[ -]?\d){12,18}(?![\w-])")
+_NUMBER = r"(?<![\w.,:])[-+\u2212]?(?:\d{1,3}(?:[.,'’\u00a0\u202f]\d{3})+(?!\d)|\d{1,400})(?:[.,]\d{1,400})?(?:[eE][-+]?\d{1,3})?(?!\w|[.,:]\d)"
+_IBAN = r"(?<!\w)(?=([A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}))"
+_CARD = r"(?<![\w.,-])\d(?:[ -]?\d){12,18}(?![\w-])"
 _LENGTHS = dict(
     zip(*[iter("""
     AD 24 AE 23 AL 28 AT 20 AZ 28 BA 20 BE 16 BG 22 BH 22 BI 27 BR 29 BY 28 CH 21 CR 22 CY 28 CZ 24 DE 22 DJ 27 DK 18 DO 28
@@ -155,10 +146,10 @@ def _is_free(taken: list[tuple[int, int]], start: int, end: int) -> bool:
     return not (at and taken[at - 1][1] > start) and not (at < len(taken) and taken[at][0] < end)
 
 
-def _read(text: str, pattern: re.Pattern[str], read: Callable[[str], tuple[str, str]]) -> Iterator[Extract]:
+def _read(text: str, pattern: str, read: Callable[[str], tuple[str, str]]) -> Iterator[Extract]:
     """Yield what a pattern finds and a function can read; it returns the part that counts, and its value, or ''."""
     taken = 0
-    for match in pattern.finditer(text):
+    for match in re.finditer(pattern, text):
         part, value = read(match[match.lastindex or 0])
         if part and match.start() >= taken:
             taken = match.start() + len(part)
@@ -237,7 +228,7 @@ def _phone(text: str) -> tuple[str, str]:
 
 
 def _dates(text: str, order: Order) -> Iterator[Extract]:
-    for match in _DATE.finditer(text):
+    for match in re.finditer(_DATE, text):
         of = match.groupdict()
         if of["iso"]:
             year, month, day = map(int, of["iso"].split("-"))
