@@ -21,7 +21,7 @@ from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.errors import ConfigurationError, ToolError, nearest
 from reprise.kernel.policy import seconds_in
 from reprise.tools.context import ToolContext
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 from reprise.tools.tool import Example, tool
 
 Moment = Annotated[str, Meta(max_length=100), "A moment as ISO 8601; without an offset it is in tz, or UTC."]

@@ -5,6 +5,6 @@ revisions, 2025-11-25 and 2026-07-28) is the official SDK's. Ours is what it lea
 much it may send, when it is started again, who may call what, and runs as tasks.
 """
 
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 
 library("mcp", "mcp")

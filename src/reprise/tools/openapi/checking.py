@@ -16,7 +16,7 @@ from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 from reprise.kernel.errors import nearest
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 
 _PATIENCE = 0.1
 """Seconds for one pattern on one text."""

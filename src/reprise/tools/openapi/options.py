@@ -13,7 +13,7 @@ from typing import Any
 from reprise.kernel.clock import Clock
 from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.kernel.policy import seconds
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 from reprise.tools.tool import TIMEOUT
 
 MAX_BYTES = 1 << 20

@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from reprise.kernel.errors import ConfigurationError
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 
 Format = Literal["json", "yaml"]
 MOST_BYTES = 64 << 20

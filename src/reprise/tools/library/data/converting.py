@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Annotated, Any, Literal, TypedDict, cast
 
 from reprise.kernel.errors import ToolError
+from reprise.tools.extras import library
 from reprise.tools.guards.documents import (
     LIMITS,
     NotFinite,
@@ -25,7 +26,6 @@ from reprise.tools.guards.documents import (
 from reprise.tools.guards.parquet import read_parquet, write_parquet
 from reprise.tools.guards.yaml import SCALARS, read_yaml
 from reprise.tools.library.data.rows import BYTES, Row, check_cells, names_of
-from reprise.tools.library.extras import library
 from reprise.tools.tool import Example, tool
 
 From = Literal["value", "csv", "json", "jsonl", "yaml", "toml", "xml", "parquet"]

@@ -9,9 +9,9 @@ from typing import Annotated, Any, NamedTuple, NoReturn, TypedDict, cast
 from msgspec import Meta
 
 from reprise.kernel.errors import ToolError
+from reprise.tools.extras import library
 from reprise.tools.guards.documents import LIMITS, checked
 from reprise.tools.library.data.rows import BYTES
-from reprise.tools.library.extras import library
 from reprise.tools.tool import Example, tool
 
 COST = 3_000_000

@@ -14,9 +14,9 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypedDict, cast
 
 from reprise.kernel.errors import ToolError, nearest
+from reprise.tools.extras import library
 from reprise.tools.library.data.formats import FORMATS
 from reprise.tools.library.data.rows import key_of
-from reprise.tools.library.extras import library
 
 COST = 500_000
 """Rules that are tried at most; what they say in errors counts by its length."""

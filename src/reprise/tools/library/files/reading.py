@@ -13,9 +13,9 @@ from msgspec import Meta
 
 from reprise.kernel.errors import MissingExtra, ToolError, nearest
 from reprise.tools.context import ToolContext
+from reprise.tools.extras import library
 from reprise.tools.guards.folders import Folder
 from reprise.tools.guards.paths import roots_of
-from reprise.tools.library.extras import library
 from reprise.tools.library.files.trees import Allowance, FilePath, Kind, chunks, kind_of, moment
 from reprise.tools.tool import Example, Tool, tool
 

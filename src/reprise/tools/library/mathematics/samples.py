@@ -12,8 +12,8 @@ from msgspec import Meta
 
 from reprise.kernel.errors import ToolError
 from reprise.tools.context import ToolContext
+from reprise.tools.extras import library
 from reprise.tools.guards.arithmetic import too_large
-from reprise.tools.library.extras import library
 from reprise.tools.tool import Example, Tool, tool
 
 MANY = 100_000

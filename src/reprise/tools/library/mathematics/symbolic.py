@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 from reprise.kernel.errors import ToolError
+from reprise.tools.extras import library
 from reprise.tools.guards.arithmetic import BITS, evaluate, too_large, unknown
-from reprise.tools.library.extras import library
 from reprise.tools.library.mathematics.polynomials import real_roots
 
 sympy: Any = library("sympy", "math")

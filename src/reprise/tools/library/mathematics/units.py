@@ -11,8 +11,8 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta
 
 from reprise.kernel.errors import ToolError, nearest
+from reprise.tools.extras import library
 from reprise.tools.guards.arithmetic import too_large
-from reprise.tools.library.extras import library
 from reprise.tools.tool import Example, Tool, tool
 
 Unit = Annotated[str, Meta(min_length=1, max_length=64), "km/h, degC, kg*m**2/s**2, cubic_meter, GiB."]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from msgspec import Meta
 
 from reprise.tools.context import ToolContext
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 from reprise.tools.library.texts.words import Language, Text, guessed, sentences, small_words, words
 from reprise.tools.tool import Example, tool
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, TypedDict
 from msgspec import Meta
 
 from reprise.kernel.errors import ToolError
+from reprise.tools.extras import library
 from reprise.tools.guards.patterns import Pattern
-from reprise.tools.library.extras import library
 from reprise.tools.library.texts.words import Span, Text
 from reprise.tools.tool import Example, tool
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from msgspec import Meta
 
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 
 Text = Annotated[str, Meta(max_length=1_000_000), "A text."]
 Language = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 from reprise.tools.library.web.apart import visible
 from reprise.tools.library.web.apart.pages import parsed, title_of
 

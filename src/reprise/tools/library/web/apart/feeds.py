@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Any
 
 from reprise.kernel.errors import ToolError
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 from reprise.tools.library.web.apart import visible
 
 _parse = library("feedparser", "web").parse

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from reprise.kernel.errors import ToolError
-from reprise.tools.library.extras import library
+from reprise.tools.extras import library
 from reprise.tools.library.web.apart import visible
 
 _parser = library("selectolax.lexbor", "web").LexborHTMLParser
