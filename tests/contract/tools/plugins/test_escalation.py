@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from tests.unit.tools.plugins.conftest import TOOL, marking, refused, row_of
+from tests.contract.tools.plugins.conftest import TOOL, marking, refused, row_of
 
 from reprise import ToolError, ToolPolicy, ToolRegistry, tool
 from reprise.tools.library.times import time_now

@@ -11,7 +11,7 @@ from typing import get_args
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.tools.texts.calls import call, refusal
+from tests.contract.tools.texts.calls import call, refusal
 
 from reprise.tools.library.texts.changing import Operation
 from reprise.tools.library.texts.comparing import parts

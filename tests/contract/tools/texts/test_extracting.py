@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.tools.texts.calls import call, refusal
+from tests.contract.tools.texts.calls import call, refusal
 
 
 def values(text: str, kind: str, **options: Any) -> list[str]:

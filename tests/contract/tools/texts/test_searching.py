@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.tools.texts.calls import call, refusal
+from tests.contract.tools.texts.calls import call, refusal
 
 ANY = st.text(st.characters(codec="utf-8"), max_size=40)
 TRICKY = st.text("aAbßẞſKkİıiéE\u0301\u200d😀👩🚀ש\u05b8\n ", max_size=30)

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from tests.unit.tools.plugins.conftest import TOOL, row_of
+from tests.contract.tools.plugins.conftest import TOOL, row_of
 
 from reprise import ConfigurationError, PluginManager, ToolError, ToolRegistry, create_builtin_tools_library
 from reprise.runtime import extensions

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.tools.texts.calls import call, refusal, warnings
+from tests.contract.tools.texts.calls import call, refusal, warnings
 
 from reprise import ToolRegistry
 from reprise.testing import run

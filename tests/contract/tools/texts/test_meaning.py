@@ -2,7 +2,7 @@
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.tools.texts.calls import call, warnings
+from tests.contract.tools.texts.calls import call, warnings
 
 
 @pytest.mark.parametrize(

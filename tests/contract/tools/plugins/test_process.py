@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.tools.plugins.conftest import Place, row_of
+from tests.contract.tools.plugins.conftest import Place, row_of
 
 from reprise import Reprise, ToolError, ToolPolicy, ToolRegistry, tool, workflow
 from reprise.tools.plugins.orders import LONGEST

@@ -14,7 +14,7 @@ from typing import get_type_hints
 
 import pytest
 from hypothesis import given, strategies as st
-from tests.unit.tools.plugins.conftest import TOOL, marking, refused, row_of
+from tests.contract.tools.plugins.conftest import TOOL, marking, refused, row_of
 
 from reprise import ConfigurationError, ToolRegistry
 from reprise.tools.plugins.manifest import PERMISSIONS, Manifest, read_manifest
