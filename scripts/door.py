@@ -9,10 +9,12 @@ import subprocess
 import sys
 from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 
 DOOR = Path("src/reprise/__init__.py")
 TESTING = Path("src/reprise/testing/__init__.py")
 SURFACE = Path("tests/unit/surface.txt")
+WIDTH = 110
 
 
 def table(source: str) -> dict[str, str]:
@@ -24,11 +26,19 @@ def table(source: str) -> dict[str, str]:
 
 
 def block(pairs: list[tuple[str, str]]) -> str:
-    """Return the imports that a type checker sees, from sorted pairs of module and name."""
-    lines = ["if TYPE_CHECKING:\n"]
-    for module, names in groupby(pairs, key=lambda pair: pair[0]):
-        lines.append(f"    from {module} import {', '.join(f'{name} as {name}' for _, name in names)}\n")
-    return "".join(lines)
+    """Return the imports that a type checker sees, from sorted pairs of module and name: as many on a line as fit."""
+    lines = ["if TYPE_CHECKING:\n", "    # fmt: off\n", "    # isort: off\n"]
+    for module, found in groupby(pairs, key=lambda pair: pair[0]):
+        names = ", ".join(f"{name} as {name}" for _, name in found)
+        line = f"    from {module} import {names}\n"
+        if len(line) > WIDTH:
+            whole = names.replace(" as ", "~as~")  # a line ends between two names
+            inner = fill(whole, WIDTH - 2, initial_indent=" " * 8, subsequent_indent=" " * 8).replace(
+                "~", " "
+            )
+            line = f"    from {module} import (\n{inner},\n    )\n"
+        lines.append(line)
+    return "".join([*lines, "    # isort: on\n", "    # fmt: on\n"])
 
 
 def rewrite(door: Path) -> list[str]:

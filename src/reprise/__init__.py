@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 __version__ = "0.1.0"
 
 _EXPORTS: dict[str, str] = {
+    "mcp_app": "reprise.app.mcp",
+    "mcp_offer": "reprise.app.mcp",
     "Reprise": "reprise.app.reprise",
     "load_settings": "reprise.cli.config",
     "DeadLetters": "reprise.coordination.dead_letters",
@@ -249,6 +251,11 @@ _EXPORTS: dict[str, str] = {
     "SearXNG": "reprise.tools.library.web.searching",
     "TavilySearch": "reprise.tools.library.web.searching",
     "WebSearch": "reprise.tools.library.web.searching",
+    "MCPMount": "reprise.tools.mcp.mount",
+    "Credentials": "reprise.tools.openapi.credentials",
+    "OperationOptions": "reprise.tools.openapi.options",
+    "OpenAPIParser": "reprise.tools.openapi.parser",
+    "OpenAPIReport": "reprise.tools.openapi.report",
     "PluginManager": "reprise.tools.plugins.manager",
     "PluginRegistry": "reprise.tools.plugins.registering",
     "ToolPolicy": "reprise.tools.policy",
@@ -302,37 +309,31 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    # fmt: off
+    # isort: off
+    from reprise.app.mcp import mcp_app as mcp_app, mcp_offer as mcp_offer
     from reprise.app.reprise import Reprise as Reprise
     from reprise.cli.config import load_settings as load_settings
     from reprise.coordination.dead_letters import DeadLetters as DeadLetters
     from reprise.coordination.distributed_lock import (
-        DistributedLock as DistributedLock,
-        HeldLock as HeldLock,
-        LockHolder as LockHolder,
+        DistributedLock as DistributedLock, HeldLock as HeldLock, LockHolder as LockHolder,
     )
     from reprise.coordination.leader import LeaderElection as LeaderElection
     from reprise.coordination.locks import LockManager as LockManager, SyncLockManager as SyncLockManager
     from reprise.coordination.managing import StateSyncManager as StateSyncManager
     from reprise.coordination.merging import (
-        AddToSet as AddToSet,
-        Increment as Increment,
-        RemoveFromSet as RemoveFromSet,
+        AddToSet as AddToSet, Increment as Increment, RemoveFromSet as RemoveFromSet,
     )
     from reprise.coordination.queue import TaskQueue as TaskQueue
     from reprise.coordination.relay import QueueRelay as QueueRelay
     from reprise.coordination.snapshots import (
-        StateEntry as StateEntry,
-        StateSnapshot as StateSnapshot,
-        StateWrite as StateWrite,
+        StateEntry as StateEntry, StateSnapshot as StateSnapshot, StateWrite as StateWrite,
     )
     from reprise.coordination.state import StateSync as StateSync
     from reprise.coordination.sync_lock import SyncHeldLock as SyncHeldLock, SyncLock as SyncLock
     from reprise.coordination.sync_queue import SyncTaskQueue as SyncTaskQueue
     from reprise.coordination.tasks import (
-        Task as Task,
-        TaskAttempt as TaskAttempt,
-        TaskInfo as TaskInfo,
-        TaskQueueStats as TaskQueueStats,
+        Task as Task, TaskAttempt as TaskAttempt, TaskInfo as TaskInfo, TaskQueueStats as TaskQueueStats,
     )
     from reprise.coordination.terms import Leader as Leader, Term as Term
     from reprise.coordination.updates import StateUpdate as StateUpdate
@@ -340,92 +341,36 @@ if TYPE_CHECKING:
     from reprise.kernel.budget import Budget as Budget, Cost as Cost
     from reprise.kernel.clock import Clock as Clock, SystemClock as SystemClock, VirtualClock as VirtualClock
     from reprise.kernel.errors import (
-        AmbiguousId as AmbiguousId,
-        AnswerRefused as AnswerRefused,
-        AppendRefused as AppendRefused,
-        ArchiveCorrupt as ArchiveCorrupt,
-        BodyError as BodyError,
-        BudgetExceeded as BudgetExceeded,
-        BusyBodyError as BusyBodyError,
-        CellConflict as CellConflict,
-        ChunksGone as ChunksGone,
-        ClaimLost as ClaimLost,
-        CodecError as CodecError,
-        ConfigurationError as ConfigurationError,
-        CopyDiffers as CopyDiffers,
-        DeadlineExceeded as DeadlineExceeded,
-        DeadlockDetected as DeadlockDetected,
-        EffectNotOpen as EffectNotOpen,
-        Evicted as Evicted,
-        ExpressionInvalid as ExpressionInvalid,
-        FeedGone as FeedGone,
-        ForkRefused as ForkRefused,
-        InvalidTransition as InvalidTransition,
-        KeyMissing as KeyMissing,
-        LeadershipLost as LeadershipLost,
-        LeaseLost as LeaseLost,
-        LockLost as LockLost,
-        LockNotAcquired as LockNotAcquired,
-        MemoryExceeded as MemoryExceeded,
-        MigrationRefused as MigrationRefused,
-        MissingExtra as MissingExtra,
-        NonDeterminismError as NonDeterminismError,
-        NoRoom as NoRoom,
-        NoSuchRecord as NoSuchRecord,
-        OutcomeUnknown as OutcomeUnknown,
-        OutcomeUnknownStep as OutcomeUnknownStep,
-        PayloadTooLarge as PayloadTooLarge,
-        PlanFailed as PlanFailed,
-        PlanInvalid as PlanInvalid,
-        ProcessDied as ProcessDied,
-        QueryError as QueryError,
-        QuestionClosed as QuestionClosed,
-        ReplyGone as ReplyGone,
-        RepriseError as RepriseError,
-        ResultRefused as ResultRefused,
-        ResultTimeout as ResultTimeout,
-        RetryRefused as RetryRefused,
-        RuleNotMet as RuleNotMet,
-        RunCancelled as RunCancelled,
-        RunConflict as RunConflict,
-        RunEnded as RunEnded,
-        RunError as RunError,
-        RunFailed as RunFailed,
-        RunNeedsAttention as RunNeedsAttention,
-        RunNotFound as RunNotFound,
-        RunPaused as RunPaused,
-        RunStranded as RunStranded,
-        SagaFailed as SagaFailed,
-        ScheduleNotFound as ScheduleNotFound,
-        SchemaTooNew as SchemaTooNew,
-        SignalTypeError as SignalTypeError,
-        StaleToken as StaleToken,
-        StaleVersion as StaleVersion,
-        StateConflict as StateConflict,
-        StateTypeError as StateTypeError,
-        StepError as StepError,
-        StepFailed as StepFailed,
-        StepRefused as StepRefused,
-        StepSkipped as StepSkipped,
-        StepTimeout as StepTimeout,
-        StoreClosed as StoreClosed,
-        StoreCorrupt as StoreCorrupt,
-        StoreError as StoreError,
-        StoreFull as StoreFull,
-        StoreLocked as StoreLocked,
-        StoreReadOnly as StoreReadOnly,
-        StoreUnreachable as StoreUnreachable,
-        StreamClosed as StreamClosed,
-        StreamMissing as StreamMissing,
-        StuckBodyError as StuckBodyError,
-        TaskFailed as TaskFailed,
-        TaskNotFound as TaskNotFound,
-        ToolError as ToolError,
-        UnknownAgent as UnknownAgent,
-        UnknownHandler as UnknownHandler,
-        UnknownOption as UnknownOption,
-        UnknownWorkflow as UnknownWorkflow,
-        UnsupportedFileSystem as UnsupportedFileSystem,
+        AmbiguousId as AmbiguousId, AnswerRefused as AnswerRefused, AppendRefused as AppendRefused,
+        ArchiveCorrupt as ArchiveCorrupt, BodyError as BodyError, BudgetExceeded as BudgetExceeded,
+        BusyBodyError as BusyBodyError, CellConflict as CellConflict, ChunksGone as ChunksGone,
+        ClaimLost as ClaimLost, CodecError as CodecError, ConfigurationError as ConfigurationError,
+        CopyDiffers as CopyDiffers, DeadlineExceeded as DeadlineExceeded,
+        DeadlockDetected as DeadlockDetected, EffectNotOpen as EffectNotOpen, Evicted as Evicted,
+        ExpressionInvalid as ExpressionInvalid, FeedGone as FeedGone, ForkRefused as ForkRefused,
+        InvalidTransition as InvalidTransition, KeyMissing as KeyMissing, LeadershipLost as LeadershipLost,
+        LeaseLost as LeaseLost, LockLost as LockLost, LockNotAcquired as LockNotAcquired,
+        MemoryExceeded as MemoryExceeded, MigrationRefused as MigrationRefused,
+        MissingExtra as MissingExtra, NoRoom as NoRoom, NoSuchRecord as NoSuchRecord,
+        NonDeterminismError as NonDeterminismError, OutcomeUnknown as OutcomeUnknown,
+        OutcomeUnknownStep as OutcomeUnknownStep, PayloadTooLarge as PayloadTooLarge,
+        PlanFailed as PlanFailed, PlanInvalid as PlanInvalid, ProcessDied as ProcessDied,
+        QueryError as QueryError, QuestionClosed as QuestionClosed, ReplyGone as ReplyGone,
+        RepriseError as RepriseError, ResultRefused as ResultRefused, ResultTimeout as ResultTimeout,
+        RetryRefused as RetryRefused, RuleNotMet as RuleNotMet, RunCancelled as RunCancelled,
+        RunConflict as RunConflict, RunEnded as RunEnded, RunError as RunError, RunFailed as RunFailed,
+        RunNeedsAttention as RunNeedsAttention, RunNotFound as RunNotFound, RunPaused as RunPaused,
+        RunStranded as RunStranded, SagaFailed as SagaFailed, ScheduleNotFound as ScheduleNotFound,
+        SchemaTooNew as SchemaTooNew, SignalTypeError as SignalTypeError, StaleToken as StaleToken,
+        StaleVersion as StaleVersion, StateConflict as StateConflict, StateTypeError as StateTypeError,
+        StepError as StepError, StepFailed as StepFailed, StepRefused as StepRefused,
+        StepSkipped as StepSkipped, StepTimeout as StepTimeout, StoreClosed as StoreClosed,
+        StoreCorrupt as StoreCorrupt, StoreError as StoreError, StoreFull as StoreFull,
+        StoreLocked as StoreLocked, StoreReadOnly as StoreReadOnly, StoreUnreachable as StoreUnreachable,
+        StreamClosed as StreamClosed, StreamMissing as StreamMissing, StuckBodyError as StuckBodyError,
+        TaskFailed as TaskFailed, TaskNotFound as TaskNotFound, ToolError as ToolError,
+        UnknownAgent as UnknownAgent, UnknownHandler as UnknownHandler, UnknownOption as UnknownOption,
+        UnknownWorkflow as UnknownWorkflow, UnsupportedFileSystem as UnsupportedFileSystem,
         UpdateRefused as UpdateRefused,
     )
     from reprise.kernel.events import Event as Event, Kind as Kind, Record as Record, Said as Said
@@ -435,28 +380,16 @@ if TYPE_CHECKING:
     from reprise.kernel.message import Message as Message
     from reprise.kernel.metrics import METRICS as METRICS
     from reprise.kernel.policy import (
-        Fault as Fault,
-        Retry as Retry,
-        Timeout as Timeout,
-        days as days,
-        hours as hours,
-        minutes as minutes,
-        weeks as weeks,
+        Fault as Fault, Retry as Retry, Timeout as Timeout, days as days, hours as hours,
+        minutes as minutes, weeks as weeks,
     )
     from reprise.kernel.priority import (
-        MessagePriority as MessagePriority,
-        Priority as Priority,
-        TaskPriority as TaskPriority,
+        MessagePriority as MessagePriority, Priority as Priority, TaskPriority as TaskPriority,
         WorkflowPriority as WorkflowPriority,
     )
     from reprise.kernel.rules import (
-        Ballot as Ballot,
-        Verdict as Verdict,
-        majority as majority,
-        plurality as plurality,
-        ranked_choice as ranked_choice,
-        supermajority as supermajority,
-        unanimous as unanimous,
+        Ballot as Ballot, Verdict as Verdict, majority as majority, plurality as plurality,
+        ranked_choice as ranked_choice, supermajority as supermajority, unanimous as unanimous,
         weighted as weighted,
     )
     from reprise.kernel.settings import Secret as Secret, Settings as Settings
@@ -465,40 +398,25 @@ if TYPE_CHECKING:
     from reprise.runtime.batch import Batch as Batch
     from reprise.runtime.budgets import budget as budget, spend as spend
     from reprise.runtime.checking import (
-        Checked as Checked,
-        Finding as Finding,
-        Fit as Fit,
-        Misfit as Misfit,
-        check_runs as check_runs,
+        Checked as Checked, Finding as Finding, Fit as Fit, Misfit as Misfit, check_runs as check_runs,
     )
     from reprise.runtime.comparing import Comparison as Comparison
     from reprise.runtime.dialogue import Chunk as Chunk, OpenQuestion as OpenQuestion
     from reprise.runtime.effect_rows import EffectRow as EffectRow
     from reprise.runtime.executors.executor import Executor as Executor
     from reprise.runtime.face import (
-        CurrentRun as CurrentRun,
-        CurrentStep as CurrentStep,
-        continue_as as continue_as,
-        current_run as current_run,
-        current_step as current_step,
-        progress as progress,
-        set_tags as set_tags,
-        wait_for_signal as wait_for_signal,
+        CurrentRun as CurrentRun, CurrentStep as CurrentStep, continue_as as continue_as,
+        current_run as current_run, current_step as current_step, progress as progress,
+        set_tags as set_tags, wait_for_signal as wait_for_signal,
     )
     from reprise.runtime.forking import Fork as Fork
     from reprise.runtime.handle import RunHandle as RunHandle
     from reprise.runtime.intents import (
-        NOT_DONE as NOT_DONE,
-        UNKNOWN as UNKNOWN,
-        Done as Done,
-        Intent as Intent,
+        Done as Done, Intent as Intent, NOT_DONE as NOT_DONE, UNKNOWN as UNKNOWN,
     )
     from reprise.runtime.middleware import Call as Call
     from reprise.runtime.migrating import (
-        Heard as Heard,
-        Migration as Migration,
-        Onward as Onward,
-        Past as Past,
+        Heard as Heard, Migration as Migration, Onward as Onward, Past as Past,
     )
     from reprise.runtime.moments import RunState as RunState, StepState as StepState
     from reprise.runtime.outbox import Outbox as Outbox, outbox as outbox
@@ -514,8 +432,7 @@ if TYPE_CHECKING:
     from reprise.stores import open_store as open_store
     from reprise.stores.archive.reading import verify_archive as verify_archive
     from reprise.stores.moving.backing_up import (
-        back_up_store as back_up_store,
-        restore_store as restore_store,
+        back_up_store as back_up_store, restore_store as restore_store,
     )
     from reprise.stores.moving.cache import CachePruned as CachePruned, prune_cache as prune_cache
     from reprise.stores.moving.copying import copy_store as copy_store
@@ -532,22 +449,20 @@ if TYPE_CHECKING:
     from reprise.tools.guards.paths import FileRoots as FileRoots
     from reprise.tools.library import create_builtin_tools_library as create_builtin_tools_library
     from reprise.tools.library.texts.summaries import (
-        FunctionSummarizer as FunctionSummarizer,
-        Summarizer as Summarizer,
+        FunctionSummarizer as FunctionSummarizer, Summarizer as Summarizer,
     )
     from reprise.tools.library.texts.translation import (
-        DeepL as DeepL,
-        FunctionTranslator as FunctionTranslator,
-        LibreTranslate as LibreTranslate,
-        Translation as Translation,
-        Translator as Translator,
+        DeepL as DeepL, FunctionTranslator as FunctionTranslator, LibreTranslate as LibreTranslate,
+        Translation as Translation, Translator as Translator,
     )
     from reprise.tools.library.web.searching import (
-        BraveSearch as BraveSearch,
-        SearXNG as SearXNG,
-        TavilySearch as TavilySearch,
-        WebSearch as WebSearch,
+        BraveSearch as BraveSearch, SearXNG as SearXNG, TavilySearch as TavilySearch, WebSearch as WebSearch,
     )
+    from reprise.tools.mcp.mount import MCPMount as MCPMount
+    from reprise.tools.openapi.credentials import Credentials as Credentials
+    from reprise.tools.openapi.options import OperationOptions as OperationOptions
+    from reprise.tools.openapi.parser import OpenAPIParser as OpenAPIParser
+    from reprise.tools.openapi.report import OpenAPIReport as OpenAPIReport
     from reprise.tools.plugins.manager import PluginManager as PluginManager
     from reprise.tools.plugins.registering import PluginRegistry as PluginRegistry
     from reprise.tools.policy import ToolPolicy as ToolPolicy, ToolRequest as ToolRequest
@@ -561,16 +476,12 @@ if TYPE_CHECKING:
     from reprise.workflows.files import load_plan as load_plan
     from reprise.workflows.orchestrator import WorkflowOrchestrator as WorkflowOrchestrator
     from reprise.workflows.outcome import (
-        PlanMetrics as PlanMetrics,
-        PlanResult as PlanResult,
-        StepOutcome as StepOutcome,
+        PlanMetrics as PlanMetrics, PlanResult as PlanResult, StepOutcome as StepOutcome,
     )
     from reprise.workflows.parallel import ParallelExecutor as ParallelExecutor, ParallelTask as ParallelTask
     from reprise.workflows.parallel_body import AggregationStrategy as AggregationStrategy
     from reprise.workflows.parallel_result import (
-        ParallelMetrics as ParallelMetrics,
-        ParallelResult as ParallelResult,
-        TaskResult as TaskResult,
+        ParallelMetrics as ParallelMetrics, ParallelResult as ParallelResult, TaskResult as TaskResult,
     )
     from reprise.workflows.plan import Plan as Plan
     from reprise.workflows.saga import Saga as Saga, SagaOrchestrator as SagaOrchestrator
@@ -583,6 +494,8 @@ if TYPE_CHECKING:
     from reprise.workflows.services import MessageBus as MessageBus
     from reprise.workflows.steps import PlanStep as PlanStep, WorkflowStep as WorkflowStep
     from reprise.workflows.tracker import WorkflowTracker as WorkflowTracker
+    # isort: on
+    # fmt: on
 
 else:  # out of a type checker's sight: to it, any name would exist
 

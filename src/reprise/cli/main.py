@@ -169,8 +169,17 @@ TABLE: dict[str, Row | Section] = {
             "search": Row("reprise.cli.tools:search", "Find tools by what they are for.", COMMANDS),
             "show": Row("reprise.cli.tools:show", "Say what a tool takes and returns.", COMMANDS),
             "call": Row("reprise.cli.tools:call", "Call a tool and print what it returns.", COMMANDS),
+            "held": Row(
+                "reprise.cli.tools:held",
+                "Show what MCP servers say otherwise than before; accept it.",
+                COMMANDS,
+            ),
+            "from-openapi": Row(
+                "reprise.cli.openapi:from_openapi", "List the tools of an API, or call one.", COMMANDS
+            ),
+            "diff": Row("reprise.cli.openapi:diff", "Say what changed of an API.", COMMANDS),
         },
-        help="Tools: those that come with Reprise, and your own (--from FILE.py).",
+        help="Tools: those that come with Reprise, your own (--from FILE.py), those of MCP servers (--mcp).",
     ),
     "plugins": Section(
         "Find plugins, trust them, make one.",
@@ -189,6 +198,7 @@ TABLE: dict[str, Row | Section] = {
         A plugin runs with your rights. It is loaded once you trust it as its files are; if they change, you are asked again.
         """,
     ),
+    "mcp": Row("reprise.cli.mcp:mcp", "Offer tools and workflows to programs that speak MCP.", HOUSE),
     "init": Row("reprise.cli.init:init", "Make a project that runs, with a test.", HOUSE),
     "prune": Row("reprise.cli.prune:prune", "Delete runs that ended, archived before or not.", HOUSE),
     "db": Section(

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+import shlex
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import typer
@@ -15,9 +20,16 @@ from reprise.cli.output import Format, Screen, line, table
 from reprise.cli.plugged import add_plugins
 from reprise.cli.session import Output, screen_of
 from reprise.kernel.errors import ConfigurationError
+from reprise.kernel.machine import ExitCode
+from reprise.tools.calling import ToolResult
 from reprise.tools.library import create_builtin_tools_library
 from reprise.tools.registry import ToolRegistry
 from reprise.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from reprise.tools.mcp.mount import MCPMount
+
+T = TypeVar("T")
 
 From = Annotated[
     list[str] | None,
@@ -25,6 +37,22 @@ From = Annotated[
         "--from", "-f", metavar="FILE.py", help="Also the tools of a file or module.", show_default=False
     ),
 ]
+Mcp = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mcp",
+        metavar="PREFIX=COMMAND|URL",
+        help="Also the tools of an MCP server: files='uvx mcp-server-files /data', shop=https://example.com/mcp.",
+        show_default=False,
+    ),
+]
+Pins = Annotated[
+    Path | None,
+    typer.Option(
+        "--pins", metavar="FILE", help="Where accepted tools of MCP servers are kept.", show_default=False
+    ),
+]
+Accept = Annotated[bool, typer.Option("--accept", help="Accept what MCP servers say now of their tools.")]
 Rules = Annotated[
     list[str] | None,
     typer.Argument(
@@ -34,19 +62,27 @@ Rules = Annotated[
 
 
 def list_(
-    context: typer.Context, rules: Rules = None, files: From = None, output: Output = Format.TABLE
+    context: typer.Context,
+    rules: Rules = None,
+    files: From = None,
+    servers: Mcp = None,
+    pins: Pins = None,
+    output: Output = Format.TABLE,
 ) -> None:
     """List tools: what they do, and what effects they have.
 
     reprise tools list tag:time effect:network
     """
-    _show(screen_of(context), output, _registry(files).list(*rules or ()))
+    found = _with(files, servers, pins, lambda registry: registry.list(*rules or ()))
+    _show(screen_of(context), output, found)
 
 
 def search(
     context: typer.Context,
     query: Annotated[list[str], typer.Argument(metavar="WORDS…", help="What is to be done.")],
     files: From = None,
+    servers: Mcp = None,
+    pins: Pins = None,
     limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="As many at most.")] = 10,
     output: Output = Format.TABLE,
 ) -> None:
@@ -54,20 +90,23 @@ def search(
 
     reprise tools search how old is somebody
     """
-    _show(screen_of(context), output, _registry(files).search(" ".join(query), limit))
+    found = _with(files, servers, pins, lambda registry: registry.search(" ".join(query), limit))
+    _show(screen_of(context), output, found)
 
 
 def show(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the tool.")],
     files: From = None,
+    servers: Mcp = None,
+    pins: Pins = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Say what a tool takes and returns, with examples of calls.
 
     reprise tools show time_age
     """
-    screen, tool = screen_of(context), _registry(files)[name]
+    screen, tool = screen_of(context), _with(files, servers, pins, lambda registry: registry[name])
     if output is not Format.TABLE:
         screen.fact(output, tool.describe())
         return
@@ -98,15 +137,25 @@ def call(
         ),
     ] = None,
     files: From = None,
+    servers: Mcp = None,
+    pins: Pins = None,
 ) -> None:
     """Call a tool and print what it returns, as JSON; a text as it is.
 
     reprise tools call time_age birth_date=2000-02-29
     """
-    screen, registry = screen_of(context), _registry(files)
-    given = _arguments(registry[name], arguments or ())
-    caller = os.environ.get("USER", "")
-    result = asyncio.run(registry.scope(caller).call_tool(name, given))
+    screen, caller = screen_of(context), os.environ.get("USER", "")
+
+    async def called() -> ToolResult:
+        async with mounted(files, servers, pins) as registry:
+            given = arguments_of(registry[name], arguments or ())
+            return await registry.scope(caller).call_tool(name, given)
+
+    show_result(screen, asyncio.run(called()))
+
+
+def show_result(screen: Screen, result: ToolResult) -> None:
+    """Print what a tool returned: JSON, a text as it is; its warnings as hints."""
     for warning in result.warnings:
         screen.hint(warning)
     if isinstance(result.value, str):
@@ -115,7 +164,103 @@ def call(
         screen.json(result.data)
 
 
+def held(
+    context: typer.Context,
+    servers: Mcp = None,
+    pins: Pins = None,
+    accept: Accept = False,
+) -> None:
+    """Show what MCP servers say of their tools otherwise than when that was accepted; such tools cannot be called.
+
+    Exits with 7 while something is held.
+
+    reprise tools held --mcp files='uvx mcp-server-files /data' --pins mcp.json
+    reprise tools held --mcp files='uvx mcp-server-files /data' --pins mcp.json --accept
+    """
+    screen = screen_of(context)
+
+    async def look() -> int:
+        found = 0
+        async with AsyncExitStack() as stack:
+            for text in servers or ():
+                mount = await stack.enter_async_context(mount_of(text, pins))
+                await mount.mount(ToolRegistry())
+                for each in await mount.refresh():
+                    found += 1
+                    screen.raw(f"{mount.prefix}: {each.name}{' (new)' if each.before is None else ''}")
+                    for change in each.changes():
+                        screen.raw(f"  {change}")
+                for name, why in mount.refused.items():
+                    screen.hint(f"{mount.prefix}: {name} cannot be mounted: {why}")
+                if accept:
+                    await mount.accept()
+        return found
+
+    found = asyncio.run(look())
+    if not found:
+        screen.say("Nothing is held.")
+    elif accept:
+        screen.say(f"Accepted: {found}.")
+    else:
+        raise typer.Exit(ExitCode.CONFLICT)
+
+
 # ---------------------------------------------------------------- reading
+
+
+def _with(
+    files: Sequence[str] | None,
+    servers: Sequence[str] | None,
+    pins: Path | None,
+    do: Callable[[ToolRegistry], T],
+) -> T:
+    """Do something with the tools there are; servers are asked only if some are named."""
+    if not servers:
+        return do(_registry(files))
+
+    async def done() -> T:
+        async with mounted(files, servers, pins) as registry:
+            return do(registry)
+
+    return asyncio.run(done())
+
+
+@asynccontextmanager
+async def mounted(
+    files: Sequence[str] | None, servers: Sequence[str] | None, pins: Path | None, *, accept: bool = False
+) -> AsyncGenerator[ToolRegistry]:
+    """Give the tools that come with Reprise, those of files, and those of MCP servers."""
+    registry = _registry(files)
+    async with AsyncExitStack() as stack:
+        for text in servers or ():
+            mount = await stack.enter_async_context(mount_of(text, pins))
+            await mount.mount(registry)
+            if accept:
+                await mount.refresh()
+                await mount.accept()
+        yield registry
+
+
+def mount_of(text: str, pins: Path | None) -> MCPMount:
+    """Return the mount that ``PREFIX=COMMAND`` or ``PREFIX=URL`` means; nothing is started yet.
+
+    Raises ``ConfigurationError`` for anything else, ``MissingExtra`` without the extra ``mcp``.
+    """
+    prefix, sign, where = text.partition("=")
+    if not sign or not prefix or not where.strip():
+        raise ConfigurationError(
+            f"--mcp {text!r}", hint="Write PREFIX=COMMAND or PREFIX=URL: shop=https://example.com/mcp"
+        )
+    mount = import_module("reprise.tools.mcp.mount").MCPMount
+    if where.partition("://")[0] not in ("http", "https"):
+        return mount(prefix, command=shlex.split(where), pins=pins)
+    # Whoever writes an address here means it, be it public or not.
+    access = import_module("reprise.tools.guards.network").NetworkAccess(
+        allow=[urlsplit(where).netloc.rpartition("@")[2]]
+    )
+    token = os.environ.get(f"REPRISE_MCP_{prefix.upper().replace('-', '_')}_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return mount(prefix, url=where, headers=headers, access=access, pins=pins)
 
 
 def _registry(files: Sequence[str] | None) -> ToolRegistry:
@@ -150,7 +295,8 @@ def _of_registry(value: object) -> list[Tool]:
     return [value[name] for name in value] if isinstance(value, ToolRegistry) else []
 
 
-def _arguments(tool: Tool, given: Sequence[str]) -> dict[str, Any]:
+def arguments_of(tool: Tool, given: Sequence[str]) -> dict[str, Any]:
+    """Return arguments that are words of a command line. Raises ``ConfigurationError`` for what is none."""
     read: dict[str, Any] = {}
     for text in given:
         if text.lstrip().startswith("{"):

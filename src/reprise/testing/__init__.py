@@ -90,92 +90,56 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    # fmt: off
+    # isort: off
     from reprise.testing.crashes import (
-        CrashPoint as CrashPoint,
-        CrashPoints as CrashPoints,
-        EffectsLedger as EffectsLedger,
-        PointDiffers as PointDiffers,
-        crash_points as crash_points,
+        CrashPoint as CrashPoint, CrashPoints as CrashPoints, EffectsLedger as EffectsLedger,
+        PointDiffers as PointDiffers, crash_points as crash_points,
     )
     from reprise.testing.faults import (
-        EVERYTHING as EVERYTHING,
-        ClockSkew as ClockSkew,
-        Crash as Crash,
-        Delay as Delay,
-        DuplicateDelivery as DuplicateDelivery,
-        FailingStep as FailingStep,
-        LateLease as LateLease,
-        LostAnswer as LostAnswer,
-        LostWake as LostWake,
-        Pause as Pause,
-        Refused as Refused,
-        SlowStep as SlowStep,
-        TornWrite as TornWrite,
-        Unreachable as Unreachable,
+        ClockSkew as ClockSkew, Crash as Crash, Delay as Delay, DuplicateDelivery as DuplicateDelivery,
+        EVERYTHING as EVERYTHING, FailingStep as FailingStep, LateLease as LateLease,
+        LostAnswer as LostAnswer, LostWake as LostWake, Pause as Pause, Refused as Refused,
+        SlowStep as SlowStep, TornWrite as TornWrite, Unreachable as Unreachable,
     )
     from reprise.testing.histories import (
-        HistoriesDiffer as HistoriesDiffer,
-        assert_replays as assert_replays,
-        find_misfits as find_misfits,
+        HistoriesDiffer as HistoriesDiffer, assert_replays as assert_replays, find_misfits as find_misfits,
     )
     from reprise.testing.invariants import InvariantBroken as InvariantBroken
     from reprise.testing.linearizable import (
-        History as History,
-        NotLinearizable as NotLinearizable,
-        Operation as Operation,
-        Undecided as Undecided,
-        check_linearizable as check_linearizable,
+        History as History, NotLinearizable as NotLinearizable, Operation as Operation,
+        Undecided as Undecided, check_linearizable as check_linearizable,
     )
     from reprise.testing.loop import (
-        Deadlock as Deadlock,
-        SimulatedLoop as SimulatedLoop,
-        SkewedClock as SkewedClock,
-        Standstill as Standstill,
-        run as run,
+        Deadlock as Deadlock, SimulatedLoop as SimulatedLoop, SkewedClock as SkewedClock,
+        Standstill as Standstill, run as run,
     )
     from reprise.testing.node import Crashed as Crashed, Node as Node
     from reprise.testing.reality import NoOutside as NoOutside, RealWait as RealWait
     from reprise.testing.recorder import (
-        record_exported as record_exported,
-        record_fixture as record_fixture,
-        scripted_from as scripted_from,
+        record_exported as record_exported, record_fixture as record_fixture, scripted_from as scripted_from,
     )
     from reprise.testing.scripted import (
-        FunctionAgent as FunctionAgent,
-        ScriptedAgent as ScriptedAgent,
-        ScriptedModel as ScriptedModel,
-        Turn as Turn,
-        Unscripted as Unscripted,
+        FunctionAgent as FunctionAgent, ScriptedAgent as ScriptedAgent, ScriptedModel as ScriptedModel,
+        Turn as Turn, Unscripted as Unscripted,
     )
     from reprise.testing.sequential import (
-        FencedLock as FencedLock,
-        Register as Register,
-        Tally as Tally,
-        WorkQueue as WorkQueue,
+        FencedLock as FencedLock, Register as Register, Tally as Tally, WorkQueue as WorkQueue,
     )
     from reprise.testing.sequential_cells import Cells as Cells
     from reprise.testing.simulation import (
-        Simulated as Simulated,
-        SimulationFailed as SimulationFailed,
-        simulate as simulate,
+        Simulated as Simulated, SimulationFailed as SimulationFailed, simulate as simulate,
     )
     from reprise.testing.suites import (
-        BlobsSuite as BlobsSuite,
-        ConcurrentLogSuite as ConcurrentLogSuite,
-        Keeper as Keeper,
-        KeeperSuite as KeeperSuite,
-        LeaseSuite as LeaseSuite,
-        LimitsSuite as LimitsSuite,
-        LinearizableSuite as LinearizableSuite,
-        LogSuite as LogSuite,
-        QueueSuite as QueueSuite,
-        RunsSuite as RunsSuite,
-        SearchSuite as SearchSuite,
-        SignalSuite as SignalSuite,
-        TailSuite as TailSuite,
-        TransactionsSuite as TransactionsSuite,
+        BlobsSuite as BlobsSuite, ConcurrentLogSuite as ConcurrentLogSuite, Keeper as Keeper,
+        KeeperSuite as KeeperSuite, LeaseSuite as LeaseSuite, LimitsSuite as LimitsSuite,
+        LinearizableSuite as LinearizableSuite, LogSuite as LogSuite, QueueSuite as QueueSuite,
+        RunsSuite as RunsSuite, SearchSuite as SearchSuite, SignalSuite as SignalSuite,
+        TailSuite as TailSuite, TransactionsSuite as TransactionsSuite,
     )
     from reprise.testing.world import RunForgotten as RunForgotten, World as World
+    # isort: on
+    # fmt: on
 
 else:  # out of a type checker's sight: to it, any name would exist
 

@@ -48,7 +48,10 @@ class ToolContext:
 
     @property
     def idempotency_key(self) -> str:
-        """A key for the receiver: the same over attempts, crashes and take-overs of this step, '' outside of runs."""
+        """A key for the receiver: the same over attempts, crashes and take-overs of this step, '' outside of runs.
+
+        Raises ``ConfigurationError`` in a pure step, which has no receiver.
+        """
         return "" if self._job is None else current_step().idempotency_key
 
     def warn(self, what: str) -> None:

@@ -17,7 +17,7 @@ from reprise.tools.context import ToolContext
 from reprise.tools.durable import ToolsOfPlans
 from reprise.tools.finding import Index
 from reprise.tools.policy import EVERYTHING, Approver, ToolPolicy
-from reprise.tools.scope import MANY, ToolScope
+from reprise.tools.scope import FINDERS, MANY, ToolScope
 from reprise.tools.tool import Tool
 
 _LOG = logging.getLogger(__name__)
@@ -68,10 +68,15 @@ class ToolRegistry:
     def register_tool(self, tool: Tool, executor: Executor | None = None, *, replace: bool = False) -> None:
         """Make a tool known; ``executor(arguments, context)`` stands in for its own function, if given.
 
-        Raises ``ToolError`` with code ``conflict`` when another tool has that name, unless ``replace`` is True, and
+        Raises ``ToolError`` with code ``conflict`` when another tool has that name, unless ``replace`` is True, or it is one
+        of those that stand in for many (``find_tools``, ``call_tool``), and
         ``ConfigurationError`` for an executor that does not take these arguments.
         """
         called = executor and called_with(executor, 2, f"{tool.name}(arguments, context)")
+        if tool.name in FINDERS:
+            raise ToolError(
+                "conflict", f"{tool.name!r} stands in for many tools.", hint="Give it another name."
+            )
         known = self._tools.get(tool.name)
         given, _ = self._executors.get(tool.name, (None, None))
         if not replace and known is not None and (known, given) != (tool, executor):

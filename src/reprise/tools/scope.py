@@ -20,6 +20,8 @@ from reprise.tools.tool import Tool
 if TYPE_CHECKING:
     from reprise.tools.registry import ToolRegistry
 
+FINDERS = ("find_tools", "call_tool")
+"""Names of the tools that stand in for many; no other tool may have them."""
 MANY = 40
 """Tools that a model is given at most; of more it is given two tools, to find the others and to call them."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Protocol, cast
 
 import msgspec
 
@@ -18,6 +18,33 @@ from reprise.tools.context import ToolContext
 _REFERENCES = "#/$defs/{name}"
 
 
+class Signature(Protocol):
+    """What a tool takes and gives, and whether something is that. Nothing of it is asked before somebody looks or calls."""
+
+    @property
+    def context(self) -> str:
+        """Name of the parameter that gets the context, '' = none."""
+        ...
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """JSON schema of the arguments."""
+        ...
+
+    @property
+    def returns(self) -> dict[str, Any]:
+        """JSON schema of the result."""
+        ...
+
+    def read(self, data: bytes) -> dict[str, Any]:
+        """Return keyword arguments, given as JSON; raises ``ToolError``."""
+        ...
+
+    def write(self, value: Any) -> bytes:
+        """Return a result as JSON; raises ``CodecError``."""
+        ...
+
+
 class Typed:
     """The signature of a function. Annotations are read when first needed.
 
@@ -28,24 +55,36 @@ class Typed:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._arguments = Arguments(function)
 
-    @cached_property
+    @property
     def context(self) -> str:
         """Name of the parameter that gets the context, '' = none."""
+        return self._context
+
+    @cached_property
+    def _context(self) -> str:
         types = self._arguments.types
         return next((name for name, kind in types.items() if kind is ToolContext and name != "return"), "")
 
-    @cached_property
+    @property
     def parameters(self) -> dict[str, Any]:
         """JSON schema of the arguments."""
+        return self._parameters
+
+    @cached_property
+    def _parameters(self) -> dict[str, Any]:
         refs, found = msgspec.json.schema_components([self._shape], ref_template=_REFERENCES)
         name = refs[0]["$ref"].rpartition("/")[2]
         schema = found.pop(name)
         schema.pop("title", None)
         return {**schema, "$defs": found} if found else schema
 
-    @cached_property
+    @property
     def returns(self) -> dict[str, Any]:
         """JSON schema of the result."""
+        return self._returns
+
+    @cached_property
+    def _returns(self) -> dict[str, Any]:
         return schema_of(self._arguments.returns)
 
     def read(self, data: bytes) -> dict[str, Any]:

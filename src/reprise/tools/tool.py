@@ -12,7 +12,7 @@ import msgspec
 
 from reprise.kernel.errors import ConfigurationError, nearest
 from reprise.kernel.policy import seconds
-from reprise.tools.signature import Schemed, Typed
+from reprise.tools.signature import Schemed, Signature, Typed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,6 +52,8 @@ class Tool:
         ``inline`` or ``thread``: where a function is called that is not async. Inline is for what takes microseconds.
     ``extra``
         The extra that has its libraries; said where they are missing.
+    ``parameters``, ``returns``
+        JSON schemas, for a function that has no annotations; or ``signature``, which has them when they are asked for.
 
     >>> @tool(effects="pure")
     ... def shout(text: str, times: int = 1) -> str:
@@ -73,6 +75,7 @@ class Tool:
         description: str = "",
         parameters: Mapping[str, Any] | None = None,
         returns: Mapping[str, Any] | None = None,
+        signature: Signature | None = None,
         effects: Effect = "executes",
         idempotent: bool | None = None,
         tags: Sequence[str] = (),
@@ -95,7 +98,9 @@ class Tool:
         self.where: Where = where
         self.extra = extra
         self.is_async = inspect.iscoroutinefunction(function)
-        self.signature = Typed(function) if parameters is None else Schemed(parameters, returns)
+        self.signature: Signature = signature or (
+            Typed(function) if parameters is None else Schemed(parameters, returns)
+        )
         self.__doc__ = self.description
         self.__wrapped__ = function
         _check(self)

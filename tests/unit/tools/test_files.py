@@ -59,7 +59,7 @@ def tree(folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", [each.name for each in TOOLS if "file" in each.tags])
+@pytest.mark.parametrize("name", [each.name for each in TOOLS if each.name.startswith("file_")])
 def test_without_roots_tools_say_how_to_give_them(name):
     needed = {"path": ".", "to": "a.zip", "query": "x", "content": "", "action": "create"}
     tool = next(each for each in TOOLS if each.name == name)
@@ -73,7 +73,7 @@ def test_without_roots_tools_say_how_to_give_them(name):
 
 
 def test_ten_tools_and_what_they_do_beside():
-    effects = {each.name: each.effects for each in TOOLS if "file" in each.tags}
+    effects = {each.name: each.effects for each in TOOLS if each.name.startswith("file_")}
     assert len(effects) == 10
     reading = {name for name, effect in effects.items() if effect == "reads_files"}
     assert reading == {"file_read", "file_list", "file_search", "file_info", "file_hash"}

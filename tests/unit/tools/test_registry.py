@@ -291,6 +291,13 @@ def test_an_executor_that_takes_something_else_is_refused_and_changes_nothing():
     assert run(lambda: registry.execute_tool("shout", {"text": "a"}))["text"] == "A"
 
 
+@pytest.mark.parametrize("name", ["find_tools", "call_tool"])
+def test_no_tool_takes_the_place_of_those_that_find_others(name):
+    with pytest.raises(ToolError, match="stands in for many") as caught:
+        ToolRegistry().register_tool(Tool(stall.function, name=name), replace=True)
+    assert caught.value.code == "conflict"
+
+
 def test_a_name_is_taken_once_unless_it_is_replaced():
     other = Tool(stall.function, name="shout")
     registry = ToolRegistry([shout, shout])

@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 from reprise.kernel.errors import ConfigurationError, ToolError
 from reprise.tools.calling import Executor
+from reprise.tools.scope import FINDERS
 from reprise.tools.tool import EFFECTS, Tool
 
 Call = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 """Calls one of our tools by name."""
 MANY = 500
 """Tools that a plugin may have."""
-_STAND_IN = frozenset({"find_tools", "call_tool"})
-"""Names that models are given where there are many tools."""
 _REACH: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "pure": frozenset({"pure"}),
@@ -77,7 +76,7 @@ class PluginRegistry:
             )
         tool = copy(tool)  # whoever has it cannot change what it says of itself afterwards
         check_effects(tool, self._permissions)
-        if tool.name in _STAND_IN or tool.name in self._offered:
+        if tool.name in FINDERS or tool.name in self._offered:
             raise ToolError(
                 "conflict", f"Another tool is called {tool.name!r}.", hint="Give it another name."
             )

@@ -83,7 +83,7 @@ def test_control_such_a_tool_would_stand_in(name):
         return "evil"
 
     registry = ToolRegistry()
-    registry.register_tool(type(time_now)(other, name=name))
+    registry._tools[name] = type(time_now)(other, name=name)  # past what the registry refuses
     assert asyncio.run(registry.execute_tool(name)) == "evil"
 
 

@@ -1,0 +1,1 @@
+"""APIs as tools: what an OpenAPI or Swagger document describes becomes tools that call it."""
