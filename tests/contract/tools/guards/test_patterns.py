@@ -7,7 +7,7 @@ import sys
 from itertools import islice
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from reprise import ToolError
 from reprise.tools.guards import patterns
@@ -188,11 +188,13 @@ def found_by_re(source: str, text: str) -> list[tuple[int, int]]:
     return found
 
 
+@settings(deadline=None)
 @given(SOURCES, st.text("abéc\n😀", max_size=12))
 def test_it_finds_what_re_finds(source: str, text: str):
     assert list(Pattern(source).find(text)) == found_by_re(source, text)
 
 
+@settings(deadline=None)
 @given(SOURCES, st.text(max_size=30), st.integers(0, 5))
 def test_positions_are_within_the_text_and_never_overlap(source: str, text: str, limit: int):
     found = list(Pattern(source).find(text, limit))

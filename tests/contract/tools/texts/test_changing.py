@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.contract.tools.texts.calls import call, refusal
 
 from reprise.tools.library.texts.changing import Operation
@@ -71,12 +71,14 @@ ONCE = [each for each in get_args(Operation) if each not in ("upper",)]
 
 
 @pytest.mark.parametrize("operation", ONCE)
+@settings(deadline=None)
 @given(text=ANY | st.text("a1@.+- \n\u200d\u200b\u0301ßé👩🚀‘(:", max_size=60))
 def test_what_is_done_is_not_done_again(operation: str, text: str):
     done = call("text_transform", text=text, ops=[operation])
     assert call("text_transform", text=done, ops=[operation]) == done
 
 
+@settings(deadline=None)
 @given(ANY)
 def test_a_slug_has_letters_digits_and_single_hyphens_only(text: str):
     slug = call("text_transform", text=text, ops=["slug"])
@@ -111,6 +113,7 @@ def applied(text: str, patch: str) -> str:
     return "".join([*new, *old[at:]])
 
 
+@settings(deadline=None)
 @given(LINES | ANY, LINES | ANY, st.integers(0, 3))
 def test_a_patch_makes_the_second_of_the_first(a: str, b: str, context: int):
     told = call("text_diff", a=a, b=b, context=context)
@@ -140,6 +143,7 @@ def test_patch_applies_it(a, b, tmp_path: Path):
     assert (tmp_path / "a").read_text() == b
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_a_difference_of_words_has_both_texts_in_it(a: str, b: str):
     told = call("text_diff", a=a, b=b, format="html")
@@ -173,6 +177,7 @@ def common(a: str, b: str) -> int:
     return row[-1]
 
 
+@settings(deadline=None)
 @given(st.text("abc", max_size=12), st.text("abc", max_size=12))
 def test_no_difference_is_shorter(a: str, b: str):
     found = list(parts(a, b))
@@ -182,6 +187,7 @@ def test_no_difference_is_shorter(a: str, b: str):
     assert sum(part.a_to - part.a_from for part in found if part.same) == common(a, b)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abcdefgh"), max_size=30), st.lists(st.sampled_from("abcdefgh"), max_size=30))
 def test_what_is_too_large_to_compare_is_true_all_the_same(a: list[str], b: list[str]):
     with pytest.MonkeyPatch.context() as patch:

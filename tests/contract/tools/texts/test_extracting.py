@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.contract.tools.texts.calls import call, refusal
 
 
@@ -72,6 +72,7 @@ PIECES = st.sampled_from([
 ])  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=12), st.sampled_from([" ", "", ", ", "\n"]))
 def test_positions_slice_to_what_is_found_and_nothing_is_found_twice(pieces: list[str], between: str):
     text = between.join(pieces)
@@ -84,6 +85,7 @@ def test_positions_slice_to_what_is_found_and_nothing_is_found_twice(pieces: lis
     assert all(one[1] <= two[0] for one, two in pairwise(taken))
 
 
+@settings(deadline=None)
 @given(st.lists(PIECES, max_size=12), st.sampled_from([" ", "", ", ", "\n"]))
 def test_nothing_personal_is_left_after_it_was_taken_out(pieces: list[str], between: str):
     left = call("text_transform", text=between.join(pieces), ops=["redact_pii"])
@@ -95,11 +97,13 @@ def test_what_stood_beside_personal_data_is_looked_at_again():
     assert call("text_transform", text="ada@example.org::1", ops=["redact_pii"]) == "[email][ip]"
 
 
+@settings(deadline=None)
 @given(st.ip_addresses())
 def test_any_ip_address_is_found(address: Any):
     assert values(f"at {address}, or so", "ip") == [str(ip_address(str(address)))]
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**15), 10**15), st.integers(0, 6))
 def test_numbers_are_read_as_they_were_written(number: int, digits: int):
     value = number / 10**digits if digits else number

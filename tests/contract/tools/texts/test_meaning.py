@@ -1,7 +1,7 @@
 """Language, mood and keywords; and that nothing is made up where nothing can be known."""
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.contract.tools.texts.calls import call, warnings
 
 
@@ -28,6 +28,7 @@ def test_a_language_is_found_out(text, lang):
     assert found[0]["p"] > 0.8
 
 
+@settings(deadline=None)
 @given(st.text(max_size=50), st.integers(1, 5))
 def test_probabilities_descend(text: str, top: int):
     found = call("text_language", text=text, top=top)
@@ -86,6 +87,7 @@ def test_a_long_text_has_the_mean_of_its_sentences():
     assert many == pytest.approx(one)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_a_mood_is_between_its_ends(text: str):
     told = call("text_sentiment", text=text, lang="en")
@@ -116,6 +118,7 @@ def test_a_term_does_not_go_over_punctuation_or_paragraphs():
     assert sorted(terms) == ["black", "blue", "green", "red", "yellow"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["tea", "pot", "the", "of", ",", ".", "hot water", "Ärger"]), max_size=30),
     st.integers(1, 4),

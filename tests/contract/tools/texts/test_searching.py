@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.contract.tools.texts.calls import call, refusal
 
 ANY = st.text(st.characters(codec="utf-8"), max_size=40)
@@ -78,6 +78,7 @@ def test_what_cannot_be_searched_for_is_said(arguments, code, field, says):
     assert says in str(error)
 
 
+@settings(deadline=None)
 @given(
     TRICKY,
     st.text("aAßsi éİK😀\n", min_size=1, max_size=3),
@@ -96,6 +97,7 @@ def test_positions_slice_to_the_match(text: str, query: str, case: bool, mode: s
         last = match["end"]
 
 
+@settings(deadline=None)
 @given(ANY, ANY.filter(bool), ANY)
 def test_what_stands_in_a_text_is_found(before: str, query: str, after: str):
     assert query in found(before + query + after, query, case=True)
@@ -118,6 +120,7 @@ def test_likeness_is_from_0_to_1(a, b, method, score):
     assert call("text_similarity", a=a, b=b, method=method) == score
 
 
+@settings(deadline=None)
 @given(ANY, ANY, st.sampled_from(["ratio", "token_set", "jaro_winkler"]))
 def test_likeness_is_that_of_both_and_whole_only_of_the_same(a: str, b: str, method: str):
     there, back = (call("text_similarity", a=x, b=y, method=method, case=True) for x, y in ((a, b), (b, a)))

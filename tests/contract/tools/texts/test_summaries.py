@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from tests.contract.tools.texts.calls import call, refusal, warnings
 
 from reprise import ToolRegistry
@@ -80,6 +80,7 @@ def test_sentences_of_scripts_without_spaces_are_joined_without():
     assert told["summary"] == "今日は寒い。明日も寒い。"
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(1, 5), st.sampled_from(["lexrank", "luhn"]))
 def test_a_summary_is_sentences_of_the_text_in_its_order(text: str, number: int, method: str):
     told = call("text_summarize", text=text, max_sentences=number, method=method)
@@ -91,11 +92,13 @@ def test_a_summary_is_sentences_of_the_text_in_its_order(text: str, number: int,
     assert told["summary"].replace(" ", "") == "".join("".join(told["sentences"]).split())
 
 
+@settings(deadline=None)
 @given(TEXTS, st.integers(20, 200))
 def test_a_summary_is_never_longer_than_it_may_be(text: str, length: int):
     assert len(call("text_summarize", text=text, max_length=length)["summary"]) <= length
 
 
+@settings(deadline=None)
 @given(TEXTS | st.text(max_size=100))
 def test_sentences_hold_every_letter_of_a_text(text: str):
     found = sentences(text, "en")
@@ -111,6 +114,7 @@ def test_sentences_are_looked_for_in_pieces_that_are_bounded(text: str):
     assert "".join(text[start:end] for start, end in pieces) == text
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc ", max_size=8), min_size=1, max_size=12))
 def test_ranks_are_shares_of_one_walk(given_sentences: list[str]):
     ranks = lexrank(given_sentences, "en")

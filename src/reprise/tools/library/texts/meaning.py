@@ -143,7 +143,6 @@ class Keyword(TypedDict):
 @tool(
     effects="pure",
     tags=["text"],
-    extra="text",
     examples=[
         Example(
             {
