@@ -206,25 +206,26 @@ def retry_after(error: BaseException | None) -> float | None:
         headers: object = getattr(getattr(error, "response", None), "headers", None)
         if not isinstance(headers, Mapping):
             return None
-        wanted = _header_seconds(
-            {str(k).lower(): str(v) for k, v in cast("Mapping[Any, Any]", headers).items()}
-        )
+        wanted = wait_in({str(k).lower(): str(v) for k, v in cast("Mapping[Any, Any]", headers).items()})
     if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not math.isfinite(wanted):
         return None
     return max(0.0, float(wanted))
 
 
-def _header_seconds(headers: dict[str, str]) -> float | None:
+def wait_in(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Return the seconds that the headers of a response ask to wait, names in small letters; None = they do not ask.
+
+    A date is counted from the response's own ``Date``, so that clocks need not agree; where it has none, from ``now``.
+    """
+    said = headers.get("retry-after", "").strip()
     try:
-        if "retry-after-ms" in headers:
-            return float(headers["retry-after-ms"]) / 1000
-        return float(headers["retry-after"])
-    except KeyError:
-        return None
+        wait = float(headers["retry-after-ms"]) / 1000 if "retry-after-ms" in headers else float(said)
+        return max(0.0, wait) if math.isfinite(wait) else None
     except ValueError:
         pass
     try:
-        return (_http_date(headers["retry-after"]) - _http_date(headers["date"])).total_seconds()
+        since = _http_date(headers["date"]) if "date" in headers or now is None else now
+        return max(0.0, (_http_date(said) - since).total_seconds())
     except (KeyError, ValueError):
         return None
 

@@ -398,10 +398,12 @@ async def test_robots_are_asked_once_an_hour(site):
     ("status", "code"), [(404, ""), (403, ""), (500, "upstream"), (503, "upstream"), (429, "upstream")]
 )
 async def test_who_does_not_say_what_is_allowed_is_not_read(site, status, code):
-    site.routes["/robots.txt"] = page("User-agent: *\nDisallow: /", status)
+    site.routes["/robots.txt"] = page("User-agent: *\nDisallow: /", status, retry_after="5")
     access = NetworkAccess(["127.0.0.1"])
     if code:
-        assert (await refusal("web_links", access, url=site.url())).code == code
+        error = await refusal("web_links", access, url=site.url())
+        assert (error.code, error.retry_after) == (code, 5)
+        assert f"answered {status}" in str(error)
     else:
         assert await call("web_links", access, url=site.url()) == []
 

@@ -6,13 +6,13 @@ import base64
 import codecs
 import re
 from collections.abc import Iterable, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 import msgspec
 
-from reprise.kernel.clock import MICROSECONDS
+from reprise.kernel.clock import MICROSECONDS, to_datetime
 from reprise.kernel.errors import ToolError
+from reprise.kernel.policy import wait_in
 from reprise.tools.guards.network import Fetched
 from reprise.tools.openapi.bodies import kind_of
 from reprise.tools.openapi.documents import Json, items, objects, text
@@ -123,14 +123,8 @@ def error_of(
 
 def wait_of(answer: Fetched, now: int) -> float | None:
     """Return the seconds that a server wants one to wait, None when it does not say."""
-    given = answer.headers.get("retry-after", "").strip()
-    if given.isdecimal():
-        return float(given[:9])
-    if given:
-        try:
-            return max(0.0, parsedate_to_datetime(given).timestamp() - now / MICROSECONDS)
-        except (ValueError, TypeError, OverflowError):
-            return None
+    if "retry-after" in answer.headers or "retry-after-ms" in answer.headers:
+        return wait_in(answer.headers, to_datetime(now))
     reset = answer.headers.get("x-ratelimit-reset", answer.headers.get("ratelimit-reset", "")).strip()
     if reset.isdecimal() and len(reset) < 12:
         at = float(reset)

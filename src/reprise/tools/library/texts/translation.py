@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
-from typing import Annotated, TypedDict, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, TypedDict
 
 import msgspec
 from msgspec import Meta
 
-from reprise.kernel.errors import ConfigurationError, ToolError
+from reprise.kernel.errors import ToolError
 from reprise.kernel.settings import Secret
 from reprise.tools.context import ToolContext
 from reprise.tools.guards.network import NetworkAccess
-from reprise.tools.library.web.reading import retry_after
+from reprise.tools.library.services import Service
 from reprise.tools.tool import Example, tool
 
 AUTO = "auto"
-T = TypeVar("T")
 
 Code = Annotated[str, Meta(max_length=12, pattern="^[A-Za-z]{2,4}([-_][A-Za-z0-9]{2,8})?$")]
 
@@ -67,49 +65,16 @@ class FunctionTranslator(Translator):
         return translated if isinstance(translated, Translation) else Translation(translated)
 
 
-class _Service(Translator):
-    """One that is asked over HTTP, at its own address only; ``access`` replaces the way there (a proxy, say)."""
+class _Service(Service, Translator):
+    """A service that translates."""
 
-    def __init__(self, url: str, key: str | Secret, access: NetworkAccess | None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"{url!r} is no address of {type(self).__name__}.", hint="https://…")
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._url = url.rstrip("/")
-        self._key = key if isinstance(key, Secret) else Secret(key)
-        self._access = access or NetworkAccess([f"{host}:{port}"], public=False, max_bytes=8 << 20)
-
-    async def _asked(
-        self, ctx: ToolContext, path: str, asked: object, kind: type[T], headers: Mapping[str, str]
-    ) -> T:
-        """Return what it answers."""
-        name = type(self).__name__
-        found = await self._access.fetch(
-            "POST",
-            self._url + path,
-            headers={"accept": "application/json", "content-type": "application/json", **headers},
-            content=msgspec.json.encode(asked),
-            field="",
-        )
-        if found.status != 200:
-            raise self._failure(name, found.status, _said(found.body), retry_after(ctx, found.headers))
-        try:
-            return msgspec.json.decode(found.body, type=kind)
-        except msgspec.DecodeError as error:
-            raise ToolError("upstream", f"{name} answered what it never did: {error}.") from None
-
-    def _failure(self, name: str, status: int, said: str, after: float | None) -> ToolError:
-        what = f"{name} answered {status}{f': {said}' if said else '.'}"
+    def _failure(self, status: int, said: str, after: float | None) -> ToolError:
+        failure = super()._failure(status, said, after)
         if status == 400:
-            return ToolError("invalid_input", what, hint="Look at the codes of the languages.")
-        if status in (401, 403):
-            return ToolError("permission_denied", what, hint="Look at its key, and at what it allows.")
+            return ToolError("invalid_input", failure.what, hint="Look at the codes of the languages.")
         if status == 413:
-            return ToolError("too_large", what, hint="Translate less at a time.", field="$.text")
-        if status == 429:
-            return ToolError("rate_limited", what, retry_after=after)
-        return ToolError("upstream", what)
+            return ToolError("too_large", failure.what, hint="Translate less at a time.", field="$.text")
+        return failure
 
 
 class _LibreDetected(msgspec.Struct):
@@ -137,7 +102,7 @@ class LibreTranslate(_Service):
         asked = {"q": text, "source": source, "target": target, "format": "text"}
         if key := self._key.reveal():
             asked["api_key"] = key
-        found = await self._asked(ctx, "/translate", asked, _Libre, {})
+        found = await self._asked(ctx, "/translate", _Libre, body=asked)
         detected = found.detected_language
         return Translation(found.translated_text, detected.language if detected else "")
 
@@ -177,19 +142,19 @@ class DeepL(_Service):
                 source.replace("_", "-").partition("-")[0].upper()
             )  # it knows no regions there
         headers = {"authorization": f"DeepL-Auth-Key {self._key.reveal()}"}
-        found = await self._asked(ctx, "/v2/translate", asked, _DeepLTexts, headers)
+        found = await self._asked(ctx, "/v2/translate", _DeepLTexts, headers=headers, body=asked)
         if len(found.translations) != 1:
             raise ToolError("upstream", f"DeepL answered {len(found.translations)} translations of one text.")
         return Translation(found.translations[0].text, found.translations[0].detected_source_language.lower())
 
-    def _failure(self, name: str, status: int, said: str, after: float | None) -> ToolError:
+    def _failure(self, status: int, said: str, after: float | None) -> ToolError:
         if status == 456:
             return ToolError(
                 "unavailable",
-                f"{name}: what may be translated this month is used up.",
+                "DeepL: what may be translated this month is used up.",
                 hint="Look at its plan.",
             )
-        return super()._failure(name, status, said, after)
+        return super()._failure(status, said, after)
 
 
 class Translated(TypedDict):
@@ -227,20 +192,6 @@ async def text_translate(
     provider = translator.name if isinstance(translator, FunctionTranslator) else type(translator).__name__
     known = found.source or ("" if source == AUTO else source)
     return {"text": found.text, "source": known, "target": target, "provider": provider}
-
-
-class _Complaint(msgspec.Struct):
-    error: str = ""
-    message: str = ""
-
-
-def _said(body: bytes) -> str:
-    """Return what a service says of an error, in a line."""
-    try:
-        read = msgspec.json.decode(body, type=_Complaint)
-    except msgspec.DecodeError:
-        return ""
-    return " ".join((read.error or read.message).split())[:200]
 
 
 TOOLS = [text_translate]

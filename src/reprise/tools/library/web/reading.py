@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
@@ -14,6 +13,7 @@ from msgspec import Meta
 
 from reprise.kernel.clock import to_datetime
 from reprise.kernel.errors import ToolError
+from reprise.kernel.policy import wait_in
 from reprise.tools.context import ToolContext
 from reprise.tools.guards.network import Fetched, NetworkAccess, network
 from reprise.tools.library.web.apart import apart
@@ -81,7 +81,7 @@ def must_be_good(ctx: ToolContext, found: Fetched) -> None:
         410: "not_found",
         429: "rate_limited",
     }
-    wait = retry_after(ctx, found.headers)
+    wait = wait_in(found.headers, to_datetime(ctx.clock.now()))
     raise ToolError(
         code.get(found.status, "upstream"),
         f"{found.url} answered {found.status}.",
@@ -89,17 +89,6 @@ def must_be_good(ctx: ToolContext, found: Fetched) -> None:
         field="$.url",
         retry_after=wait,
     )
-
-
-def retry_after(ctx: ToolContext, headers: Mapping[str, str]) -> float | None:
-    """Return after how many seconds the receiver wants to be asked again, None = it says nothing."""
-    said = headers.get("retry-after", "").strip()
-    if said.isdecimal():
-        return float(said[:9])
-    try:
-        return max(0.0, (parsedate_to_datetime(said) - to_datetime(ctx.clock.now())).total_seconds())
-    except (TypeError, ValueError):
-        return None
 
 
 def media_type(headers: Mapping[str, str]) -> str:
@@ -187,7 +176,7 @@ async def robots_of(ctx: ToolContext, url: str) -> str:
     if found.status >= 500 or found.status == 429:
         raise ToolError(
             "upstream", f"{place} answered {found.status}, so that nobody knows what may be read.",
-            retry_after=retry_after(ctx, found.headers),
+            retry_after=wait_in(found.headers, to_datetime(ctx.clock.now())),
         )  # fmt: skip
     text = found.body.decode("utf-8", "replace") if found.status < 300 else ""
     if len(known) >= 500:
