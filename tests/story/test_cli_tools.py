@@ -1,6 +1,7 @@
 """``reprise tools``: find one, see what it takes, call it."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,23 @@ def test_what_was_meant_is_said(own, words, code, says):
     told = own("tools", *words, "--from", "bells.py")
     assert told.returncode == code
     assert says in told.stderr
+
+
+def test_tools_use_the_folders_and_hosts_that_are_named(own):
+    (own.folder / "notes").mkdir()
+    (own.folder / "notes/a.txt").write_text("hello")
+    words = ("tools", "call", "file_read", "path=notes/a.txt")
+    assert json.loads(own(*words, "--root", "notes=notes").stdout)["content"] == "hello"
+    without = own(*words)
+    assert without.returncode
+    assert "FileRoots" in without.stderr
+    told = own(*words, "--root", "notes")
+    assert (told.returncode, "Write NAME=FOLDER" in told.stderr) == (2, True)
+    with socket.create_server(("127.0.0.1", 0)) as server:  # nobody answers there
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        fetch = ("tools", "call", "web_fetch", f"url=http://{place}/", "timeout=1")
+        assert "must not be reached" in own(*fetch).stderr
+        assert "took longer than" in own(*fetch, "--reach", place).stderr
 
 
 def test_a_file_without_tools_is_said(own):

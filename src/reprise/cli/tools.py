@@ -52,6 +52,24 @@ Pins = Annotated[
         "--pins", metavar="FILE", help="Where accepted tools of MCP servers are kept.", show_default=False
     ),
 ]
+Roots = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root",
+        metavar="NAME=FOLDER",
+        help="A folder that tools for files may use, and what paths call it.",
+        show_default=False,
+    ),
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--reach",
+        metavar="HOST[:PORT]",
+        help="A host that is not public and that tools may reach all the same.",
+        show_default=False,
+    ),
+]
 Accept = Annotated[bool, typer.Option("--accept", help="Accept what MCP servers say now of their tools.")]
 Rules = Annotated[
     list[str] | None,
@@ -139,15 +157,19 @@ def call(
     files: From = None,
     servers: Mcp = None,
     pins: Pins = None,
+    roots: Roots = None,
+    hosts: Hosts = None,
 ) -> None:
     """Call a tool and print what it returns, as JSON; a text as it is.
 
     reprise tools call time_age birth_date=2000-02-29
+    reprise tools call file_search path=docs query=lease --root docs=./docs
     """
     screen, caller = screen_of(context), os.environ.get("USER", "")
 
     async def called() -> ToolResult:
         async with mounted(files, servers, pins) as registry:
+            _provide(registry, roots, hosts)
             given = arguments_of(registry[name], arguments or ())
             return await registry.scope(caller).call_tool(name, given)
 
@@ -270,6 +292,20 @@ def _registry(files: Sequence[str] | None) -> ToolRegistry:
         for tool in _tools_of(file):
             registry.register_tool(tool, replace=True)
     return registry
+
+
+def _provide(registry: ToolRegistry, roots: Sequence[str] | None, hosts: Sequence[str] | None) -> None:
+    """Give tools the folders and the hosts that were named. Raises ``ConfigurationError`` for what is none."""
+    if roots:
+        folders: dict[str, str] = {}
+        for text in roots:
+            name, sign, folder = text.partition("=")
+            if not (sign and name and folder):
+                raise ConfigurationError(f"--root {text!r}", hint="Write NAME=FOLDER: docs=./docs")
+            folders[name] = folder
+        registry.provide(import_module("reprise.tools.guards.paths").FileRoots(folders))
+    if hosts:
+        registry.provide(import_module("reprise.tools.guards.network").NetworkAccess(allow=hosts))
 
 
 def _tools_of(text: str) -> list[Tool]:
