@@ -137,7 +137,7 @@ class Typed:
             for kind in [_described(arguments.types.get(name, Any))]
         ]
         return msgspec.defstruct(
-            arguments.function.__name__, fields, kw_only=True, forbid_unknown_fields=True, gc=False
+            arguments.function.__name__, fields, kw_only=True, forbid_unknown_fields=True
         )
 
     def _refused(self, data: bytes, cause: BaseException | None) -> ToolError:

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-MODE, NOTES = sys.argv[1], Path(sys.argv[2])
+MODE, NOTES = (sys.argv[1], Path(sys.argv[2])) if __name__ == "__main__" else ("", Path(os.devnull))
 LOCK = threading.Lock()
 CANCELLED = threading.Event()
 
