@@ -6,6 +6,8 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +20,8 @@ from reprise import Example, FileRoots, Tool, ToolError, ToolRegistry, create_bu
 from reprise.kernel.schema import misfits
 from reprise.testing import run
 from reprise.tools.guards.network import NetworkAccess
+from reprise.tools.later import Entry, entry_of
+from reprise.tools.library import GROUPS, times
 from reprise.tools.library.texts.summaries import FunctionSummarizer
 from reprise.tools.library.texts.translation import FunctionTranslator
 from reprise.tools.library.web.searching import SearXNG
@@ -119,6 +123,22 @@ def test_no_two_tools_have_a_name_in_common():
     assert len({tool.name for tool in TOOLS}) == len(TOOLS)
 
 
+def test_the_index_says_what_the_groups_say():
+    index = files("reprise.tools.library").joinpath("index.json").read_bytes()
+    groups = [import_module(f"reprise.tools.library.{group}").TOOLS for group in GROUPS]
+    assert msgspec.json.decode(index, type=list[Entry]) == [
+        entry_of(tool) for group in groups for tool in group
+    ], "run scripts/tools_index.py"
+
+
+def test_a_tool_of_the_library_is_the_one_of_its_group():
+    age = next(each for each in create_builtin_tools_library() if each.name == "time_age")
+    assert age.describe() == times.time_age.describe()
+    assert age.function is times.time_age.function
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = age.no_such_thing
+
+
 REGISTER = """
 import sys
 from reprise.tools.registry import ToolRegistry
@@ -136,5 +156,5 @@ def test_registering_loads_no_library_of_an_extra():
         for name in loaded.stdout.split()
         if name not in sys.stdlib_module_names and not name.startswith("_sysconfigdata")
     }
-    assert "zoneinfo" in loaded.stdout  # what is loaded at all is seen
-    assert others <= {"reprise", "cronsim"}, "of these, cronsim is no extra"
+    assert "reprise" in loaded.stdout  # what is loaded at all is seen
+    assert others <= {"reprise"}
