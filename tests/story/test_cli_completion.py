@@ -113,6 +113,12 @@ def here(filled, monkeypatch, capsys):
         ("X=1 ./bin/reprise events --foll", ["--follow"]),
         ("reprise config show --or", ["--origin"]),
         ("reprise retry --dr", ["--dry-run"]),
+        ("reprise tools se", ["search", "serve"]),
+        ("reprise tools show time_a", ["time_add", "time_age"]),
+        ("reprise tools call time_age ", ["birth_date=", "on="]),
+        ("reprise tools call time_age birth_date=2000-02-29 o", ["on="]),
+        ("reprise tools show time_age o", []),
+        ("reprise tools call no_such ", []),
     ],
 )
 def test_what_may_stand_where_the_cursor_is(here, line, found):

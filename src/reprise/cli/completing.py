@@ -46,6 +46,7 @@ TAKES_ID = {
     "retry": ("failed", "cancelled", "needs_attention"),
 }
 """Commands that take ids of runs, and the states of runs for which they are meant; () = all."""
+TAKES_TOOL = frozenset({"call", "show"})
 MANY_IDS = frozenset({"cancel", "pause", "resume", "retry"})
 TAKES_QUERY = frozenset({"ps", "prune"})
 QUERY_OPTIONS = frozenset({"-q", "--query"})
@@ -132,7 +133,7 @@ def answers(shell: str, line: Line) -> Iterable[str]:
         skip = max((line.word.rfind(c) + 1 for c in breaks), default=0)
     for one in dict.fromkeys(found):
         whole = base + one
-        goes_on = whole.endswith((":", "<", ">", "/"))
+        goes_on = whole.endswith((":", "<", ">", "/", "="))
         shown = whole[skip:]
         if not line.quote and shell == "bash":
             shown = _SPECIAL.sub(lambda m: "\\" + m[0], shown)
@@ -165,6 +166,8 @@ def candidates(line: Line) -> tuple[str, list[str]]:
         ]
         if command in MANY_IDS or not given:
             return "", _ids(_store(words), word, TAKES_ID[command])
+    if after and command == "tools" and after[0] in TAKES_TOOL and not _is_value(before):
+        return "", _of_tools(after, word)
     return "", _starting(word, _subcommands(command)) if not after else []
 
 
@@ -214,6 +217,25 @@ def _query(store: Path | None, text: str, *, both: bool) -> tuple[str, list[str]
         return base, glance.runs(store, last)
     found = glance.tag_values(store, field.removeprefix("tag."), last)
     return base, [one if not re.search(r"[\s(),\"']", one) else f'"{one}"' for one in found]
+
+
+# ---------------------------------------------------------------- from the tools
+
+
+def _of_tools(after: Sequence[str], word: str) -> list[str]:
+    """Return names of built-in tools, or what the one that is called takes and was not given yet."""
+    given = [one for one in after[1:] if not one.startswith("-")]
+    if not given:
+        import msgspec  # noqa: PLC0415 - not for what is completed otherwise
+
+        index = Path(__file__).parents[1] / "tools" / "library" / "index.json"
+        return _starting(word, sorted(each["name"] for each in msgspec.json.decode(index.read_bytes())))
+    if after[0] != "call":
+        return []
+    tools = import_module("reprise.tools.library").create_builtin_tools_library()
+    takes = next((tool.parameters["properties"] for tool in tools if tool.name == given[0]), ())
+    known = {one.partition("=")[0] for one in given[1:]}
+    return _starting(word, [f"{name}=" for name in takes if name not in known])
 
 
 # ---------------------------------------------------------------- from the commands

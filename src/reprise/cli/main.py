@@ -178,6 +178,7 @@ TABLE: dict[str, Row | Section] = {
                 "reprise.cli.openapi:from_openapi", "List the tools of an API, or call one.", COMMANDS
             ),
             "diff": Row("reprise.cli.openapi:diff", "Say what changed of an API.", COMMANDS),
+            "serve": Row("reprise.cli.mcp:mcp", "The same as reprise mcp.", COMMANDS),
         },
         help="Tools: those that come with Reprise, your own (--from FILE.py), those of MCP servers (--mcp).",
     ),
