@@ -12,7 +12,7 @@ from reprise.stores.conditions import floor_of
 from reprise.stores.signal import Signal
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.meta import KeeperClock, stored
-from reprise.stores.sqlite.readers import Readers
+from reprise.stores.sqlite.readers import Readers, at_once
 from reprise.stores.sqlite.rows import check_row, sealed
 from reprise.stores.sqlite.statements import Statements
 from reprise.stores.sqlite.writer import Transaction, Writer
@@ -41,7 +41,7 @@ class SQLiteCells:
             found = [_cell(connection, space, name) for name in names]
             return View([cell for cell in found if cell and not _has_ended(cell, now)], position, now)
 
-        return await self._readers.read(_at_once(look))
+        return await self._readers.read(at_once(look))
 
     async def apply(self, space: str, changes: Sequence[Change], *, origin: str = "") -> View:
         """Make all changes in one commit, or none; return the cells that these names have now.
@@ -62,7 +62,7 @@ class SQLiteCells:
             return View([cell for cell in page if not _has_ended(cell, now)], position, now)
 
         await self._let_end(space)
-        return await self._readers.read(_at_once(look))
+        return await self._readers.read(at_once(look))
 
     async def feed(self, space: str, after: int, limit: int = 1000) -> list[Changed]:
         """Return what was changed behind a position, oldest first; raises ``FeedGone``."""
@@ -228,19 +228,6 @@ def _to_changed(row: tuple[Any, ...]) -> Changed:
     check_row("cell_changes", row[2], row)
     _, position, name, data, expires_at, origin, at, _ = row
     return Changed(position, name, data, expires_at, origin, at)
-
-
-def _at_once(work: Callable[[Connection], View]) -> Callable[[Connection], View]:
-    """Let all that is read be as of one moment: each statement alone would see what was committed before it."""
-
-    def look(connection: Connection) -> View:
-        connection.execute("BEGIN")
-        try:
-            return work(connection)
-        finally:
-            connection.execute("COMMIT")
-
-    return look
 
 
 def _has_ended(cell: Cell, now: int) -> bool:

@@ -14,7 +14,7 @@ from reprise.stores.queue import STATES, QueueStats, Settlement, Task, check_cha
 from reprise.stores.signal import Signal
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.meta import KeeperClock, stored
-from reprise.stores.sqlite.readers import Readers
+from reprise.stores.sqlite.readers import Readers, at_once
 from reprise.stores.sqlite.rows import check_row, sealed
 from reprise.stores.sqlite.statements import Statements
 from reprise.stores.sqlite.writer import Transaction, Writer
@@ -127,7 +127,7 @@ class SQLiteQueue:
             found.sort(key=lambda each: (place(each[1], state), each[0]))
             return [task for _, task in found[skip : skip + limit]]
 
-        return await self._readers.read(look)
+        return await self._readers.read(at_once(look))
 
     async def change(
         self,
@@ -168,7 +168,9 @@ class SQLiteQueue:
 
     async def stats(self, queue: str) -> QueueStats:
         """Return counts."""
-        return await self._readers.read(lambda connection: _stats(connection, queue, self._now(connection)))
+        return await self._readers.read(
+            at_once(lambda connection: _stats(connection, queue, self._now(connection)))
+        )
 
     async def sweep(self, queue: str, limit: int = 1000) -> int:
         """Remove up to ``limit`` tasks that were kept for as long as they should; return how many."""

@@ -116,3 +116,16 @@ class Readers:
                 waiter.set_exception(error)
             else:
                 waiter.set_result(result)
+
+
+def at_once(work: Callable[[Connection], Result]) -> Callable[[Connection], Result]:
+    """Let all that is read be as of one moment: each statement alone would see what was committed before it."""
+
+    def look(connection: Connection) -> Result:
+        connection.execute("BEGIN")
+        try:
+            return work(connection)
+        finally:
+            connection.execute("COMMIT")
+
+    return look
