@@ -109,6 +109,8 @@ def mcp(
     workflows. Offered are tools that are pure or only read, unless --allow says more, and the workflows that are named;
     runs are MCP Tasks with the run's own id, so a client may come back for the result after this process was killed.
 
+    reprise tools serve is the same command.
+
     With --http it listens on 127.0.0.1. Elsewhere callers need a token, and see only their own runs.
 
       reprise mcp --from mytools.py

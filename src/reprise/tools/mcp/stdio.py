@@ -12,8 +12,9 @@ import os
 import signal
 from asyncio.subprocess import PIPE, Process
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import anyio
 import mcp_types as types
@@ -90,8 +91,7 @@ async def stdio(
             try:
                 yield messages, outgoing
             finally:
-                with anyio.CancelScope(shield=True):
-                    await _stop(process)
+                await _whole(_stop(process))
                 tasks.cancel_scope.cancel()
     finally:
         wire.end()
@@ -160,6 +160,24 @@ def _message(line: bytes) -> SessionMessage | Exception:
         return SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
     except ValueError as error:
         return error
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Do something to its end, also when cancelled meanwhile; that is then raised.
+
+    A shield of anyio keeps out its own scopes, and neither ``Task.cancel`` nor ``asyncio.timeout``.
+    """
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _stop(process: Process) -> None:

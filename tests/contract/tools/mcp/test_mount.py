@@ -4,11 +4,13 @@ import asyncio
 import json
 import os
 import signal
+import sys
 
 import pytest
 
 from reprise.kernel.errors import CellConflict, ConfigurationError, ToolError
 from reprise.stores import open_store
+from reprise.tools.mcp import stdio
 from reprise.tools.mcp.mount import MCPMount
 from reprise.tools.mcp.pins import CellPins, Told
 from reprise.tools.policy import ToolPolicy
@@ -284,3 +286,33 @@ def test_a_mount_needs_one_way_to_its_server(options):
 def test_a_prefix_must_do_as_a_name():
     with pytest.raises(ConfigurationError, match="cannot be the name"):
         MCPMount("9 lives", command=["x"])
+
+
+async def test_a_server_that_does_not_end_is_gone_however_often_its_end_was_cancelled(monkeypatch):
+    monkeypatch.setattr(stdio, "GRACE", 0.2)
+    heedless = (
+        "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('{}', flush=True); sys.stdin.read(); sys.stderr.write('alone\\n'); signal.pause()"
+    )
+    wire, stopping = stdio.Wire(), asyncio.Event()
+    kill = stdio._kill
+    monkeypatch.setattr(stdio, "_kill", lambda process, name: (stopping.set(), kill(process, name)))
+
+    async def hold() -> None:
+        async with stdio.stdio([sys.executable, "-c", heedless], wire, env={}, cwd=None, limit=1_000) as (
+            said,
+            _,
+        ):
+            await said.receive()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    while not wire.pid:  # noqa: ASYNC110 - nothing else says it
+        await asyncio.sleep(0.005)
+    task.cancel()
+    await stopping.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    with pytest.raises(ProcessLookupError):
+        os.kill(wire.pid, 0)
