@@ -29,7 +29,9 @@ class Batch(Generic[I, A]):
 
     def __init__(self, send: Callable[[Sequence[I]], Awaitable[Sequence[A]]]) -> None:
         self._send = send
-        self._waiting: list[tuple[I, asyncio.Future[A]]] = []
+        self._waiting: list[I] = []
+        self._answers: list[asyncio.Future[A]] = []
+        """Of those who wait, in their order."""
         self._sending: dict[asyncio.Task[None], None] = {}
         """What sends one batch after the other; two of them at most."""
         self._away = 0
@@ -38,7 +40,8 @@ class Batch(Generic[I, A]):
     def put(self, item: I) -> asyncio.Future[A]:
         """Hand over an item; return the future of its answer. Giving up waiting does not take it back."""
         answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+        self._waiting.append(item)
+        self._answers.append(answer)
         others = len(self._sending)
         if not others or (others == 1 and self._away and len(self._waiting) >= HALVED // 2):
             self._begin()
@@ -66,24 +69,25 @@ class Batch(Generic[I, A]):
                         self._begin()
                 count = min(count, MOST)
                 batch, self._waiting = self._waiting[:count], self._waiting[count:]
+                answers, self._answers = self._answers[:count], self._answers[count:]
                 self._away += 1
                 try:
-                    await self._answer(batch)
+                    await self._answer(batch, answers)
                 finally:
                     self._away -= 1
         finally:
             # Now, not when the task is over: who comes in between would wait for nobody.
             self._sending.pop(cast("asyncio.Task[None]", asyncio.current_task()), None)
 
-    async def _answer(self, batch: Sequence[tuple[I, asyncio.Future[A]]]) -> None:
+    async def _answer(self, batch: Sequence[I], waiters: Sequence[asyncio.Future[A]]) -> None:
         try:
-            answers = await self._send([item for item, _ in batch])
+            answers = await self._send(batch)
         except Exception as error:  # noqa: BLE001  every caller is told
-            for _, waiter in batch:
+            for waiter in waiters:
                 if not waiter.done():
                     waiter.set_exception(error)
             return
-        for (_, waiter), answer in zip(batch, answers, strict=True):
+        for waiter, answer in zip(waiters, answers, strict=True):
             if not waiter.done():
                 waiter.set_result(answer)
 

@@ -55,24 +55,26 @@ class Clerk:
 
     def row_of(self, task: Task) -> port.Task:
         """Return the row that a task becomes, with an id if it has none. Raises ``CodecError``, ``PayloadTooLarge``."""
-        now = self.now()
-        delay, due_at = seconds(task.delay, "delay") if task.delay else 0.0, 0
+        terms = self._terms
+        first = now = self.now()
+        delay, due_at = 0.0, 0
+        if task.delay:
+            delay = seconds(task.delay, "delay")
+            first += round(delay * MICROSECONDS)
         if task.run_at is not None:
             due_at = from_datetime(task.run_at)
-        payload = encoded(
-            task.payload, self._terms.payload_limit, "The payload of a task {!r}", task.task_type
-        )
-        first = max(due_at, now + round(delay * MICROSECONDS) if delay else now)
+            first = max(due_at, first)
+        payload = encoded(task.payload, terms.payload_limit, "The payload of a task {!r}", task.task_type)
         priority = task.priority if type(task.priority) is Priority else Priority.parse(task.priority)
         return port.Task(
             task.task_id or self._made_id(task, payload),
             self._queue,
             write_order(task, payload, now),
-            aged(priority, first, step=self._terms.step),
+            aged(priority, first, step=terms.step),
             due_at,
             level=int(priority),
             delay=delay,
-            again=0.0 if task.unique else self._terms.dedupe_window,
+            again=0.0 if task.unique else terms.dedupe_window,
         )
 
     def _made_id(self, task: Task, payload: bytes) -> str:

@@ -280,7 +280,7 @@ def is_pydantic(cls: type[Any]) -> bool:
 def encode_as_it_is(value: Any) -> bytes:
     """Encode a value by the class that it has, where nobody knows what is declared."""
     kind = cast("type[Any]", type(value))
-    return standard.encode(value, Any if kind in (dict, list) else kind)
+    return standard.encoder(Any if kind is dict or kind is list else kind)(value)
 
 
 standard = Codec()

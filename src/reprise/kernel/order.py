@@ -28,13 +28,16 @@ WEIGHTS: Mapping[Priority, float] = MappingProxyType(
 """Shares of the priorities where queues are fair: twice as much on each step."""
 
 
+_STRICT = {priority: float(Priority.CRITICAL - priority) for priority in Priority}
+
+
 def strict(priority: Priority) -> float:
     """Return the key by which the more urgent always goes first; the others may starve.
 
     >>> strict(Priority.CRITICAL) < strict(Priority.HIGH)
     True
     """
-    return float(Priority.CRITICAL - priority)
+    return _STRICT[priority]
 
 
 def aged(priority: Priority, at: int, *, step: float = 60.0) -> float:
@@ -49,7 +52,7 @@ def aged(priority: Priority, at: int, *, step: float = 60.0) -> float:
     >>> aged(Priority.NORMAL, at=0) < aged(Priority.HIGH, at=2 * minute)
     True
     """
-    return at / MICROSECONDS + step * strict(priority)
+    return at / MICROSECONDS + step * _STRICT[priority]
 
 
 def earliest_deadline(deadline: int | None) -> float:

@@ -102,12 +102,12 @@ def check_plain(value: Any) -> None:
         _check_finite(value)
     elif kind is list:
         if not _PLAIN.issuperset(map(type, value)):
-            _check_each(enumerate(cast("list[Any]", value)), check_plain)
+            _check_plain_items(enumerate(cast("list[Any]", value)))
     elif kind is dict:
         if not _STR.issuperset(map(type, value)):
             _check_plain_keys(value)
         if not _PLAIN.issuperset(map(type, value.values())):
-            _check_each(value.items(), check_plain)
+            _check_plain_items(value.items())
     else:
         article = "an" if kind.__name__[0] in "aeiouAEIOU" else "a"
         raise Misfit(f"{article} {type_name(kind)} needs a declared type", hint=_DECLARE)
@@ -119,6 +119,19 @@ def _check_plain_keys(value: dict[Any, Any]) -> None:
             raise Misfit(
                 f"the key {key!r} is a {type_name(type(key))}, and plain JSON has str keys", hint=_DECLARE
             )
+
+
+def _check_plain_items(items: Iterable[tuple[object, Any]]) -> None:
+    """Check each as ``check_plain`` does; most are no containers, and cost no call."""
+    key = None
+    try:
+        for key, item in items:  # noqa: B007 - of the one that does not fit
+            kind = type(item)
+            if kind not in _PLAIN and not (kind is float and isfinite(item)):
+                check_plain(item)
+    except Misfit as misfit:
+        misfit.path.append(_item(key))
+        raise
 
 
 def _check_each(items: Iterable[tuple[object, Any]], check: Check) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from reprise.kernel.errors import StoreFull
 from reprise.stores.queue import Settlement, Task
+from reprise.stores.redis.turns import MUCH
 from reprise.testing.suites import until
 from reprise.testing.suites.keeper import soon
 
@@ -66,10 +67,29 @@ async def test_what_is_asked_meanwhile_waits_for_the_answer_and_goes_together(st
     first = asyncio.create_task(store.queue.offer(tasks(1)))
     for _ in range(3):
         await asyncio.sleep(0)
-    others = [asyncio.create_task(store.queue.offer([task])) for task in tasks(50)]
+    others = [asyncio.create_task(store.queue.offer([task])) for task in tasks(MUCH - 1)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert store.statistics()["commands"] == before + 1
     assert await first == [True]
-    assert Counter(answer for [answer] in await asyncio.gather(*others)) == {True: 49, False: 1}
+    assert Counter(answer for [answer] in await asyncio.gather(*others)) == {True: MUCH - 2, False: 1}
     assert store.statistics()["commands"] == before + 2
+
+
+async def test_much_does_not_wait_and_two_calls_whose_answers_are_lost_are_each_done_once(store):
+    await store.queue.offer(tasks(60))
+    first = asyncio.create_task(store.queue.claim("q", "w", 5, LONG))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    others = [asyncio.create_task(store.queue.claim("q", "w", 1, LONG)) for _ in range(MUCH)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(store._wire._link.calls) == 2
+    lose_the_next_answer(store)
+    claimed = [*await first, *(task for [task] in await asyncio.gather(*others))]
+    assert len({task.id for task in claimed}) == len(claimed) == 5 + MUCH
+    assert (await store.queue.stats("q")).claimed == 5 + MUCH
+    assert store.statistics()["connections"] == 2
 
 
 async def test_many_at_once(store):

@@ -275,7 +275,7 @@ def _end(settlement: Settlement) -> list[Any]:
 
 
 def _us(seconds: float) -> int:
-    return round(seconds * MICROSECONDS)
+    return round(seconds * MICROSECONDS) if seconds else 0
 
 
 def _shown(task: Task, now: int) -> str:

@@ -1,8 +1,9 @@
 """What is asked of the same keys in one turn of the loop, or while the last call is under way, becomes one call.
 
 So nobody who awaits one thing after the other waits longer, and many who await one thing each share a round trip, a script
-and a commit. There is one call at a time for the same keys, and each has a number: after a lost connection the script knows
-whether it did it already, and answers the same.
+and a commit. For the same keys there is one call at a time, or two while much waits: the server then finds the next when it
+is done with one. Each call has a number: after a lost connection the script knows whether it did it already, and answers the
+same.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ from reprise.stores.redis.wire import Script, Wire
 MOST = 1000
 """Items of one call, unless one operation alone has more: a script holds up everybody else."""
 
+MUCH = 16
+"""Items that do not wait for the answer of the call before them; fewer wait, and become more."""
+LANES = 2
+"""Calls that are under way at one time."""
+
 Operation = tuple[int, str, list[Any]]
 """Which of the keys, what is to be done, and with what."""
 
@@ -33,6 +39,15 @@ class _Unit:
         self, operations: Sequence[Operation], weight: int, answer: asyncio.Future[list[Any]]
     ) -> None:
         self.operations, self.weight, self.answer = operations, weight, answer
+
+
+class _Lane:
+    """One call at a time: under what name the script remembers its answer, and which it is."""
+
+    __slots__ = ("client", "number")
+
+    def __init__(self, client: str) -> None:
+        self.client, self.number = client, 0
 
 
 class Turns:
@@ -55,25 +70,40 @@ class Turns:
         merged: frozenset[str],
         unwanted: Callable[[Operation, Any], None],
     ) -> None:
-        self._wire, self._script, self._keys, self._client = wire, script, keys, client
+        self._wire, self._script, self._keys = wire, script, keys
         self._merged, self._unwanted = merged, unwanted
         self._waiting: deque[_Unit] = deque()
-        self._is_busy = False
+        self._weight = 0
+        """Of all that waits."""
+        self._free = [_Lane(f"{client}-{n}") for n in range(LANES)]
+        self._is_due = False
+        """What waits leaves at the end of this turn."""
         self._singly = 0
         """How many of those who wait are asked one by one, since together they were refused."""
-        self._number = 0
 
     def ask(self, *operations: Operation, weight: int = 1) -> asyncio.Future[list[Any]]:
         """Have operations done together with what else is asked in this turn; the future has their answers."""
         loop = asyncio.get_running_loop()
         unit = _Unit(operations, weight, loop.create_future())
         self._waiting.append(unit)
-        if not self._is_busy:
-            self._is_busy = True
-            loop.call_soon(self._send)
+        self._weight += weight
+        if self._may_send() and not self._is_due:
+            self._is_due = True
+            loop.call_soon(self._turn)
         return unit.answer
 
-    def _send(self) -> None:
+    def _may_send(self) -> bool:
+        return len(self._free) == LANES or bool(self._free and self._weight >= MUCH)
+
+    def _turn(self) -> None:
+        self._is_due = False
+        self._send_all()
+
+    def _send_all(self) -> None:
+        while self._waiting and self._may_send():
+            self._send(self._free.pop())
+
+    def _send(self, lane: _Lane) -> None:
         units = [self._waiting.popleft()]
         weight = units[0].weight
         while self._waiting and not self._singly and weight + self._waiting[0].weight <= MOST:
@@ -81,11 +111,12 @@ class Turns:
             units.append(self._waiting.popleft())
         self._singly = max(self._singly - 1, 0)
         operations, places = self._joined(units)
-        self._number += 1
+        self._weight -= weight
+        lane.number += 1
         wish = msgspec.msgpack.encode(operations)
-        reply = self._wire.run(self._script, self._keys, self._client, self._number, wish)
+        reply = self._wire.run(self._script, self._keys, lane.client, lane.number, wish)
         self._wire.flush()  # who asks in this turn is in it: another turn, in which a worker does what it has, would be lost
-        reply.add_done_callback(lambda reply: self._came(units, places, reply))
+        reply.add_done_callback(lambda reply: self._came(lane, units, places, reply))
 
     def _joined(self, units: Sequence[_Unit]) -> tuple[list[list[Any]], list[list[tuple[int, slice]]]]:
         """Return operations to ask, and for each unit where its answers will be."""
@@ -108,6 +139,7 @@ class Turns:
 
     def _came(
         self,
+        lane: _Lane,
         units: Sequence[_Unit],
         places: Sequence[Sequence[tuple[int, slice]]],
         reply: asyncio.Future[list[Any]],
@@ -118,10 +150,9 @@ class Turns:
             # It refuses what needs memory; what needs none is not to suffer from having come with it.
             self._waiting.extendleft(reversed(units))
             self._singly += len(units)
-        if self._waiting:
-            self._send()  # first: the server is at it while those who are answered go on
-        else:
-            self._is_busy = False
+            self._weight += sum(unit.weight for unit in units)
+        self._free.append(lane)
+        self._send_all()  # first: the server is at it while those who are answered go on
         if error is None:
             for unit, mine in zip(units, places, strict=True):
                 self._give(unit, mine, reply.result())
