@@ -115,7 +115,8 @@ class QueueWorker:
         """Set when there may be room for more."""
         self._ended = asyncio.Event()
         """Set when there is something to settle."""
-        self._is_claiming = False
+        self._asked = 0
+        """How many it is asking for."""
         self._is_dry = False
         """Whether there was nothing more to claim when we last asked."""
         self._unknown_until = 0.0
@@ -150,7 +151,7 @@ class QueueWorker:
         await self._say_we_are_there()
         self._lanes = Lanes(self._store.lease, self._ttl, 4 * self._concurrency, self._begin, self._give_back)
         self._unlisten = self.queue.bell("").also(self._rung)
-        services = (self._settlements(), self._claims(), self._tend())
+        services = (self._settlements(), self._claims(), self._claims(), self._tend())
         self._services = [asyncio.create_task(service) for service in services]
         self._serving.set()
 
@@ -214,16 +215,14 @@ class QueueWorker:
     # ------------------------------------------------------------ rounds
 
     async def _claims(self) -> None:
-        """Claim as soon as there is room for more."""
+        """Claim as soon as there is room for more. Two do: the keeper finds the next claim when it is done with one."""
         timer: asyncio.TimerHandle | None = None
         while True:
             self._wake.clear()
             if not self._room():
                 await self._wake.wait()
                 continue
-            self._is_claiming = True
             due = await self._insist(self._claim)
-            self._is_claiming = False
             self._ended.set()
             if due is not None:
                 if timer is not None:
@@ -235,7 +234,11 @@ class QueueWorker:
     async def _claim(self) -> float | None:
         """Claim what there is room for; return in how many seconds to look again if it is dry now."""
         heard, room = self.queue.bell("").rings, self._room()
-        rows = await self._store.queue.claim(self.queue.name, self.name, room, self._ttl)
+        self._asked += room
+        try:
+            rows = await self._store.queue.claim(self.queue.name, self.name, room, self._ttl)
+        finally:
+            self._asked -= room
         for row in rows:
             self._take_in(row)
         self._fill()
@@ -248,7 +251,7 @@ class QueueWorker:
 
     async def _settlements(self) -> None:
         """Say what came of tasks as soon as there is something to say; what ends meanwhile goes together."""
-        while self._ends or not (self._is_stopping and not self._jobs and not self._is_claiming):
+        while self._ends or not (self._is_stopping and not self._jobs and not self._asked):
             self._ended.clear()
             if self._ends or self._freed:
                 await self._insist(self._settle)
@@ -291,8 +294,8 @@ class QueueWorker:
         if self._is_stopping or self._is_dry:
             return 0
         ahead = min(self._prefetch, int(self._concurrency * AHEAD / self._mean))
-        room = self._concurrency + ahead - self._running - len(self._ready)
-        return max(0, room) if room > ahead // 2 or not self._ready else 0
+        room = self._concurrency + ahead - self._running - len(self._ready) - self._asked
+        return max(0, room) if room > ahead // 3 or not (self._ready or self._asked) else 0
 
     def _rung(self) -> None:
         self._is_dry = False

@@ -35,6 +35,23 @@ def lose_the_next_answer(store):
     link.data_received = lambda data: link.transport.abort()
 
 
+def hold_answers(store):
+    """Let no answer in until what is returned is called."""
+    link, held = store._wire._link, []
+    link.data_received = held.append
+
+    def let_in():
+        del link.data_received
+        link.data_received(b"".join(held))
+
+    return let_in
+
+
+async def turns():
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
 async def full(keeper):
     await keeper.ask("CONFIG", "SET", "maxmemory", "1")
 
@@ -63,14 +80,13 @@ async def test_what_is_asked_in_one_turn_is_one_call(store):
 
 async def test_what_is_asked_meanwhile_waits_for_the_answer_and_goes_together(store):
     await store.queue.offer([Task("first", "q")])
-    before = store.statistics()["commands"]
+    before, let_in = store.statistics()["commands"], hold_answers(store)
     first = asyncio.create_task(store.queue.offer(tasks(1)))
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await turns()
     others = [asyncio.create_task(store.queue.offer([task])) for task in tasks(MUCH - 1)]
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await turns()
     assert store.statistics()["commands"] == before + 1
+    let_in()
     assert await first == [True]
     assert Counter(answer for [answer] in await asyncio.gather(*others)) == {True: MUCH - 2, False: 1}
     assert store.statistics()["commands"] == before + 2
@@ -78,14 +94,14 @@ async def test_what_is_asked_meanwhile_waits_for_the_answer_and_goes_together(st
 
 async def test_much_does_not_wait_and_two_calls_whose_answers_are_lost_are_each_done_once(store):
     await store.queue.offer(tasks(60))
+    held, link = [], store._wire._link
+    link.data_received = held.append
     first = asyncio.create_task(store.queue.claim("q", "w", 5, LONG))
-    for _ in range(3):
-        await asyncio.sleep(0)
+    await turns()
     others = [asyncio.create_task(store.queue.claim("q", "w", 1, LONG)) for _ in range(MUCH)]
-    for _ in range(3):
-        await asyncio.sleep(0)
-    assert len(store._wire._link.calls) == 2
-    lose_the_next_answer(store)
+    await until(lambda: asyncio.sleep(0, held), "the first is answered")
+    assert len(link.calls) == 2
+    link.transport.abort()
     claimed = [*await first, *(task for [task] in await asyncio.gather(*others))]
     assert len({task.id for task in claimed}) == len(claimed) == 5 + MUCH
     assert (await store.queue.stats("q")).claimed == 5 + MUCH

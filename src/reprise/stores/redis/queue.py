@@ -75,7 +75,7 @@ class RedisQueue:
         """
         if limit < 1:
             return []
-        flat = await self._ask(queue, "claim", worker, limit, _us(ttl))
+        flat = await self._ask(queue, "claim", worker, limit, _us(ttl), weight=limit)
         return [found.task for found in _found(queue, flat)]
 
     async def due(self, queue: str) -> float | None:
@@ -192,8 +192,8 @@ class RedisQueue:
             )
         return turns
 
-    async def _ask(self, queue: str, name: str, *args: Any) -> Any:
-        [answer] = await self._of(queue).ask((1, name, list(args)))
+    async def _ask(self, queue: str, name: str, *args: Any, weight: int = 1) -> Any:
+        [answer] = await self._of(queue).ask((1, name, list(args)), weight=weight)
         return answer
 
     async def _each(self, tasks: Sequence[Task], name: str, wish: Callable[[int], list[Any]]) -> list[Any]:
