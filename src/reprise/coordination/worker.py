@@ -151,7 +151,8 @@ class QueueWorker:
         await self._say_we_are_there()
         self._lanes = Lanes(self._store.lease, self._ttl, 4 * self._concurrency, self._begin, self._give_back)
         self._unlisten = self.queue.bell("").also(self._rung)
-        services = (self._settlements(), self._claims(), self._claims(), self._tend())
+        claims = (self._claims() for _ in range(self._store.queue.claims_at_once))
+        services = (self._settlements(), *claims, self._tend())
         self._services = [asyncio.create_task(service) for service in services]
         self._serving.set()
 
@@ -215,7 +216,7 @@ class QueueWorker:
     # ------------------------------------------------------------ rounds
 
     async def _claims(self) -> None:
-        """Claim as soon as there is room for more. Two do: the keeper finds the next claim when it is done with one."""
+        """Claim as soon as there is room for more."""
         timer: asyncio.TimerHandle | None = None
         while True:
             self._wake.clear()
@@ -295,7 +296,9 @@ class QueueWorker:
             return 0
         ahead = min(self._prefetch, int(self._concurrency * AHEAD / self._mean))
         room = self._concurrency + ahead - self._running - len(self._ready) - self._asked
-        return max(0, room) if room > ahead // 3 or not (self._ready or self._asked) else 0
+        # What is claimed at once, in hand and under way are about the same.
+        much = room > ahead // (1 + self._store.queue.claims_at_once)
+        return max(0, room) if much or not (self._ready or self._asked) else 0
 
     def _rung(self) -> None:
         self._is_dry = False

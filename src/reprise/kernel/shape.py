@@ -126,8 +126,7 @@ def _check_plain_items(items: Iterable[tuple[object, Any]]) -> None:
     key = None
     try:
         for key, item in items:  # noqa: B007 - of the one that does not fit
-            kind = type(item)
-            if kind not in _PLAIN and not (kind is float and isfinite(item)):
+            if type(item) not in _PLAIN and not (type(item) is float and isfinite(item)):
                 check_plain(item)
     except Misfit as misfit:
         misfit.path.append(_item(key))

@@ -13,7 +13,7 @@ makes it claimable in another way taps them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -105,6 +105,10 @@ class QueueStats(msgspec.Struct, frozen=True):
 
 class Queue(Protocol):
     """Queues by name."""
+
+    claims_at_once: ClassVar[int]
+    """Claims that a worker has under way at one time: 2 where the keeper does one after the other and finds the next when it
+    is done with one, 1 where they would be in each other's way."""
 
     async def offer(self, tasks: Sequence[Task]) -> list[bool]:
         """Add tasks, all or none; return of each whether it is new.

@@ -87,7 +87,9 @@ class Port:
         self._name = name
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        """Return a method that goes by the wire."""
+        """Return a method that goes by the wire; what is no method is known on both sides."""
+        if not callable(known := getattr(self._port, name)):
+            return known
 
         def call(*args: Any, **kwargs: Any) -> Awaitable[Any]:
             method = getattr(self._port, name)

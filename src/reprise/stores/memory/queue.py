@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
+from typing import ClassVar
 
 import msgspec
 from msgspec.structs import replace
@@ -86,6 +87,8 @@ class _Line:
 
 class MemoryQueue:
     """Queues by name."""
+
+    claims_at_once: ClassVar[int] = 1
 
     def __init__(self, clock: Clock, signal: Signal) -> None:
         self._clock = clock

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
+from typing import ClassVar
 
 from reprise.kernel.clock import MICROSECONDS
 from reprise.stores.postgres.connections import Pool
@@ -23,6 +24,8 @@ class PostgresQueue:
     its first attempt did; tasks that a lost claim took come back when its time is over; an offer does not call those
     new that its lost attempt added.
     """
+
+    claims_at_once: ClassVar[int] = 1
 
     def __init__(self, pool: Pool, signal: Signal) -> None:
         self._pool, self._signal = pool, signal

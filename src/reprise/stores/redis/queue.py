@@ -11,7 +11,7 @@ from functools import partial
 from heapq import nsmallest
 from struct import Struct
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import quote
 
 import msgspec
@@ -41,6 +41,8 @@ class _Found(NamedTuple):
 
 class RedisQueue:
     """Queues by name. ``root`` begins all keys; ``client`` is known to the script as the one who asks."""
+
+    claims_at_once: ClassVar[int] = 2
 
     def __init__(self, wire: Wire, root: str, client: str) -> None:
         self._wire, self._root, self._client = wire, root, client

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec.structs import replace
 
@@ -53,6 +53,8 @@ _WHERE: Mapping[str, Sequence[str]] = MappingProxyType(
 
 class SQLiteQueue:
     """Queues by name."""
+
+    claims_at_once: ClassVar[int] = 2
 
     def __init__(self, writer: Writer, readers: Readers, signal: Signal, clock: KeeperClock) -> None:
         self._writer = writer
