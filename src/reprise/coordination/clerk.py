@@ -66,8 +66,11 @@ class Clerk:
             first = max(due_at, first)
         payload = encoded(task.payload, terms.payload_limit, "The payload of a task {!r}", task.task_type)
         priority = task.priority if type(task.priority) is Priority else Priority.parse(task.priority)
+        id, is_new = task.task_id, False
+        if not id:
+            id, is_new = self._made_id(task, payload)
         return port.Task(
-            task.task_id or self._made_id(task, payload),
+            id,
             self._queue,
             write_order(task, payload, now),
             aged(priority, first, step=terms.step),
@@ -75,19 +78,20 @@ class Clerk:
             level=int(priority),
             delay=delay,
             again=0.0 if task.unique else terms.dedupe_window,
+            is_new=is_new,
         )
 
-    def _made_id(self, task: Task, payload: bytes) -> str:
-        """Return an id for a task that has none. In a step it follows from the step and the task.
+    def _made_id(self, task: Task, payload: bytes) -> tuple[str, bool]:
+        """Return an id for a task that has none, and whether no other has it. In a step it follows from the step and the task.
 
         So a step that is executed again puts in nothing new.
         """
         if task.unique:
-            return unique_id(task)
+            return unique_id(task), False
         if STEP.get() is None:
-            return self.new_id()
+            return self.new_id(), True
         what = blake2b(task.task_type.encode() + b"\0" + payload, digest_size=12).hexdigest()
-        return f"{current_step().idempotency_key}:{what}"
+        return f"{current_step().idempotency_key}:{what}", False
 
     def read(self, row: port.Task) -> Task | port.Settlement:
         """Return a claimed row as a task, or how it ends because there is no use in trying."""

@@ -59,6 +59,8 @@ class Task(msgspec.Struct, frozen=True):
     """A wish of the offer: not before so many seconds have passed. Not kept."""
     again: float = 0.0
     """A wish of the offer: nothing is offered while the same id was done less than so many seconds ago. Not kept."""
+    is_new: bool = False
+    """The id was made for it, so no other task has it and the keeper need not look. Not kept."""
 
 
 class Settlement(msgspec.Struct, frozen=True):

@@ -379,6 +379,14 @@ async def test_a_pending_task_can_be_cancelled_and_peeked_at():
 
 
 @virtual
+async def test_only_an_id_that_was_made_for_its_task_needs_no_look():
+    clerk = make(MemoryStore()).clerk
+    assert clerk.row_of(Task(task_type="t")).is_new
+    for task in (Task(task_type="t", task_id="a"), Task(task_type="t", unique=True)):
+        assert not clerk.row_of(task).is_new
+
+
+@virtual
 async def test_a_row_that_cannot_be_read_dies_and_holds_up_nobody():
     store = MemoryStore()
     queue = make(store)

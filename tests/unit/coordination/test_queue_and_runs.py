@@ -123,9 +123,16 @@ async def test_outside_of_a_transaction_there_is_no_commit_to_go_along_with(shop
         queue.enqueue_in_transaction(Task(task_type="t"))
 
 
-async def test_a_run_waits_for_tasks_and_a_task_starts_a_run(shop):
+async def test_a_run_waits_for_tasks_and_a_task_starts_a_run(shop, monkeypatch):
     app, queue, _ = shop
-    tries = []
+    tries, looked_up, row_of = [], [], queue.clerk.row_of
+
+    def watched(task):
+        row = row_of(task)
+        looked_up.append(not row.is_new)
+        return row
+
+    monkeypatch.setattr(queue.clerk, "row_of", watched)
 
     async def work(task):
         if task.task_type == "ship":
@@ -139,6 +146,7 @@ async def test_a_run_waits_for_tasks_and_a_task_starts_a_run(shop):
         assert await app.run(gallery, ["a", "b"], id="g") == ["small a", "small b"]
         assert len(set(tries)) == 2
         assert all(id.startswith(idempotency_key("g", f":{n}.resize")) for n, id in enumerate(tries, 1))
+        assert looked_up == [True, True]  # a step that is executed again makes the same ids
         assert await queue.call(Task(task_id="ship-1", task_type="ship", payload="o-1"), timeout=30) == (
             "o-1 is on its way"
         )

@@ -19,7 +19,7 @@
 local MOST = 1000 -- places that one operation lets move on by the time
 local SHORT = 512 -- bytes of an outcome that fit into :claim
 local HEAD, HEAD_SIZE = '>ddddi4', 36
-local PLACE = '%016.0f%s'
+local PLACE = '%016d%s'
 local concat = table.concat
 
 local function ids_of(places)
@@ -184,20 +184,32 @@ local function tap(q)
   call('PUBLISH', root .. 'tap:queue/' .. plain, '')
 end
 
--- {id, data, order, due, level, delay, again} ...: answers a 1 for each that is new, a 0 for the others
-function does.offer(q, offers)
-  local ids = {}
-  for i, offer in ipairs(offers) do
-    ids[i] = offer[1]
+-- What is known of those that are offered, by id; an id that was made for its task needs no look.
+local function known_of(q, offers)
+  local ids, known = {}, {}
+  for i = 1, #offers do
+    if offers[i][7] >= 0 then
+      ids[#ids + 1] = offers[i][1]
+    end
   end
-  local known, seen, old = read(q .. ':task', ids), {}, {}
+  for i, task in ipairs(read(q .. ':task', ids)) do
+    known[ids[i]] = task
+  end
+  return known
+end
+
+-- {id, data, order, due, level, delay, again} ...: answers a 1 for each that is new, a 0 for the others; again -1 = no
+-- other task has its id
+function does.offer(q, offers)
+  local known, seen, old = known_of(q, offers), {}, {}
   local new, answer, joining = {}, {}, line()
   local number = tonumber(call('HGET', q .. ':meta', 'number') or '0')
-  for i, offer in ipairs(offers) do
+  for i = 1, #offers do
+    local offer = offers[i]
     local id = offer[1]
-    local record = known[i] and call('HGET', q .. ':claim', id)
+    local record = known[id] and call('HGET', q .. ':claim', id)
     record = record and cmsgpack.unpack(record)
-    if seen[id] or known[i] and blocks(record, offer[7]) then
+    if seen[id] or known[id] and blocks(record, offer[7]) then
       answer[i] = '0'
     else
       if record then

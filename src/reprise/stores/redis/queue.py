@@ -259,7 +259,8 @@ def _found(queue: str, flat: Sequence[bytes]) -> Iterator[_Found]:
 
 def _wish(task: Task) -> list[Any]:
     return [
-        task.id, text(task.data), task.order, task.due_at, task.level, _us(task.delay), _us(task.again)
+        task.id, text(task.data), task.order, task.due_at, task.level, _us(task.delay),
+        -1 if task.is_new else _us(task.again),
     ]  # fmt: skip
 
 
