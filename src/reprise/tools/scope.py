@@ -115,6 +115,8 @@ class ToolScope:
                     f"{who} may not call {tool.name}: {why}.",
                     hint="Allow it in the policy, or call what list() returns.",
                 )
+            if error := tool.refusal(scope.caller):
+                raise error
         now = context.clock.monotonic()
         for scope in scopes:
             scope._meter.check(tool, now)
@@ -154,7 +156,9 @@ class ToolScope:
 
     def allows(self, tool: Tool) -> bool:
         """Tell whether a tool may be called here at all."""
-        return not self.policy.refusal(tool) and (self._above is None or self._above.allows(tool))
+        if self.policy.refusal(tool) or tool.refusal(self.caller):
+            return False
+        return self._above is None or self._above.allows(tool)
 
     def list(self, *rules: str) -> builtins.list[Tool]:
         """Return the tools that may be called, and that any of the rules names (see :class:`ToolPolicy`), by name.

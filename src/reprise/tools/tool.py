@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, overload
 
 import msgspec
 
-from reprise.kernel.errors import ConfigurationError, nearest
+from reprise.kernel.errors import ConfigurationError, ToolError, nearest
 from reprise.kernel.policy import seconds
 from reprise.tools.signature import Schemed, Signature, Typed
 
@@ -123,6 +123,13 @@ class Tool:
     def title(self) -> str:
         """First line of the description."""
         return self.description.partition("\n")[0]
+
+    def refusal(self, caller: str) -> ToolError | None:  # noqa: ARG002 - kinds of tools look at it
+        """Return the error of somebody who may not call it, whatever policies say; None = they may.
+
+        ``caller`` is the name of a scope, '' = the registry itself. Kinds of tools override it.
+        """
+        return None
 
     def describe(self) -> dict[str, Any]:
         """Return all that is known of it as JSON."""

@@ -54,6 +54,17 @@ class OpenAPITool(Tool):
         )
         self.endpoint = endpoint
 
+    def refusal(self, caller: str) -> ToolError | None:
+        """Return the error of somebody who may only read."""
+        endpoint = self.endpoint
+        if endpoint.may_be_called_by(caller):
+            return None
+        return ToolError(
+            "permission_denied",
+            f"{caller} may only read, and {self.name} is a {endpoint.operation.method.upper()}.",
+            hint=f"Let it write: OpenAPIParser(writers=[{caller!r}]).",
+        )
+
     @property
     def digest(self) -> str:
         """A hash of what models are told of it, and of where it goes: changes when that does."""

@@ -78,13 +78,7 @@ class _Call:
         return value
 
     def _admit(self) -> None:
-        endpoint, caller = self._endpoint, self._context.caller
-        if not endpoint.may_be_called_by(caller):
-            raise ToolError(
-                "permission_denied",
-                f"{caller} may only read, and {endpoint.name} is a {self._operation.method.upper()}.",
-                hint=f"Let it write: OpenAPIParser(writers=[{caller!r}]).",
-            )
+        endpoint = self._endpoint
         if not endpoint.server:
             raise ToolError(
                 "unavailable",

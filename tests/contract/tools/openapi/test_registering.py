@@ -191,6 +191,12 @@ async def test_agents_only_read_unless_they_are_named():
         assert caught.value.code == "permission_denied"
         assert "writers=['eve']" in caught.value.hint
     assert len(server.requests) == sent
+    writing = {"post_users", "delete_users_id"}
+    for scope in (eve, registry.scope("ops-7")):
+        may = set() if scope is eve else writing
+        assert {tool.name for tool in scope.list()} & writing == may
+        assert {tool["name"] for tool in scope.as_tools()} & writing == may
+        assert {tool.name for tool in scope.search("post delete users")} & writing == may
 
 
 async def test_a_step_gives_its_key_to_a_server_that_takes_one():
