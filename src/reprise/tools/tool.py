@@ -124,7 +124,7 @@ class Tool:
         """First line of the description."""
         return self.description.partition("\n")[0]
 
-    def refusal(self, caller: str) -> ToolError | None:  # noqa: ARG002 - kinds of tools look at it
+    def refusal(self, caller: str) -> ToolError | None:
         """Return the error of somebody who may not call it, whatever policies say; None = they may.
 
         ``caller`` is the name of a scope, '' = the registry itself. Kinds of tools override it.
