@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from reprise.coordination.renewing import Holding
-from reprise.kernel.errors import StoreClosed
+from reprise.kernel.errors import StoreClosed, StoreUnreachable
 from reprise.stores.lease import Grant, Lease
 
 FRESH = 0.01
@@ -74,7 +74,7 @@ class Company:
         if grant is not None:
             self._token = grant.token - 1
             if len(self.waiting) > 1:
-                grant = await self._lease.lift(grant, self._token + len(self.waiting))
+                grant = await self._lift(grant)
         if grant is None:
             self.over()
         elif not await self._give(grant, first.ttl, asked_at, known=True):
@@ -99,6 +99,14 @@ class Company:
             if not waiter.answer.done():
                 waiter.answer.set_exception(error)
         self.waiting.clear()
+
+    async def _lift(self, grant: Grant) -> Grant | None:
+        """Let the lease have tokens for all; None = it was lost, or given back since the keeper did not say whether it has."""
+        try:
+            return await self._lease.lift(grant, self._token + len(self.waiting))
+        except StoreUnreachable:
+            await self._lease.drop([grant])
+            return None
 
     async def _give(self, grant: Grant, ttl: float, asked_at: float, *, known: bool) -> bool:
         """Give the lease to the next; ask the keeper first unless it is ``known`` that it is held for as long as wanted."""

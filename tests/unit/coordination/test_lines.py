@@ -7,6 +7,7 @@ import pytest
 from tests.unit.coordination.test_locks import Store, simulated
 
 from reprise import DeadlockDetected, LockLost, LockManager, StoreClosed, StoreUnreachable
+from reprise.stores.lease import Grant
 from reprise.stores.memory import MemoryStore
 
 X = "lock/x"
@@ -291,3 +292,21 @@ async def test_a_circle_is_found_through_the_turn_of_another_name():
     assert error.cycle[1].startswith("here/last.")
     await asyncio.sleep(1)
     assert await store.lease.find() == []
+
+
+@simulated
+async def test_a_lease_that_the_keeper_gave_and_cannot_lift_is_given_back_and_asked_for_again():
+    store, seen = Store(), list[tuple[str, int]]()
+    manager, lifted = LockManager(store), list[int]()
+
+    async def lift(grant: Grant, token: int) -> Grant | None:
+        lifted.append(grant.token)
+        if len(lifted) == 1:
+            raise StoreUnreachable("It is away.")
+        return await real(grant, token)
+
+    real, store.lease.lift = store.lease.lift, lift
+    await asyncio.gather(*await crowd(manager, seen, "abcde", 1, ttl=3600))
+    assert names(seen) == "abcde"
+    assert len(set(lifted)) == 2, "it was not given back: it would have the same token"
+    assert await LockManager(store).get_lock("x").acquire(timeout=0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 from typing import Any
@@ -20,6 +21,7 @@ from reprise import (
 )
 from reprise.coordination.asking import PATIENCE, Panel
 from reprise.coordination.keepers import Keeper
+from reprise.coordination.redlock import _Votes
 from reprise.stores.lease import Grant, Lease
 from reprise.stores.memory import MemoryStore
 from reprise.testing import run
@@ -41,8 +43,9 @@ class Node(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.real, self.lease = self.lease, _Lease(self)  # type: ignore[assignment]
+        self.real, self.lease = self.lease, _Lease(self)
         self.away = self.mute = self.late = False
+        self.asked = Counter[str]()
         self.slow = 0.0
         self._asked: list[Callable[[], Awaitable[Any]]] = []
 
@@ -71,6 +74,7 @@ class _Lease:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._node.real, name)
+        self._node.asked[name] += 1
         return lambda *args, **options: self._node.answer(lambda: method(*args, **options))
 
 
@@ -114,9 +118,10 @@ async def test_what_is_given_back_of_one_try_is_not_taken_from_the_next():
     nodes[0].mute = True
     waiter = asyncio.create_task(manager.get_lock("x", 3600).acquire(timeout=None))
     await asyncio.sleep(0.21)
+    nodes[0].mute = False
+    await asyncio.sleep(1)
     for node, grant in zip(nodes[2:], others, strict=True):
         await node.real.drop([grant])
-    nodes[0].mute = False
     assert await waiter
     await asyncio.sleep(10)
     assert await grants(nodes) == [1] * 5
@@ -246,15 +251,205 @@ async def test_a_vote_that_took_longer_than_the_lease_is_none():
 
 
 @simulated
-async def test_whoever_waits_is_tapped():
-    _, manager = town(retry_delay=1000.0, retry_count=1)
+async def test_who_waits_is_given_it_at_once_and_asks_nobody_until_then():
+    nodes, manager = town()
     loop = asyncio.get_running_loop()
-    async with manager.lock("x"):
-        waiter = asyncio.create_task(manager.get_lock("x").acquire(timeout=None))
+    async with manager.lock("x", ttl=3600):
+        waiter = asyncio.create_task(LockManager(nodes).get_lock("x", 3600).acquire(timeout=None))
         await asyncio.sleep(5)
+        before = sum((node.asked for node in nodes), Counter[str]())
+        await asyncio.sleep(60)
     began = loop.time()
     assert await waiter
     assert loop.time() - began < 0.1
+    after = sum((node.asked for node in nodes), Counter[str]())
+    assert after["take"] - before["take"] == len(nodes)
+
+
+@simulated
+async def test_who_came_first_is_first():
+    """Each in a process of its own; who gives it back comes again and stands behind the others."""
+    nodes, _ = town(3)
+    managers, served = [LockManager(nodes) for _ in range(10)], list[int]()
+
+    async def one(number: int) -> None:
+        for _ in range(3):
+            async with managers[number].lock("x", timeout=None):
+                served.append(number)
+                await asyncio.sleep(1)
+
+    tasks = list[asyncio.Task[None]]()
+    for number in range(10):
+        tasks.append(asyncio.create_task(one(number)))
+        await asyncio.sleep(0.05)
+    await asyncio.gather(*tasks)
+    assert served == [*range(10)] * 3
+    assert await grants(nodes) == [0] * 3
+
+
+@simulated
+async def test_many_who_come_at_the_same_moment_all_get_it():
+    """Also where there are only as many keepers left as a majority has: then each of them has a vote that somebody needs."""
+    for away in ((), (0,), (2,), (0, 1), (1, 3)):
+        nodes, _ = town(5 if len(away) == 2 else 3)
+        for number in away:
+            nodes[number].away = True
+        inside, began = 0, asyncio.get_running_loop().time()
+
+        async def one(manager: LockManager) -> None:
+            nonlocal inside
+            async with manager.lock("x", timeout=None):
+                inside += 1
+                assert inside == 1
+                await asyncio.sleep(0)
+                inside -= 1
+
+        await asyncio.gather(*(one(LockManager(nodes)) for _ in range(20)))
+        assert asyncio.get_running_loop().time() - began < 5
+
+
+@simulated
+async def test_a_keeper_that_stands_still_costs_its_time_once():
+    nodes, manager = town(3)
+    nodes[0].late = True
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(100):
+        async with manager.lock("x"):
+            await asyncio.sleep(0)
+    assert loop.time() - began < 0.3
+    assert nodes[0].asked["take"] < 30, "nor does it find a heap of questions when it goes on"
+
+
+@simulated
+async def test_a_line_at_a_keeper_that_falls_silent_goes_on_at_another():
+    nodes, manager = town(3)
+    held = manager.get_lock("x", ttl=3600)
+    assert await held.acquire()
+    waiters = [
+        asyncio.create_task(LockManager(nodes).get_lock("x", ttl=3600).acquire(timeout=None))
+        for _ in range(3)
+    ]
+    await asyncio.sleep(1)
+    nodes[0].mute = True
+    await held.release()
+    await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+    assert sum(waiter.done() for waiter in waiters) == 1
+    nodes[0].mute = False
+    await asyncio.sleep(0.5)
+    assert await grants(nodes) == [0, 1, 1], "what it gave to one who did not hear of it is given back"
+    for waiter in waiters:
+        waiter.cancel()
+
+
+@simulated
+async def test_of_those_who_hold_each_other_up_the_first_goes_on():
+    """It stands in the line of the first keeper; the others need not wait to see that they are no majority."""
+    nodes, _ = town(5)
+    leases: list[Any] = [await LockManager(nodes)._acquirer.start() for _ in range(3)]
+    votes = [_Votes(Grant("x", name, 0, 0), name) for name in "abc"]
+    for node, number in ((0, 0), (1, 1), (2, 2), (3, 0), (4, 1)):
+        assert await nodes[node].real.take("x", votes[number].alias, 60)
+    tries = [lease._try(votes[line], 60, line, passes=True) for line, lease in enumerate(leases)]
+    began = asyncio.get_running_loop().time()
+    got = await asyncio.gather(*tries)
+    assert [grant is not None for grant in got] == [True, False, False]
+    assert asyncio.get_running_loop().time() - began < 0.05
+
+
+@simulated
+async def test_a_keeper_that_is_back_is_asked_when_it_is_needed():
+    """Nobody knows yet that it is, when the next falls silent."""
+    nodes, manager = town(3)
+    for away in (0, 1, 2, 0):
+        for number, node in enumerate(nodes):
+            node.away = number == away
+        lock = manager.get_lock("x")
+        assert await lock.acquire(timeout=0)
+        await lock.release()
+
+
+@simulated
+async def test_what_some_still_have_of_a_lost_lease_is_given_back():
+    nodes, manager = town(3)
+    lock = manager.get_lock("x", ttl=3600)
+    assert await lock.acquire()
+    for node in nodes[:2]:
+        await node.real.drop(await node.real.holder("lock/x"))
+    with pytest.raises(LockLost):
+        await lock.extend()
+    await asyncio.sleep(0.01)
+    assert await grants(nodes) == [0] * 3
+
+
+@simulated
+async def test_a_lease_that_cannot_be_lifted_is_given_back():
+    """A majority gave it, and one of that falls silent before it can have another token."""
+    nodes, manager = town(3)
+    lease: Any = await manager._acquirer.start()
+    nodes[2].away = True
+    grant = await lease.take("lock/x", "me", 3600)
+    nodes[1].mute = True
+    with pytest.raises(StoreUnreachable, match="Of 3 keepers"):
+        await lease.lift(grant, grant.token + 5)
+    nodes[1].mute = nodes[2].away = False
+    await lease.drop([grant])
+    await asyncio.sleep(1)
+    assert await grants(nodes) == [0] * 3
+    grant = await lease.take("lock/x", "me", 3600)
+    for node in nodes[:2]:
+        await node.real.drop(await node.real.holder("lock/x"))
+    assert await lease.lift(grant, grant.token + 5) is None
+    await asyncio.sleep(1)
+    assert await grants(nodes) == [0] * 3
+
+
+@simulated
+async def test_a_keeper_that_refuses_alone_holds_up_nobody():
+    """It gave the lease to somebody who is gone, and to whom no other gave it."""
+    nodes, manager = town(3)
+    assert await nodes[0].real.take("lock/x", "somebody", 3600)
+    began = asyncio.get_running_loop().time()
+    for timeout in (0, 5, None):
+        lock = manager.get_lock("x")
+        assert await lock.acquire(timeout=timeout)
+        await lock.release()
+    assert asyncio.get_running_loop().time() - began < 1
+    assert await grants(nodes) == [1, 0, 0]
+
+
+@simulated
+async def test_a_keeper_that_hears_late_that_one_waits_no_more_takes_nothing_from_the_next_try():
+    """It fell silent and gave what it was asked for in the end; who has left the line meanwhile takes that back, and no more."""
+    nodes, manager = town(3)
+
+    class Late(_Lease):
+        async def take(self, name: str, holder: str, ttl: float, **options: Any) -> Grant | None:
+            try:
+                return await self._node.answer(lambda: self._node.real.take(name, holder, ttl, **options))
+            except asyncio.CancelledError:
+                leaving.append(asyncio.create_task(self._leave(name, holder)))
+                raise
+
+        async def _leave(self, name: str, holder: str) -> None:
+            await asyncio.sleep(3)
+            await self._node.real.drop([g for g in await self._node.real.holder(name) if g.holder == holder])
+
+    leaving = list[asyncio.Task[None]]()
+    nodes[0].lease = Late(nodes[0])
+    held = LockManager(nodes).get_lock("x", ttl=3600)
+    assert await held.acquire()
+    waiter = asyncio.create_task(manager.get_lock("x", ttl=3600).acquire(timeout=None))
+    await asyncio.sleep(1)
+    nodes[0].mute = True
+    await asyncio.sleep(1)
+    nodes[0].mute = False
+    await asyncio.sleep(1)
+    await held.release()
+    assert await waiter
+    assert leaving, "it did not leave the line: the test shows nothing"
+    await asyncio.gather(*leaving)
+    assert await grants(nodes) == [1] * 3
 
 
 @simulated
@@ -366,6 +561,47 @@ async def test_a_resource_that_checks_tokens_takes_no_stale_write_under_shifting
     changing.cancel()
     assert written > 10
     assert stale == refused > 0
+
+
+@simulated
+async def test_one_is_inside_whatever_keepers_do():
+    """One of three always stands still, is away or slow, and does late what it was asked; nobody is inside with another."""
+    nodes, _ = town(3)
+    random, inside, entered, tokens = Random(3), 0, 0, list[int]()
+
+    async def client(manager: LockManager) -> None:
+        nonlocal inside, entered
+        for _ in range(10):
+            try:
+                async with manager.lock("x", ttl=2, timeout=60) as held:
+                    assert not inside
+                    inside += 1
+                    entered += 1
+                    tokens.append(held.token)
+                    try:
+                        await asyncio.sleep(random.choice((0, 0.01, 0.5)))
+                    finally:
+                        inside -= 1
+            except (LockLost, StoreUnreachable):
+                await asyncio.sleep(random.uniform(0, 1))
+
+    async def weather() -> None:
+        while True:
+            node = random.choice(nodes)
+            how = random.choice(("away", "mute", "late", "slow"))
+            setattr(node, how, 0.15 if how == "slow" else True)
+            await asyncio.sleep(random.uniform(0.05, 1))
+            setattr(node, how, False)
+            if how == "late":
+                await node.go_on()
+
+    changing = asyncio.create_task(weather())
+    await asyncio.gather(*(client(LockManager(nodes)) for _ in range(6)))
+    changing.cancel()
+    await asyncio.sleep(5)
+    assert entered > 50
+    assert tokens == sorted(set(tokens))
+    assert await grants(nodes) == [0] * 3
 
 
 def test_one_keeper_does_not_vote_and_a_semaphore_has_one_keeper():
