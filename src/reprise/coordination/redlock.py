@@ -54,6 +54,8 @@ class _Votes(msgspec.Struct, eq=False):
     """Keepers of which somebody else has it, or is before us."""
     unsure: set[int] = set()
     """Keepers that were asked and did not answer, or not yet: they may have given it, too."""
+    until: float = 0.0
+    """When its time is over by our clock."""
     is_over: bool = False
     """Whether they are not wanted any more, or lost."""
 
@@ -83,6 +85,8 @@ class QuorumLease:
         self._owed: dict[int, list[_Votes]] = {}
         """By keeper: what it is to be told is given back."""
         self._telling: dict[int, asyncio.Task[None]] = {}
+        self._ending: dict[_Votes, asyncio.TimerHandle] = {}
+        """What gives back what some still have of a lease that nobody renewed."""
 
     async def take(
         self,
@@ -162,7 +166,7 @@ class QuorumLease:
         for held in known:
             by = renewed[held.key]
             if len(by) >= quorum and in_time:
-                held.grant = self._agreed(held)
+                held.grant, held.until = self._agreed(held), began_at + ttl
                 await self._heal(held, ttl, set(self._panel.everybody) - away.keys() - set(by))
             elif len(by) + len(held.nodes.keys() & away.keys()) >= quorum:
                 raise self._panel.unreachable(away)
@@ -210,6 +214,8 @@ class QuorumLease:
 
     async def settle(self) -> None:
         """Tell once more what is owed; what nobody can be told of ends by itself."""
+        for timer in self._ending.values():
+            timer.cancel()
         telling = list(self._telling.values())
         for task in telling:
             task.cancel()
@@ -255,8 +261,9 @@ class QuorumLease:
                 token = max(grant.token for grant in votes.nodes.values())
                 if await self._lift(votes, token) and self._is_in_time(began_at, ttl):
                     votes.grant = msgspec.structs.replace(votes.grant, token=token)
-                    votes.grant = self._agreed(votes)
+                    votes.grant, votes.until = self._agreed(votes), began_at + ttl
                     self._held[votes.key] = votes
+                    self._end_in_time(votes)
                     return votes.grant
         except BaseException:
             await asyncio.shield(self._release([votes]))
@@ -367,6 +374,18 @@ class QuorumLease:
             if held.are_at(node):
                 self._owe(node, [held])
 
+    def _end_in_time(self, held: _Votes) -> None:
+        """Give a lease back when its time is over, unless it is renewed until then: its holder may have given it up."""
+        loop = asyncio.get_running_loop()
+
+        def end() -> None:
+            if held.until > loop.time():
+                self._end_in_time(held)
+            else:
+                self._abandon(held)
+
+        self._ending[held] = loop.call_at(held.until, end)
+
     def _owe(self, node: int, owed: Sequence[_Votes]) -> None:
         """Tell a keeper what is given back, until it has heard.
 
@@ -401,6 +420,8 @@ class QuorumLease:
 
     def _forget(self, votes: _Votes) -> None:
         votes.is_over = True
+        if (timer := self._ending.pop(votes, None)) is not None:
+            timer.cancel()
         if self._held.get(votes.key) is votes:
             del self._held[votes.key]
 

@@ -503,6 +503,23 @@ async def test_a_holder_whose_majority_is_gone_is_cancelled():
 
 
 @simulated
+async def test_what_a_minority_still_has_of_a_lock_whose_time_is_over_is_given_back():
+    nodes, manager = town()
+    lost = manager.get_lock("x", ttl=10)
+    assert await lost.acquire()
+    await asyncio.sleep(5)
+    for node in nodes[:3]:
+        node.away = True
+    held = [await node.real.renew(await node.real.holder("lock/x"), 3600) for node in nodes[3:]]
+    assert all(held)
+    await asyncio.sleep(15)
+    for node in nodes[:3]:
+        node.away = False
+    await asyncio.sleep(2)
+    assert await grants(nodes) == [0] * 5
+
+
+@simulated
 async def test_a_broken_lock_is_broken_everywhere():
     nodes, manager = town()
     other = LockManager(nodes)
