@@ -7,7 +7,10 @@ import pytest
 from tests.contract.moments import MomentsScenes, Steps
 from tests.contract.test_sqlite import SQLiteKeeper
 
+from reprise.stores.packing import PackedStore
 from reprise.stores.sqlite import SQLiteStore, database
+from reprise.testing.suites.blobs import large, naming
+from reprise.testing.suites.keeper import put
 
 
 class Stepped:
@@ -56,3 +59,26 @@ class TestMoments(MomentsScenes):
         await store.start()
         yield store
         await store.stop()
+
+    @pytest.mark.parametrize("face", [lambda store: store, PackedStore])
+    async def test_a_sound_file_is_found_sound_while_others_drop_what_it_holds(
+        self, store, other, steps, face
+    ):
+        async def scene(number):
+            await put(other.log, naming(f"run/{number}", large(number)))
+
+            async def write():
+                await other.log.drop(f"run/{number}")
+                await other.blobs.collect()
+
+            return face(store).verify, write
+
+        assert await self.hold(steps, scene) > 10
+
+    async def test_a_sound_file_is_found_sound_while_a_drop_is_under_way(self, store, other):
+        """References go before the records that have them; these are nobody's by then."""
+        await put(other.log, naming("run/a", large(1)))
+        id, _ = await other._writer.submit(lambda transaction: transaction.ledger.hide("run/a"))
+        assert await store.verify() == []
+        await other._writer.submit(lambda transaction: transaction.ledger.blobs.release(id, 10))
+        assert await store.verify() == []
