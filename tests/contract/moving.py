@@ -4,6 +4,8 @@ The runs are written by hand, so that every oddity is among them; whether real r
 """
 
 import asyncio
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from reprise.stores.moving import (
     copying,
     export_runs,
     export_store,
+    exporting,
     import_runs,
     importing,
     prune,
@@ -140,6 +143,40 @@ async def picture(store):
 async def order_of(store):
     """Return the order of all records by stream and version."""
     return [(r.stream, r.version) for r in await store.log.scan(limit=100_000)]
+
+
+async def go_on(store, id):
+    """Let a run begin a new generation, which keeps nothing of what was before."""
+    head = await store.log.head(f"run/{id}")
+    change = RunChange(id, since=head.version, generation=1, at=5)
+    await put(
+        store.log, Group(f"run/{id}", [fact(kind=Kind.RUN_CONTINUED), fact(b"new")], token=1, run=change)
+    )
+    await write(store.log, f"inbox/{id}", b"4")
+    await store.log.trim(f"run/{id}", head.version)
+    await store.log.trim(f"inbox/{id}", 3)
+
+
+class Looks:
+    """Counts the looks at a log; before one of them, lets something else happen."""
+
+    def __init__(self, log, number, meanwhile):
+        self.log, self.left, self.meanwhile, self.happened = log, number, meanwhile, False
+
+    @contextmanager
+    def counted(self, monkeypatch):
+        """Count from here on."""
+        with monkeypatch.context() as patches:
+            for name in ("read", "scan", "head", "end"):
+                patches.setattr(self.log, name, partial(self._look, getattr(self.log, name)))
+            yield
+
+    async def _look(self, look, *args):
+        self.left -= 1
+        if self.left == 0:
+            self.happened = True
+            await self.meanwhile()
+        return await look(*args)
 
 
 class MovingScenes(KeeperSuite):
@@ -371,6 +408,36 @@ class MovingScenes(KeeperSuite):
         }
         for row in await fresh.runs.find(limit=10_000):
             assert (await fresh.log.head(f"run/{row.id}")).closed is (row.status == "completed")
+
+    @pytest.mark.parametrize("export", [export_runs, export_store])
+    async def test_a_run_that_begins_a_new_generation_meanwhile_comes_back(
+        self, store, target, tmp_path, monkeypatch, export
+    ):
+        """Between every two looks of an export: what stood in it before is trimmed away, and its row says so at once."""
+        monkeypatch.setattr(exporting, "_PAGE", 2)
+        for number in range(1, 100):
+            id = f"a{number}"
+            await start(store, id)
+            await put(store.log, Group(f"run/{id}", [fact()] * 3, token=1))
+            await write(store.log, f"inbox/{id}", b"1", b"2", b"3")
+            looks = Looks(store.log, number, lambda id=id: go_on(store, id))
+            path = tmp_path / f"{number}.jsonl"
+            with looks.counted(monkeypatch):
+                await export(store, path)
+            fresh = MemoryStore(CLOCK)
+            await import_runs(fresh, path, clock=CLOCK)
+            [row] = await fresh.runs.find(RunFilter(id=id))
+            history = await fresh.log.read(f"run/{id}", row.since)
+            assert history[0].kind in (Kind.RUN_STARTED, Kind.RUN_CONTINUED)
+            went_on = any(record.kind == Kind.RUN_CONTINUED for record in await fresh.log.read(f"run/{id}"))
+            assert row.generation == went_on
+            assert history[-1].data == (b"new" if went_on else b"x")
+            mail = [record.data for record in await fresh.log.read(f"inbox/{id}")]
+            assert mail in ([b"1", b"2", b"3"], [b"1", b"2", b"3", b"4"], [b"4"])
+            assert went_on or mail[0] == b"1"
+            if not looks.happened:
+                assert number > 5
+                return
 
     # ------------------------------------------------------------ prune
 
