@@ -30,6 +30,7 @@ from reprise.stores.moving import (
     importing,
     prune,
     pruning,
+    receiving,
     restore_store,
 )
 from reprise.stores.queue import Settlement, Task
@@ -158,25 +159,26 @@ async def go_on(store, id):
 
 
 class Looks:
-    """Counts the looks at a log; before one of them, lets something else happen."""
+    """Counts the looks at the log of a store and at its runs; before one of them, lets something else happen."""
 
-    def __init__(self, log, number, meanwhile):
-        self.log, self.left, self.meanwhile, self.happened = log, number, meanwhile, False
+    def __init__(self, store, number, meanwhile):
+        self.store, self.left, self.meanwhile, self.happened = store, number, meanwhile, False
 
     @contextmanager
     def counted(self, monkeypatch):
         """Count from here on."""
         with monkeypatch.context() as patches:
-            for name in ("read", "scan", "head", "end"):
-                patches.setattr(self.log, name, partial(self._look, getattr(self.log, name)))
+            log, runs = self.store.log, self.store.runs
+            for port, name in ((log, "read"), (log, "scan"), (log, "head"), (log, "end"), (runs, "find")):
+                patches.setattr(port, name, partial(self._look, getattr(port, name)))
             yield
 
-    async def _look(self, look, *args):
+    async def _look(self, look, *args, **options):
         self.left -= 1
         if self.left == 0:
             self.happened = True
             await self.meanwhile()
-        return await look(*args)
+        return await look(*args, **options)
 
 
 class MovingScenes(KeeperSuite):
@@ -409,18 +411,20 @@ class MovingScenes(KeeperSuite):
         for row in await fresh.runs.find(limit=10_000):
             assert (await fresh.log.head(f"run/{row.id}")).closed is (row.status == "completed")
 
+    @pytest.mark.parametrize("at_once", [2, 1000])
     @pytest.mark.parametrize("export", [export_runs, export_store])
     async def test_a_run_that_begins_a_new_generation_meanwhile_comes_back(
-        self, store, target, tmp_path, monkeypatch, export
+        self, store, tmp_path, monkeypatch, export, at_once
     ):
         """Between every two looks of an export: what stood in it before is trimmed away, and its row says so at once."""
         monkeypatch.setattr(exporting, "_PAGE", 2)
+        monkeypatch.setattr(receiving, "MOST_RECORDS", at_once)
         for number in range(1, 100):
             id = f"a{number}"
             await start(store, id)
             await put(store.log, Group(f"run/{id}", [fact()] * 3, token=1))
             await write(store.log, f"inbox/{id}", b"1", b"2", b"3")
-            looks = Looks(store.log, number, lambda id=id: go_on(store, id))
+            looks = Looks(store, number, lambda id=id: go_on(store, id))
             path = tmp_path / f"{number}.jsonl"
             with looks.counted(monkeypatch):
                 await export(store, path)
@@ -438,6 +442,7 @@ class MovingScenes(KeeperSuite):
             if not looks.happened:
                 assert number > 5
                 return
+            await store.log.drop(f"run/{id}", f"inbox/{id}")
 
     # ------------------------------------------------------------ prune
 
