@@ -3,6 +3,7 @@
 What is answered then must be what was true before that, or after it. A mixture was never true.
 """
 
+from functools import partial
 from itertools import count
 
 import pytest
@@ -19,6 +20,7 @@ from reprise.testing.suites.limits import alter, claim, line_up
 from reprise.testing.suites.runs import change, start
 
 STATUSES = (["pending", "running"], ["running", "pending"])
+KEPT = partial(Change, data=b"")
 MOST = 100
 """Statements of a read, at most."""
 
@@ -221,6 +223,20 @@ class MomentsScenes:
 
         for offset in (0, 1):  # each number of statements with both ways to read
             await self.hold(steps, lambda number, offset=offset: scene(number + offset))
+
+    async def test_a_page_of_cells_is_full_though_one_of_them_ends(self, keeper, store, other, steps):
+        """Whoever walks a space takes a page that is not full for its last."""
+
+        async def scene(number):
+            space = f"s{number}"
+            await other.cells.apply(space, [Change("a", b"", ttl=keeper.short), *map(KEPT, "bc")])
+
+            async def read():
+                return [cell.name for cell in (await store.cells.scan(space, limit=2)).cells]
+
+            return read, lambda: keeper.pass_time(keeper.short)
+
+        await self.hold(steps, scene)
 
     async def test_the_feed_of_cells(self, store, other, steps):
         async def scene(number):

@@ -57,9 +57,9 @@ class SQLiteCells:
         def look(connection: Connection) -> View:
             now = self._now(connection)
             position, _ = _space(connection, space)
-            rows = connection.execute(SQL["page"], (space, prefix, after, limit)).fetchall()
+            rows = connection.execute(SQL["page"], (space, prefix, after, now, limit)).fetchall()
             page = [_to_cell(row) for row in rows if row[1].startswith(prefix)]
-            return View([cell for cell in page if not _has_ended(cell, now)], position, now)
+            return View(page, position, now)
 
         await self._let_end(space)
         return await self._readers.read(at_once(look))
