@@ -11,7 +11,7 @@ import pytest
 from reprise.kernel.errors import FeedGone
 from reprise.kernel.limit import Slot
 from reprise.kernel.query import Is
-from reprise.stores.cells import Change
+from reprise.stores.cells import Change, whole_space
 from reprise.stores.queue import Settlement, Task
 from reprise.stores.runs import RunFilter
 from reprise.stores.searching import plan
@@ -237,6 +237,22 @@ class MomentsScenes:
             return read, lambda: keeper.pass_time(keeper.short)
 
         await self.hold(steps, scene)
+
+    async def test_a_whole_space_though_it_has_several_pages(self, store, other, steps):
+        """What changes in one commit is in a copy of the space together, or not at all."""
+
+        async def scene(number):
+            space = f"s{number}"
+            await other.cells.apply(space, [Change(name, b"1") for name in "abcd"])
+            changes = [Change("a", b"2"), Change("b", None), Change("d", b"2"), Change("e", b"2")]
+
+            async def read():
+                view = await whole_space(store.cells, space, page=2)
+                return [(cell.name, cell.data) for cell in view.cells], view.position
+
+            return read, lambda: other.cells.apply(space, changes)
+
+        assert await self.hold(steps, scene) > 1
 
     async def test_the_feed_of_cells(self, store, other, steps):
         async def scene(number):

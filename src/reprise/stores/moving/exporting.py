@@ -26,6 +26,7 @@ from reprise.stores.archive import (
     from_record,
 )
 from reprise.stores.archive.lines import FORMAT
+from reprise.stores.cells import whole_space
 from reprise.stores.families import (
     IS_FIRST,
     Wanted,
@@ -35,7 +36,6 @@ from reprise.stores.families import (
     walk_present,
 )
 from reprise.stores.log import Head, Log
-from reprise.stores.moving.cells import walk_cells
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow, as_query
 from reprise.stores.store import Store
@@ -188,8 +188,8 @@ async def export_store(
             tasks = await store.queue.find(queue, limit=_EVERYTHING)
             archive.write(TaskLine(task=task) for task in tasks if task.state != "done")
         for space in await store.cells.spaces():
-            async for cell, _ in walk_cells(store.cells, space):
-                archive.write([from_cell(space, cell)])
+            cells = (await whole_space(store.cells, space)).cells
+            await asyncio.to_thread(archive.write, [from_cell(space, cell) for cell in cells])
         return await _close(archive)
 
 
