@@ -4,7 +4,6 @@ What is answered then must be what was true before that, or after it. A mixture 
 """
 
 from functools import partial
-from itertools import count
 
 import pytest
 
@@ -42,36 +41,40 @@ class Steps:
         return self.left == -1
 
 
-class MomentsScenes:
+class Moments:
     """Mixed into a class with the fixtures ``store``, ``other`` on the same data, and ``steps`` of ``store``."""
 
     async def hold(self, steps, scene):
         """Do a scene again and again, each time with the commit one statement later; return how often."""
-        for number in count(1):
+        for number in range(1, MOST):
             read, write = await scene(number)
             before = await read()
             steps.arm(number, write)
             answer = await read()
             if not steps.happened:
                 return number - 1
-            assert number < MOST
             after = await read()
             assert answer in (before, after), f"{answer} was never true: it was {before}, and then {after}"
+        pytest.fail(f"it goes on after {MOST} statements")
 
     async def test_two_reads_are_of_two_moments(self, store, other, steps):
         """The control: here the answer is a mixture, and that is noticed."""
 
         async def scene(number):
-            await start(other, f"{number}", status="pending")
+            queue = f"q{number}"
+            await other.queue.offer([Task("a", queue)])
 
             async def read():
-                found = [await store.runs.count(Is("status", status)) for status in ("running", "pending")]
-                return [sum(counts.values()) for counts in found]
+                return [len(await store.queue.find(queue, state)) for state in ("claimed", "ready")]
 
-            return read, lambda: change(other, f"{number}", status="running")
+            return read, lambda: other.queue.claim(queue, "w", 1, LONG)
 
         with pytest.raises(AssertionError, match="was never true"):
             await self.hold(steps, scene)
+
+
+class MomentsOfRuns(Moments):
+    """What is asked of the index of runs."""
 
     @pytest.mark.parametrize("statuses", STATUSES)
     async def test_a_run_that_goes_from_one_wanted_state_to_another_is_found(
@@ -169,6 +172,10 @@ class MomentsScenes:
 
         assert await self.hold(steps, scene)
 
+
+class MomentsOfQueues(Moments):
+    """What is asked of queues."""
+
     async def test_when_there_will_be_something_to_claim(self, keeper, store, other, steps):
         """A claim puts what has become due into the order; whoever asks in between must not be sent to sleep."""
 
@@ -206,6 +213,10 @@ class MomentsScenes:
             return read, lambda: other.queue.change(queue, ["a", "b"], state="gone")
 
         await self.hold(steps, scene)
+
+
+class MomentsOfCells(Moments):
+    """What is asked of cells."""
 
     async def test_cells_and_how_far_their_feed_has_come(self, store, other, steps):
         async def scene(number):
@@ -270,3 +281,7 @@ class MomentsScenes:
             return read, lambda: other.cells.prune(space, 1)
 
         await self.hold(steps, scene)
+
+
+class MomentsScenes(MomentsOfRuns, MomentsOfQueues, MomentsOfCells):
+    """All of them."""

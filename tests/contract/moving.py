@@ -424,7 +424,7 @@ class MovingScenes(KeeperSuite):
             await start(store, id)
             await put(store.log, Group(f"run/{id}", [fact()] * 3, token=1))
             await write(store.log, f"inbox/{id}", b"1", b"2", b"3")
-            looks = Looks(store, number, lambda id=id: go_on(store, id))
+            looks = Looks(store, number, partial(go_on, store, id))
             path = tmp_path / f"{number}.jsonl"
             with looks.counted(monkeypatch):
                 await export(store, path)

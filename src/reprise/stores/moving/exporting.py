@@ -120,7 +120,9 @@ async def _write_family(store: Store, archive: ArchiveWriter, family: Sequence[R
 def _end_of(row: RunRow, head: Head, version: int) -> Iterator[Line]:
     """Return the last lines about a run of whose history the records up to ``version`` were written."""
     closed = head.closed and head.version == version
-    if row.since >= version:  # it has begun another generation since: replay finds where the one before begins
+    if (
+        row.since >= version
+    ):  # it has begun another generation since: replay finds where the one before begins
         row = replace(row, since=0, generation=max(0, row.generation - 1))
     yield StreamLine(name=run_stream(row.id), version=version, token=head.token, closed=closed)
     yield RunLine(row=row)
@@ -171,7 +173,9 @@ async def export_store(
         while True:
             while records := [r for r in await store.log.scan(position, _PAGE) if r.position <= until]:
                 position = records[-1].position
-                others.update([(r.stream, r.version) for r in records if not r.stream.startswith(RUN_STREAMS)])
+                others.update(
+                    [(r.stream, r.version) for r in records if not r.stream.startswith(RUN_STREAMS)]
+                )
                 await asyncio.to_thread(archive.write, map(from_record, records))
                 report("records", archive.counts["records"], 0)
             if not await _may_have_gone(store.log, until):

@@ -322,7 +322,9 @@ def _behind_gaps(records: Sequence[Record]) -> Sequence[Record]:
         if record.version > last.get(record.stream, record.version) + 1:
             begin[record.stream] = record.version
         last[record.stream] = record.version
-    return [record for record in records if record.version >= begin.get(record.stream, 0)] if begin else records
+    return (
+        [record for record in records if record.version >= begin.get(record.stream, 0)] if begin else records
+    )
 
 
 def _gaps(missing: Sequence[Record], heads: Mapping[str, Head]) -> dict[str, int]:

@@ -71,7 +71,9 @@ class SQLiteRuns:
 
     async def lines(self) -> list[Line]:
         """Return the lines in which runs wait for places."""
-        return await self._readers.read(at_once(lambda c: find_lines(c, self._clock.read(stored(c, "clock")))))
+        return await self._readers.read(
+            at_once(lambda c: find_lines(c, self._clock.read(stored(c, "clock"))))
+        )
 
     async def _answer(self, plan: Plan[Result]) -> Result:
         return await self._readers.read(at_once(lambda connection: _carry_out(connection, plan)))
