@@ -354,6 +354,41 @@ class MovingScenes(KeeperSuite):
                 elif ":" not in row.id and head.closed:
                     assert len(await fresh.log.read(f"inbox/{row.id}")) == 2
 
+    @pytest.mark.parametrize("export", [export_runs, export_store])
+    async def test_a_family_that_ends_between_two_looks_is_archived_before_or_after(
+        self, store, tmp_path, monkeypatch, export
+    ):
+        """A child ends in one append with the letter to its parent: both are in the archive, or neither."""
+        monkeypatch.setattr(exporting, "_PAGE", 2)
+        for number in range(1, 100):
+            root = f"r{number}"
+            await family(store, root, children=1, ends=False)
+            await start(store, f"{root}:1.c", root)
+
+            async def ends(root=root):
+                letter = Group(f"inbox/{root}", [fact(b"{}", kind=Kind.CHILD_FINISHED)])
+                await finish(store, f"{root}:1.c", with_groups=[letter])
+                await finish(store, root)
+
+            looks = Looks(store, number, ends)
+            path = tmp_path / f"{number}.jsonl"
+            with looks.counted(monkeypatch):
+                await export(store, path)
+            fresh = MemoryStore(CLOCK)
+            await import_runs(fresh, path, clock=CLOCK)
+            heads = [await fresh.log.head(f"run/{run}") for run in (f"{root}:1.c", root)]
+            letters = await fresh.log.read(f"inbox/{root}")
+            assert (len(letters) == 2) is heads[0].closed
+            assert heads[0].closed or not heads[1].closed
+            for row in await fresh.runs.find():
+                assert (row.status == "completed") is (await fresh.log.head(f"run/{row.id}")).closed
+            if not looks.happened:
+                assert number > 5
+                return
+            await store.log.drop(
+                *(f"run/{run}" for run in (root, f"{root}:0.c", f"{root}:1.c")), f"inbox/{root}"
+            )
+
     # ------------------------------------------------------------ everything
 
     async def test_an_archive_of_all_restores_all(self, store, target, tmp_path):
@@ -489,23 +524,37 @@ class MovingScenes(KeeperSuite):
         assert (done.families, done.records) == (950, 950)
         assert await store.runs.count() == {}
 
-    async def test_a_reader_never_sees_a_part_of_a_family(self, keeper, store):
+    async def test_a_reader_never_sees_a_part_of_a_family(self, keeper, store, monkeypatch):
+        """He looks all the time, and certainly between two transactions."""
+        monkeypatch.setattr(pruning, "RUNS_PER_DROP", 10)
         sizes = {f"f{n}": 1 + n % 4 for n in range(30)}
         for n, (root, children) in enumerate(sizes.items()):
             await family(store, root, children=children, at=n)
         reader = await keeper.open() if keeper.factory else store
-        pruning_all = asyncio.ensure_future(prune(store))
-        looks = 0
-        while not pruning_all.done():
-            looks += 1
+        parts = set()
+
+        async def look():
             seen: dict[str, int] = {}
             for row in await reader.runs.find(limit=1000):
                 root = row.id.partition(":")[0]
                 seen[root] = seen.get(root, 0) + 1
             assert seen == {root: sizes[root] + 1 for root in seen}
+            parts.add(len(seen))
+
+        drop = store.log.drop
+
+        async def watched(*streams):
+            gone = await drop(*streams)
+            await look()
+            return gone
+
+        monkeypatch.setattr(store.log, "drop", watched)
+        pruning_all = asyncio.ensure_future(prune(store))
+        while not pruning_all.done():
+            await look()
             await asyncio.sleep(0)
         assert (await pruning_all).families == 30
-        assert looks
+        assert len(parts) > 5
 
     async def test_of_a_family_larger_than_a_transaction_the_first_run_goes_last(self, store, monkeypatch):
         monkeypatch.setattr(pruning, "RUNS_PER_DROP", 3)
