@@ -4,6 +4,8 @@ The runs are written by hand, so that every oddity is among them; whether real r
 """
 
 import asyncio
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,10 +25,12 @@ from reprise.stores.moving import (
     copying,
     export_runs,
     export_store,
+    exporting,
     import_runs,
     importing,
     prune,
     pruning,
+    receiving,
     restore_store,
 )
 from reprise.stores.queue import Settlement, Task
@@ -140,6 +144,41 @@ async def picture(store):
 async def order_of(store):
     """Return the order of all records by stream and version."""
     return [(r.stream, r.version) for r in await store.log.scan(limit=100_000)]
+
+
+async def go_on(store, id):
+    """Let a run begin a new generation, which keeps nothing of what was before."""
+    head = await store.log.head(f"run/{id}")
+    change = RunChange(id, since=head.version, generation=1, at=5)
+    await put(
+        store.log, Group(f"run/{id}", [fact(kind=Kind.RUN_CONTINUED), fact(b"new")], token=1, run=change)
+    )
+    await write(store.log, f"inbox/{id}", b"4")
+    await store.log.trim(f"run/{id}", head.version)
+    await store.log.trim(f"inbox/{id}", 3)
+
+
+class Looks:
+    """Counts the looks at the log of a store and at its runs; before one of them, lets something else happen."""
+
+    def __init__(self, store, number, meanwhile):
+        self.store, self.left, self.meanwhile, self.happened = store, number, meanwhile, False
+
+    @contextmanager
+    def counted(self, monkeypatch):
+        """Count from here on."""
+        with monkeypatch.context() as patches:
+            log, runs = self.store.log, self.store.runs
+            for port, name in ((log, "read"), (log, "scan"), (log, "head"), (log, "end"), (runs, "find")):
+                patches.setattr(port, name, partial(self._look, getattr(port, name)))
+            yield
+
+    async def _look(self, look, *args, **options):
+        self.left -= 1
+        if self.left == 0:
+            self.happened = True
+            await self.meanwhile()
+        return await look(*args, **options)
 
 
 class MovingScenes(KeeperSuite):
@@ -315,6 +354,41 @@ class MovingScenes(KeeperSuite):
                 elif ":" not in row.id and head.closed:
                     assert len(await fresh.log.read(f"inbox/{row.id}")) == 2
 
+    @pytest.mark.parametrize("export", [export_runs, export_store])
+    async def test_a_family_that_ends_between_two_looks_is_archived_before_or_after(
+        self, store, tmp_path, monkeypatch, export
+    ):
+        """A child ends in one append with the letter to its parent: both are in the archive, or neither."""
+        monkeypatch.setattr(exporting, "_PAGE", 2)
+        for number in range(1, 100):
+            root = f"r{number}"
+            await family(store, root, children=1, ends=False)
+            await start(store, f"{root}:1.c", root)
+
+            async def ends(root=root):
+                letter = Group(f"inbox/{root}", [fact(b"{}", kind=Kind.CHILD_FINISHED)])
+                await finish(store, f"{root}:1.c", with_groups=[letter])
+                await finish(store, root)
+
+            looks = Looks(store, number, ends)
+            path = tmp_path / f"{number}.jsonl"
+            with looks.counted(monkeypatch):
+                await export(store, path)
+            fresh = MemoryStore(CLOCK)
+            await import_runs(fresh, path, clock=CLOCK)
+            heads = [await fresh.log.head(f"run/{run}") for run in (f"{root}:1.c", root)]
+            letters = await fresh.log.read(f"inbox/{root}")
+            assert (len(letters) == 2) is heads[0].closed
+            assert heads[0].closed or not heads[1].closed
+            for row in await fresh.runs.find():
+                assert (row.status == "completed") is (await fresh.log.head(f"run/{row.id}")).closed
+            if not looks.happened:
+                assert number > 5
+                return
+            await store.log.drop(
+                *(f"run/{run}" for run in (root, f"{root}:0.c", f"{root}:1.c")), f"inbox/{root}"
+            )
+
     # ------------------------------------------------------------ everything
 
     async def test_an_archive_of_all_restores_all(self, store, target, tmp_path):
@@ -372,6 +446,39 @@ class MovingScenes(KeeperSuite):
         for row in await fresh.runs.find(limit=10_000):
             assert (await fresh.log.head(f"run/{row.id}")).closed is (row.status == "completed")
 
+    @pytest.mark.parametrize("at_once", [2, 1000])
+    @pytest.mark.parametrize("export", [export_runs, export_store])
+    async def test_a_run_that_begins_a_new_generation_meanwhile_comes_back(
+        self, store, tmp_path, monkeypatch, export, at_once
+    ):
+        """Between every two looks of an export: what stood in it before is trimmed away, and its row says so at once."""
+        monkeypatch.setattr(exporting, "_PAGE", 2)
+        monkeypatch.setattr(receiving, "MOST_RECORDS", at_once)
+        for number in range(1, 100):
+            id = f"a{number}"
+            await start(store, id)
+            await put(store.log, Group(f"run/{id}", [fact()] * 3, token=1))
+            await write(store.log, f"inbox/{id}", b"1", b"2", b"3")
+            looks = Looks(store, number, partial(go_on, store, id))
+            path = tmp_path / f"{number}.jsonl"
+            with looks.counted(monkeypatch):
+                await export(store, path)
+            fresh = MemoryStore(CLOCK)
+            await import_runs(fresh, path, clock=CLOCK)
+            [row] = await fresh.runs.find(RunFilter(id=id))
+            history = await fresh.log.read(f"run/{id}", row.since)
+            assert history[0].kind in (Kind.RUN_STARTED, Kind.RUN_CONTINUED)
+            went_on = any(record.kind == Kind.RUN_CONTINUED for record in await fresh.log.read(f"run/{id}"))
+            assert row.generation == went_on
+            assert history[-1].data == (b"new" if went_on else b"x")
+            mail = [record.data for record in await fresh.log.read(f"inbox/{id}")]
+            assert mail in ([b"1", b"2", b"3"], [b"1", b"2", b"3", b"4"], [b"4"])
+            assert went_on or mail[0] == b"1"
+            if not looks.happened:
+                assert number > 5
+                return
+            await store.log.drop(f"run/{id}", f"inbox/{id}")
+
     # ------------------------------------------------------------ prune
 
     async def test_prune_takes_whole_families_that_ended_and_nothing_else(self, store):
@@ -417,23 +524,37 @@ class MovingScenes(KeeperSuite):
         assert (done.families, done.records) == (950, 950)
         assert await store.runs.count() == {}
 
-    async def test_a_reader_never_sees_a_part_of_a_family(self, keeper, store):
+    async def test_a_reader_never_sees_a_part_of_a_family(self, keeper, store, monkeypatch):
+        """He looks all the time, and certainly between two transactions."""
+        monkeypatch.setattr(pruning, "RUNS_PER_DROP", 10)
         sizes = {f"f{n}": 1 + n % 4 for n in range(30)}
         for n, (root, children) in enumerate(sizes.items()):
             await family(store, root, children=children, at=n)
         reader = await keeper.open() if keeper.factory else store
-        pruning_all = asyncio.ensure_future(prune(store))
-        looks = 0
-        while not pruning_all.done():
-            looks += 1
+        parts = set()
+
+        async def look():
             seen: dict[str, int] = {}
             for row in await reader.runs.find(limit=1000):
                 root = row.id.partition(":")[0]
                 seen[root] = seen.get(root, 0) + 1
             assert seen == {root: sizes[root] + 1 for root in seen}
+            parts.add(len(seen))
+
+        drop = store.log.drop
+
+        async def watched(*streams):
+            gone = await drop(*streams)
+            await look()
+            return gone
+
+        monkeypatch.setattr(store.log, "drop", watched)
+        pruning_all = asyncio.ensure_future(prune(store))
+        while not pruning_all.done():
+            await look()
             await asyncio.sleep(0)
         assert (await pruning_all).families == 30
-        assert looks
+        assert len(parts) > 5
 
     async def test_of_a_family_larger_than_a_transaction_the_first_run_goes_last(self, store, monkeypatch):
         monkeypatch.setattr(pruning, "RUNS_PER_DROP", 3)

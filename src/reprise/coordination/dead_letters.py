@@ -83,11 +83,21 @@ class DeadLetters:
             for row in await store.queue.find(self._queue.name, "dead", len(ids), ids=ids):
                 yield self._queue.info_of(row)
             return
-        skip = 0
-        while page := await self._queue.peek("dead", _PAGE, skip=skip):
+        seen = set[str]()
+        skip, last, is_full = 0, "", True
+        while is_full:
+            # From the last one that was seen: where it does not stand there any more, others went, and those behind
+            # moved up. Then all that are left are looked at once more.
+            page = await self._queue.peek("dead", _PAGE, skip=skip)
+            if skip and (not page or page[0].task_id != last):
+                skip = 0
+                continue
+            is_full, skip = len(page) == _PAGE, skip + len(page) - 1
             for letter in page:
-                yield letter
-            skip += len(page)
+                last = letter.task_id
+                if last not in seen:
+                    seen.add(last)
+                    yield letter
 
 
 def _fitting(

@@ -20,7 +20,7 @@ import msgspec
 from reprise.kernel.clock import MICROSECONDS, Clock
 from reprise.kernel.errors import FeedGone
 from reprise.kernel.surroundings import Rhythm
-from reprise.stores.cells import Cell, Cells, Changed, View, tap_of
+from reprise.stores.cells import Cell, Cells, Changed, View, tap_of, whole_space
 from reprise.stores.signal import Signal
 
 _LOG = logging.getLogger(__name__)
@@ -248,36 +248,9 @@ class Replica:
 
     async def _load(self) -> tuple[dict[str, Known], int]:
         """Return all cells as of a position exactly, and that position."""
-        while True:
-            loaded, position = await self._scan()
-            try:
-                # Some of what follows the position was scanned already, so nobody is told of it entry by entry.
-                return loaded, await self._replay(loaded, position)
-            except FeedGone:
-                continue
-
-    async def _replay(self, loaded: dict[str, Known], position: int) -> int:
-        while page := await self._cells.feed(self._space, position, _PAGE):
-            for entry in page:
-                self._enter(entry, loaded)
-            position = page[-1].position
-            if len(page) < _PAGE:
-                break
-        return position
-
-    async def _scan(self) -> tuple[dict[str, Known], int]:
-        """Return all cells, some as they were later than at the position that is returned, too."""
-        loaded: dict[str, Known] = {}
-        position, after = -1, ""
-        while True:
-            view = await self._cells.scan(self._space, after=after, limit=_PAGE)
-            self._note_time(view.at)
-            position = view.position if position < 0 else position
-            for cell in view.cells:
-                loaded[cell.name] = self._to_known(cell)
-            if len(view.cells) < _PAGE:
-                return loaded, position
-            after = view.cells[-1].name
+        view = await whole_space(self._cells, self._space, _PAGE)
+        self._note_time(view.at)
+        return {cell.name: self._to_known(cell) for cell in view.cells}, view.position
 
     async def _begin_anew(self) -> None:
         """Load everything, and pass on how it differs from what was told."""

@@ -149,8 +149,11 @@ class Dialogue:
         head = await self._store.log.head(run_stream(run))
         if not head.closed:
             return None
-        last = await self._store.log.read(run_stream(run), head.version - 1)
-        return msgspec.json.decode(last[-1].data, type=Finished)
+        # It may be deleted meanwhile, and another run have its id.
+        last = await self._store.log.read(run_stream(run), head.version - 1, 1)
+        if not last or last[0].kind != Kind.RUN_FINISHED:
+            return None
+        return msgspec.json.decode(last[0].data, type=Finished)
 
     async def _mail(self, run: str, kind: Kind, id: str, data: bytes = b"", **change_of_run: Any) -> None:
         """Put mail into a run's inbox."""

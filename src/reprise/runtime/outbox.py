@@ -111,11 +111,9 @@ class Letters:
         """
         if isinstance(error, StaleVersion):
             log = self._engine.store.log
-            found = [id for id in self.starts if (await log.head(run_stream(id))).version]
-            for id in found:
-                workflow, input, _ = self.starts[id]
-                await check_same(log, workflow, input, id)
-            self._exist.update(found)
+            for id, (workflow, input, _) in list(self.starts.items()):
+                if await check_same(log, workflow, input, id):
+                    self._exist.add(id)
             return
         kind = RunNotFound if isinstance(error, StreamMissing) else RunEnded
         raise kind(

@@ -166,15 +166,18 @@ async def launch(
         else:
             engine.store.signal.wake(["runs"])
     except StaleVersion:
-        await check_same(engine.store.log, workflow, input, id)
-        return False
+        if await check_same(engine.store.log, workflow, input, id):
+            return False
     except StoreError:
         engine.orphans.add(id)  # whether it was written may be unknown
         raise
+    else:
+        engine.counters["started"] += 1
+        return True
     finally:
         engine.entered(id)
-    engine.counters["started"] += 1
-    return True
+    # The run that had the id was deleted meanwhile.
+    return await launch(engine, workflow, input, id, owned=owned, signals=signals, slots=slots, **options)
 
 
 def first_mail(engine: Engine, id: str, signals: Sequence[tuple[str, bytes]]) -> Group:
@@ -204,13 +207,15 @@ def child_id(parent: str, key: str) -> str:
     return f"{parent}{key}" if key[0] in ":/" else f"{parent}:{key}"
 
 
-async def check_same(log: Log, workflow: Workflow[..., Any], input: bytes, id: str) -> None:
-    """Check that the run that has the id is the one that was meant.
+async def check_same(log: Log, workflow: Workflow[..., Any], input: bytes, id: str) -> bool:
+    """Check that the run that has the id is the one that was meant; False = there is none any more.
 
     Raises:
         RunConflict: it is a run of another workflow or input.
     """
-    (first,) = await log.read(run_stream(id), 0, 1)
+    first = next(iter(await log.read(run_stream(id), 0, 1)), None)
+    if first is None:
+        return False
     if first.kind == Kind.RUN_CONTINUED:  # its first generation was trimmed away
         continued = msgspec.json.decode(first.data, type=Continued)
         name, is_same = continued.started.workflow, continued.first == input_print(workflow, input)
@@ -230,6 +235,7 @@ async def check_same(log: Log, workflow: Workflow[..., Any], input: bytes, id: s
             f"Run {id} of {workflow.name!r} exists with another input.",
             hint="Choose another id, or pass the input it was started with.",
         )
+    return True
 
 
 def input_print(workflow: Workflow[..., Any], input: bytes) -> int:

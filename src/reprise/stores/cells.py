@@ -113,6 +113,39 @@ class Cells(Protocol):
         ...
 
 
+async def whole_space(cells: Cells, space: str, page: int = 1000) -> View:
+    """Return all cells of a space, in the order of their names, as of one position exactly; read in pages.
+
+    What changes between two pages is in the feed, which is read from the position of the first of them on.
+    """
+    while True:
+        view = await cells.scan(space, limit=page)
+        position, some = view.position, view.cells
+        found = {cell.name: cell for cell in some}
+        while len(some) == page:
+            view = await cells.scan(space, after=some[-1].name, limit=page)
+            some = view.cells
+            found.update({cell.name: cell for cell in some})
+        try:
+            position = await _catch_up(cells, space, found, position, page)
+        except FeedGone:
+            continue  # so much was changed meanwhile that it is no longer kept
+        return View([found[name] for name in sorted(found)], position, view.at)
+
+
+async def _catch_up(cells: Cells, space: str, found: dict[str, Cell], position: int, page: int) -> int:
+    """Let cells be as the feed says behind a position; return how far that goes."""
+    while entries := await cells.feed(space, position, page):
+        for entry in entries:
+            found.pop(entry.name, None)
+            if entry.data is not None:
+                found[entry.name] = Cell(entry.name, entry.data, entry.position, entry.expires_at)
+        position = entries[-1].position
+        if len(entries) < page:
+            break
+    return position
+
+
 def tap_of(space: str) -> str:
     """Return the name by which those are tapped who follow a space.
 

@@ -231,6 +231,13 @@ def settle_of(log: Log) -> Settle:
     return getattr(log, "settle", None) or (lambda appends, _alone: log.submit(appends))
 
 
+async def last_record(log: Log, stream: str) -> Record | None:
+    """Return the newest record of a stream; None if there is none, or none any more."""
+    head = await log.head(stream)
+    records = await log.read(stream, head.version - 1) if head.version else ()
+    return records[-1] if records else None
+
+
 async def append(log: Log, id: int, *groups: Group) -> Append:
     """Append groups as one commit and wait until it is durable.
 

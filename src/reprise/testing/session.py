@@ -64,6 +64,8 @@ class Session:
         self._connection: Any = connect()
         self._busy = 0.0
         self._is_closed = False
+        self._is_writing = False
+        """Whether its transaction writes; those that only read are none of the witness's business."""
 
     @property
     def in_transaction(self) -> bool:
@@ -89,8 +91,10 @@ class Session:
             self._take_time(sql)
         rows = self._insist(sql, parameters)
         if sql.startswith("BEGIN"):
-            self._witness.began()
-        elif sql == "COMMIT":
+            self._is_writing = sql != "BEGIN"
+            if self._is_writing:
+                self._witness.began()
+        elif sql == "COMMIT" and self._is_writing:
             self._witness.committed()
             if in_thread:
                 self._crew.sleep(self._crew.loop.chance() * STATEMENT)
@@ -122,7 +126,7 @@ class Session:
 
     def _take_time(self, sql: str) -> None:
         crew = self._crew
-        if sql == "COMMIT":
+        if sql == "COMMIT" and self._is_writing:
             self._witness.commits()
             crew.sleep(crew.loop.chance() * FLUSH)
         elif crew.loop.chance() < SELDOM:

@@ -33,7 +33,7 @@ from reprise.runtime.registry import Registry
 from reprise.runtime.starting import PYTHON, first_group
 from reprise.runtime.step import check_options
 from reprise.runtime.workflow import Workflow
-from reprise.stores.log import Group, Log, append
+from reprise.stores.log import Group, Log, append, last_record
 from reprise.stores.store import Store
 from reprise.workflows.calendar import count, moment, timing
 from reprise.workflows.schedule import (
@@ -91,11 +91,9 @@ async def read_schedule(log: Log, name: str) -> Kept | None:
     Raises:
         CodecError: a later Reprise wrote it.
     """
-    stream = schedule_stream(name)
-    head = await log.head(stream)
-    if not head.version:
+    last = await last_record(log, schedule_stream(name))
+    if last is None:
         return None
-    last = (await log.read(stream, head.version - 1))[-1]
     try:
         return Kept(msgspec.json.decode(last.data, type=ScheduleState), last.version)
     except msgspec.MsgspecError as error:

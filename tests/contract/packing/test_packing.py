@@ -469,6 +469,58 @@ async def test_a_blob_that_goes_while_it_is_read_is_no_damage():
     assert await store.log.read("run/a") == []
 
 
+async def test_blobs_that_go_again_and_again_while_they_are_read_are_no_damage():
+    """Each time another life of the stream has begun, with a blob of its own."""
+    store = over(MemoryStore())
+    keeper, lives = keeper_of(store), [random.Random(seed).randbytes(50_000) for seed in range(4)]
+    get = keeper.blobs.get
+
+    async def begin():
+        owner = await Owner(over(keeper)).take()
+        await owner.write(lives.pop())
+        return owner
+
+    async def get_late(hashes):
+        if lives:
+            await keeper.log.drop("run/a")
+            await keeper.blobs.collect()
+            owners.append(await begin())
+        return await get(hashes)
+
+    owners = [await begin()]
+    keeper.blobs.get = get_late
+    assert [record.data for record in await store.log.read("run/a")] == owners[-1].written
+    assert len(owners) == 4
+
+
+@pytest.mark.parametrize("is_made_again", [False, True], ids=["trimmed", "dropped and made again"])
+async def test_what_a_payload_rests_upon_may_go_while_it_is_read(is_made_again):
+    keeper = MemoryStore()
+    states = growing(40)
+    owner = await Owner(over(keeper)).take()
+    await owner.write(*states[:20])
+    begun = owner.version
+    await owner.write(b"{}", kind=Kind.RUN_CONTINUED)
+    await owner.write(*states[20:])
+    expected = owner.written[begun : begun + 5]
+    read = keeper.log.read
+
+    async def read_late(*args):
+        page = await read(*args)
+        keeper.log.read = read
+        if is_made_again:
+            await keeper.log.drop("run/a")
+            again = await Owner(over(keeper)).take()
+            await again.write(*growing(20, seed=2))
+            expected[:] = again.written[10:15]
+        else:
+            await keeper.log.trim("run/a", begun)
+        return page
+
+    keeper.log.read = read_late
+    assert [record.data for record in await over(keeper).log.read("run/a", 10, 5)] == expected
+
+
 # ---------------------------------------------------------------- damage
 
 

@@ -1,13 +1,15 @@
 """What is read together is as of one moment, though others commit in between."""
 
 import asyncio
+import sqlite3
 import threading
 
 import pytest
 
+from reprise.kernel.errors import StoreError
 from reprise.stores.cells import Change
 from reprise.stores.queue import Task
-from reprise.stores.sqlite import SQLiteStore, cells, queue
+from reprise.stores.sqlite import SQLiteStore, cells, database, queue
 
 
 class Pause:
@@ -58,3 +60,39 @@ async def test_tasks_that_are_found_together(store, monkeypatch):
     pause.go_on.set()
     assert [task.id for task in await found] == ["a"]
     assert await store.queue.find("q", "ready") == []
+
+
+class Failing:
+    """A connection that reads and fails once, at a statement that a test names."""
+
+    def __init__(self, uri, faults):
+        self._inner, self._faults = database.connect(uri), faults
+        self._reads = "mode=ro" in uri
+
+    @property
+    def in_transaction(self):
+        return self._inner.in_transaction
+
+    def execute(self, sql, parameters=(), /):
+        if self._reads and self._faults and sql.startswith(self._faults[0]):
+            if self._faults.pop(0) != "COMMIT":
+                self._inner.execute("ROLLBACK")  # as SQLite does where the disk fails
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._inner.execute(sql, parameters)
+
+    def close(self):
+        self._inner.close()
+
+
+@pytest.mark.parametrize("statement", ["SELECT space", "COMMIT"])
+async def test_a_read_that_fails_says_why_and_the_next_one_sees_what_is_there_by_then(tmp_path, statement):
+    faults = []
+    store = SQLiteStore(tmp_path / "store.db", connect=lambda uri: Failing(uri, faults), readers=1)
+    await store.start()
+    await store.cells.apply("s", [Change("a", b"1")])
+    faults.append(statement)
+    with pytest.raises(StoreError, match="disk I/O error"):
+        await store.cells.get("s", ["a"])
+    await store.cells.apply("s", [Change("a", b"2")])
+    assert [row.data for row in (await store.cells.get("s", ["a"])).cells] == [b"2"]
+    await store.stop()

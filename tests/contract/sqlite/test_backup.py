@@ -1,5 +1,6 @@
 """A copy of a file in use, and going back to it: whole or not at all, and nobody's work before it counts any more."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 
 from reprise.kernel.errors import ConfigurationError, SchemaTooNew, StoreCorrupt, StoreUnreachable
 from reprise.kernel.events import Event
+from reprise.stores.cells import Change
 from reprise.stores.log import Group, append
-from reprise.stores.sqlite import SQLiteStore
+from reprise.stores.queue import Task
+from reprise.stores.sqlite import SQLiteStore, backup
 from reprise.stores.sqlite.backup import UNSEEN
 from reprise.stores.sqlite.database import migrations
 
@@ -112,3 +115,35 @@ async def test_what_holds_something_is_replaced_only_if_that_is_said(store, path
     with pytest.raises(StoreUnreachable, match="does not exist"):
         await SQLiteStore(tmp_path / "no" / "x.db", synchronous="OFF").restore(tmp_path / "b.db")
     assert (store.epoch, await numbers(store)) == (0, [1])
+
+
+async def test_what_comes_while_the_backup_is_looked_at_is_not_lost(store, path, tmp_path, monkeypatch):
+    """The file is free at first; when the backup is to take its place it is not."""
+    await write(store, 1)
+    await store.back_up(tmp_path / "b.db")
+    await store.log.drop("a")
+    unpack, loop = backup.unpack, asyncio.get_running_loop()
+
+    def slowly(*args):
+        asyncio.run_coroutine_threadsafe(write(store, 2), loop).result(10)
+        return unpack(*args)
+
+    monkeypatch.setattr(backup, "unpack", slowly)
+    fresh = SQLiteStore(path, synchronous="OFF")
+    with pytest.raises(ConfigurationError, match="holds data"):
+        await fresh.restore(tmp_path / "b.db")
+    assert await numbers(store) == [2]
+    assert await fresh.restore(tmp_path / "b.db", replace=True)
+
+
+@pytest.mark.parametrize("what", ["a task", "a cell"])
+async def test_what_is_in_no_stream_counts_as_data_too(store, path, tmp_path, what):
+    await store.back_up(tmp_path / "b.db")
+    if what == "a task":
+        await store.queue.offer([Task("a", "q")])
+    else:
+        await store.cells.apply("s", [Change("a", b"1")])
+    fresh = SQLiteStore(path, synchronous="OFF")
+    with pytest.raises(ConfigurationError, match="holds data"):
+        await fresh.restore(tmp_path / "b.db")
+    assert len(await store.queue.find("q")) + len((await store.cells.scan("s")).cells) == 1

@@ -6,6 +6,7 @@ from functools import wraps
 
 import pytest
 
+from reprise.coordination import dead_letters
 from reprise.coordination.queue import TaskQueue
 from reprise.coordination.tasks import Task
 from reprise.kernel.clock import to_datetime
@@ -258,6 +259,28 @@ async def test_a_task_that_nobody_needs_any_more_is_not_done():
     await asyncio.sleep(61)
     assert await queue.dequeue(0) is None
     assert "expired" in (await queue.get_task("a")).reason
+
+
+@virtual
+async def test_no_dead_letter_is_left_out_where_others_go_meanwhile(monkeypatch):
+    """Those behind one that goes move up, also from the page that comes to the one that was."""
+    monkeypatch.setattr(dead_letters, "_PAGE", 3)
+    for gone in range(1, 7):
+        queue = make()
+        await queue.enqueue(named(*"abcdef", max_retries=0))
+        for _ in "abcdef":
+            await queue.fail_task(await queue.dequeue(timeout=0), "no")
+        peek, looks = queue.peek, []
+
+        async def watched(*args, peek=peek, looks=looks, queue=queue, gone=gone, **options):
+            looks.append(args)
+            if len(looks) == 2:
+                await queue.cancel(*"abcdef"[:gone])
+            return await peek(*args, **options)
+
+        queue.peek = watched
+        assert await queue.dead_letters.requeue(all=True) == 6 - gone
+        assert {letter.task_id for letter in await peek("pending")} == set("abcdef"[gone:])
 
 
 @virtual

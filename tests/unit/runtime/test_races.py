@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
+import pytest
 from tests.unit.runtime.scenes import Shared, opened, recorded, until
 
 from reprise import Reprise, wait_for_signal, workflow
 from reprise.kernel.clock import SystemClock
-from reprise.kernel.events import Event, Kind, Signal, inbox_stream
+from reprise.kernel.errors import RunNotFound
+from reprise.kernel.events import Event, Kind, Signal, inbox_stream, run_stream
 from reprise.kernel.ids import Counter
 from reprise.runtime.parking import park
 from reprise.stores.log import Append, Group, RunChange, append
@@ -54,6 +56,45 @@ async def test_a_waiter_that_looks_while_the_run_ends_gets_the_result():
         app.client.finished = finished
         found = await app.client.wait("one", 5, settled=True)
         assert (found.status, bytes(found.value)) == ("completed", b"7")
+
+
+def before_reading(app: Reprise, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    """Let something happen once, before the next records of the log are read."""
+    log = app.store.log
+    read = log.read
+
+    async def late(*args: object) -> object:
+        log.read = read
+        await meanwhile()
+        return await read(*args)
+
+    log.read = late
+
+
+async def _begin_anew(app: Reprise) -> None:
+    """Drop the run that has the id, and start another one under it."""
+    await app.store.log.drop(run_stream("one"))
+    await app.start(sleeper, 2, id="one", detach=True)
+
+
+@pytest.mark.parametrize("is_made_again", [False, True])
+async def test_a_run_that_is_deleted_while_somebody_looks_whether_it_has_ended(is_made_again):
+    async with Reprise(MemoryStore()) as app:
+        await app.run(at_once, 7, id="one")
+        before_reading(
+            app, lambda: _begin_anew(app) if is_made_again else app.store.log.drop(run_stream("one"))
+        )
+        assert await app.client.finished("one") is None
+        if not is_made_again:
+            with pytest.raises(RunNotFound):
+                await app.client.wait("one", 5)
+
+
+async def test_a_run_that_is_deleted_while_its_id_is_used_again_is_started_anew():
+    async with Reprise(MemoryStore()) as app:
+        await app.run(at_once, 7, id="one")
+        before_reading(app, lambda: app.store.log.drop(run_stream("one")))
+        assert await app.run(at_once, 8, id="one") == 8
 
 
 async def _send_without_a_tap(store: MemoryStore, run: str, name: str, id: str) -> None:

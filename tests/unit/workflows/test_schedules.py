@@ -241,3 +241,16 @@ async def test_what_runs_are_started_with_is_kept(schedules, store, clock):
     assert state.schedule.budget == budget
     await asyncio.gather(*(Scheduler(store, clock).look() for _ in range(3)))
     assert (await store.log.head(run_stream(fire_id("s", NOON)))).version == 1
+
+
+async def test_a_schedule_that_goes_while_it_is_read_is_none(schedules, store):
+    await schedules.add("s", flow, every=60)
+    read = store.log.read
+
+    async def late(*args):
+        store.log.read = read
+        await store.log.drop(args[0])
+        return await read(*args)
+
+    store.log.read = late
+    assert await read_schedule(store.log, "s") is None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 from reprise.kernel.clock import MICROSECONDS
 from reprise.kernel.errors import FeedGone
-from reprise.stores.cells import Cell, Cells, Change, View
+from reprise.stores.cells import Cell, Cells, Change, View, whole_space
 
 ORIGIN = "copy"
 """Who changed them, in the feeds of the target."""
@@ -48,13 +46,14 @@ async def _is_a_copy(target: Cells, space: str) -> bool:
 
 async def _missing(source: Cells, target: Cells, space: str) -> list[Change]:
     """Return what makes a space of the target like that of the source."""
-    here = {cell.name: (cell, view) async for cell, view in walk_cells(target, space)}
+    here, there = await whole_space(target, space, _PAGE), await whole_space(source, space, _PAGE)
+    left = {cell.name: cell for cell in here.cells}
     changes: list[Change] = []
-    async for cell, view in walk_cells(source, space):
-        known = here.pop(cell.name, None)
-        if known is None or not _is_same(cell, view, *known):
-            changes.append(Change(cell.name, cell.data, ttl=left_of(cell, view.at)))
-    return [*changes, *(Change(name, None) for name in here)]
+    for cell in there.cells:
+        known = left.pop(cell.name, None)
+        if known is None or not _is_same(cell, there, known, here):
+            changes.append(Change(cell.name, cell.data, ttl=left_of(cell, there.at)))
+    return [*changes, *(Change(name, None) for name in left)]
 
 
 def _is_same(cell: Cell, there: View, known: Cell, here: View) -> bool:
@@ -66,15 +65,6 @@ def _is_same(cell: Cell, there: View, known: Cell, here: View) -> bool:
 def left_of(cell: Cell, at: int) -> float | None:
     """Return for how many seconds a cell is to live, None = it does not end."""
     return (cell.expires_at - at) / MICROSECONDS if cell.expires_at else None
-
-
-async def walk_cells(cells: Cells, space: str) -> AsyncIterator[tuple[Cell, View]]:
-    """Yield the cells of a space, and the view in which each was seen."""
-    after = ""
-    while (view := await cells.scan(space, after=after, limit=_PAGE)).cells:
-        for cell in view.cells:
-            yield cell, view
-        after = view.cells[-1].name
 
 
 def pieces(changes: list[Change]) -> list[list[Change]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heapreplace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from reprise.kernel.clock import Clock
-from reprise.kernel.events import RUN_STREAMS, Record, run_stream
+from reprise.kernel.events import RUN_STREAMS, Kind, Record, run_stream
 from reprise.kernel.query import EVERY, all_of
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.stores.archive import (
@@ -25,6 +26,7 @@ from reprise.stores.archive import (
     from_record,
 )
 from reprise.stores.archive.lines import FORMAT
+from reprise.stores.cells import whole_space
 from reprise.stores.families import (
     IS_FIRST,
     Wanted,
@@ -34,12 +36,13 @@ from reprise.stores.families import (
     walk_present,
 )
 from reprise.stores.log import Head, Log
-from reprise.stores.moving.cells import walk_cells
 from reprise.stores.progress import Report, nobody
 from reprise.stores.runs import RunRow, as_query
 from reprise.stores.store import Store
 
 _PAGE = 200
+_LATER = 1000
+"""Records that are read at once of what came after the moment."""
 _EVERYTHING = 1 << 31
 
 
@@ -80,7 +83,6 @@ async def export_families(
         archive.write([_opening(store, clock)])
         sagas = set[str]()
         async for some in roots:
-            # Rows are read after the moment: of a run that went on since, the row may say more than its records.
             until = await store.log.end()
             rows = await rows_of(store.runs, [root.id for root in some])
             for family in await families_of(store.runs, list(rows.values()), sagas):
@@ -90,14 +92,26 @@ async def export_families(
 
 
 async def _write_family(store: Store, archive: ArchiveWriter, family: Sequence[RunRow], until: int) -> None:
-    """Write a family as it was at one moment: all records up to a position, whatever came since."""
-    archive.write([FamilyLine(root=family[0].id)])
+    """Write a family as it was at one moment: all records up to a position, whatever came since.
+
+    Where a run has begun a new generation since, what was before may have gone before it was read; then the moment is
+    a later one.
+    """
+    root = family[0]
+    archive.write([FamilyLine(root=root.id)])
     versions: dict[str, int] = {}
-    streams = await streams_of_family(store.log, family)
-    async for records in _in_order(store.log, streams, until):
-        versions.update([(record.stream, record.version) for record in records])
-        await asyncio.to_thread(archive.write, map(from_record, records))
-    for row in family:
+    while True:
+        streams = await streams_of_family(store.log, family)
+        async for records in _in_order(store.log, streams, until, versions):
+            versions.update([(record.stream, record.version) for record in records])
+            await asyncio.to_thread(archive.write, map(from_record, records))
+        # Rows are read after the records: of a run that went on since, the row may say more than these.
+        rows = await rows_of(store.runs, [row.id for row in family])
+        if not any(row.since and row.since >= versions.get(run_stream(row.id), 0) for row in rows.values()):
+            break
+        until = await store.log.end()
+        family = (await families_of(store.runs, [root], set()))[0]
+    for row in [rows.get(row.id, row) for row in family]:
         stream = run_stream(row.id)
         if stream in versions:  # else it was started since
             archive.write(_end_of(row, await store.log.head(stream), versions[stream]))
@@ -106,13 +120,19 @@ async def _write_family(store: Store, archive: ArchiveWriter, family: Sequence[R
 def _end_of(row: RunRow, head: Head, version: int) -> Iterator[Line]:
     """Return the last lines about a run of whose history the records up to ``version`` were written."""
     closed = head.closed and head.version == version
+    if (
+        row.since >= version
+    ):  # it has begun another generation since: replay finds where the one before begins
+        row = replace(row, since=0, generation=max(0, row.generation - 1))
     yield StreamLine(name=run_stream(row.id), version=version, token=head.token, closed=closed)
     yield RunLine(row=row)
 
 
-async def _in_order(log: Log, streams: Sequence[str], until: int) -> AsyncIterator[list[Record]]:
-    """Yield the records of streams up to a position, in the order of the log, page by page."""
-    found = await asyncio.gather(*(log.read(stream, 0, _PAGE) for stream in streams))
+async def _in_order(
+    log: Log, streams: Sequence[str], until: int, versions: Mapping[str, int]
+) -> AsyncIterator[list[Record]]:
+    """Yield the records of streams behind versions up to a position, in the order of the log, page by page."""
+    found = await asyncio.gather(*(log.read(stream, versions.get(stream, 0), _PAGE) for stream in streams))
     pages = [page for page in found if page]
     places = [0] * len(pages)
     heap = [(page[0].position, number) for number, page in enumerate(pages)]
@@ -146,16 +166,22 @@ async def export_store(
 
     Left out are leases, which are nobody's after a restore, tasks that are done, and what cells were before.
     """
-    until = await store.log.end()
     with ArchiveWriter(path) as archive:
         archive.write([_opening(store, clock or SURROUNDINGS.get().clock, whole=True), FamilyLine(root="")])
         others: dict[str, int] = {}
-        position = 0
-        while records := [r for r in await store.log.scan(position, _PAGE) if r.position <= until]:
-            position = records[-1].position
-            others.update([(r.stream, r.version) for r in records if not r.stream.startswith(RUN_STREAMS)])
-            await asyncio.to_thread(archive.write, map(from_record, records))
-            report("records", archive.counts["records"], 0)
+        until, position = await store.log.end(), 0
+        while True:
+            while records := [r for r in await store.log.scan(position, _PAGE) if r.position <= until]:
+                position = records[-1].position
+                others.update(
+                    [(r.stream, r.version) for r in records if not r.stream.startswith(RUN_STREAMS)]
+                )
+                await asyncio.to_thread(archive.write, map(from_record, records))
+                report("records", archive.counts["records"], 0)
+            if not await _may_have_gone(store.log, until):
+                break
+            # What has gone is told anew by what came after it; so the moment is a later one.
+            until = await store.log.end()
         await _write_runs(store, archive, until, report)
         for stream, version in others.items():
             head = await store.log.head(stream)
@@ -166,9 +192,18 @@ async def export_store(
             tasks = await store.queue.find(queue, limit=_EVERYTHING)
             archive.write(TaskLine(task=task) for task in tasks if task.state != "done")
         for space in await store.cells.spaces():
-            async for cell, _ in walk_cells(store.cells, space):
-                archive.write([from_cell(space, cell)])
+            cells = (await whole_space(store.cells, space)).cells
+            await asyncio.to_thread(archive.write, [from_cell(space, cell) for cell in cells])
         return await _close(archive)
+
+
+async def _may_have_gone(log: Log, until: int) -> bool:
+    """Tell whether records up to a position may have gone before they were read: where a run began a new generation."""
+    while records := await log.scan(until, _LATER, run_stream("")):
+        until = records[-1].position
+        if any(record.kind == Kind.RUN_CONTINUED for record in records):
+            return True
+    return False
 
 
 async def _write_runs(store: Store, archive: ArchiveWriter, until: int, report: Report) -> None:
@@ -178,7 +213,7 @@ async def _write_runs(store: Store, archive: ArchiveWriter, until: int, report: 
     async for page in walk_present(store.runs):
         heads = await asyncio.gather(*(store.log.head(run_stream(row.id)) for row in page))
         # What was written between the position and the reading of these heads is known after that reading.
-        while records := await store.log.scan(seen, 1000):
+        while records := await store.log.scan(seen, _LATER):
             seen = records[-1].position
             for record in records:
                 later.setdefault(record.stream, record.version)

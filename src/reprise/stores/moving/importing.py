@@ -125,7 +125,7 @@ class _Look:
                 family.here[stream] = version
                 # What was trimmed away there is not to be had for what is here.
                 family.differs |= line.version > version + 1
-        elif line.version != before + 1:
+        elif line.version <= before:
             raise self._corrupt(f"the stream {stream} goes on with version {line.version} after {before}")
         if stream in family.here and line.version <= family.here[stream]:
             if line.append or stream not in family.last:

@@ -48,8 +48,10 @@ class Receiver:
         self, store: Store, clock: Clock, blobs: Blobs | None = None, *, is_empty: bool = False
     ) -> None:
         self.store = store
+        self._is_ours = is_empty
+        """Nothing is there but what was written here."""
         self._is_empty = is_empty
-        """Nothing is there but what was written here, and of that all heads are remembered."""
+        """And of that all heads are remembered."""
         self._blobs = blobs
         self.written = 0
         """Records written; what was there already is not counted."""
@@ -92,7 +94,9 @@ class Receiver:
         """
         fresh = {record.stream for record in records} - self._heads.keys()
         heads = await self.heads(record.stream for record in records)
-        missing = [record for record in records if record.version > heads[record.stream].version]
+        missing = _behind_gaps(
+            [record for record in records if record.version > heads[record.stream].version]
+        )
         gaps = _gaps(missing, heads)
         for stream, version in gaps.items():
             await self._fill(stream, version)
@@ -105,11 +109,14 @@ class Receiver:
     async def _fill(self, stream: str, version: int) -> None:
         """Let a stream whose beginning was trimmed away begin at a version here too: with something to be trimmed."""
         head = self._heads[stream]
-        if head.version:
+        if head.version and not self._is_ours:
             raise StoreCorrupt(
                 f"The stream {stream} goes on at version {version} and is at {head.version} where it is written.",
-                hint="It was dropped or trimmed while it was read: begin again.",
+                hint="It was dropped or trimmed while it was read: begin again, with an empty store.",
             )
+        if head.version:  # what was written of it was trimmed away while it was read
+            await self.drop(stream)
+            self._heads[stream] = NO_STREAM
         filler = Event(FILLER, self._clock.now())
         for first in range(0, version - 1, _FILLERS):
             group = self._group(stream, [filler] * min(_FILLERS, version - 1 - first))
@@ -305,6 +312,19 @@ def arriving(row: RunRow, *, closed: bool, now: int) -> RunRow:
     if row.status in RUN.final:
         return replace(row, status=RunStatus.RUNNING, error="", owner=None, due_at=now)
     return row if row.owner is None else replace(row, owner=None, due_at=now)
+
+
+def _behind_gaps(records: Sequence[Record]) -> Sequence[Record]:
+    """Return records without those that were trimmed away while they were read: those before a gap in their stream."""
+    last: dict[str, int] = {}
+    begin: dict[str, int] = {}
+    for record in records:
+        if record.version > last.get(record.stream, record.version) + 1:
+            begin[record.stream] = record.version
+        last[record.stream] = record.version
+    return (
+        [record for record in records if record.version >= begin.get(record.stream, 0)] if begin else records
+    )
 
 
 def _gaps(missing: Sequence[Record], heads: Mapping[str, Head]) -> dict[str, int]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from reprise.kernel.errors import StoreCorrupt
 from reprise.kernel.events import Record
 from reprise.stores.blobs import Blobs
 from reprise.stores.log import Append, Head, Log, settle_of
 from reprise.stores.packing.bases import Bases
-from reprise.stores.packing.reading import BlobGone, Unpacker
+from reprise.stores.packing.reading import Gone, Unpacker
 from reprise.stores.packing.writing import Keys, Packer
 
 
@@ -51,17 +50,13 @@ class PackedLog:
         return await self._unpacked(lambda: self._log.scan(after, limit, prefix))
 
     async def _unpacked(self, read: Callable[[], Awaitable[list[Record]]]) -> list[Record]:
-        try:
-            return await self.unpacker.unpack(await read())
-        except BlobGone:
-            pass  # a stream was dropped and its blobs collected since the records were read; then these are gone, too
-        try:
-            return await self.unpacker.unpack(await read())
-        except BlobGone as gone:
-            raise StoreCorrupt(
-                f"{gone} cannot be unpacked: the blob that it refers to is not there.",
-                hint="The store was damaged outside of Reprise: restore a backup.",
-            ) from None
+        while True:
+            try:
+                return await self.unpacker.unpack(await read())
+            except Gone as gone:
+                # Else it was dropped or trimmed, and its blobs collected, since it was read; so it is read again.
+                if (damage := await self.unpacker.judged(gone)) is not None:
+                    raise damage from None
 
     async def head(self, stream: str) -> Head:
         """Return the end of a stream."""

@@ -21,8 +21,12 @@ from reprise.stores.packing.keys import key_missing
 from reprise.stores.packing.writing import ANYWHERE, Keys, place_in_log
 
 
-class BlobGone(Exception):
-    """The blob of the payload that is named is not there: its stream was dropped since, or the store is damaged."""
+class Gone(Exception):
+    """What a record's payload refers to or rests upon is not there: the record has gone since, too, or the store is damaged."""
+
+    def __init__(self, record: Record, why: str) -> None:
+        super().__init__(why)
+        self.record, self.why = record, why
 
 
 class Unpacker:
@@ -37,7 +41,7 @@ class Unpacker:
     async def unpack(self, records: list[Record]) -> list[Record]:
         """Return records with the payloads that were handed in; of each stream they must be without a gap.
 
-        Raises ``StoreCorrupt``, ``KeyMissing``, or ``BlobGone``.
+        Raises ``StoreCorrupt``, ``KeyMissing``, or ``Gone``.
         """
         streams: dict[str, list[int]] = {}
         for number, record in enumerate(records):
@@ -65,6 +69,15 @@ class Unpacker:
             self._bases.put("read", stream, chain)
         return unpacked
 
+    async def judged(self, gone: Gone) -> StoreCorrupt | None:
+        """Return the damage where a record is there still: then what it needs should be; None = it has gone, too.
+
+        Positions are never used again, so a record that is there now was there when what it needs was looked for.
+        """
+        record = gone.record
+        there = await self._log.read(record.stream, record.version - 1, 1)
+        return corrupt(record, gone.why) if there and there[0].position == record.position else None
+
     # ---------------------------------------------------------------- from records to contents
 
     async def _contents(self, records: Sequence[Record]) -> dict[int, bytes]:
@@ -78,7 +91,7 @@ class Unpacker:
             hash = referred(contents[record.position])
             if hash is not None:
                 if hash not in blobs:
-                    raise BlobGone(_name(record))
+                    raise Gone(record, "the blob that it refers to is not there")
                 contents[record.position] = self._open(record, blobs[hash], ANYWHERE)
         return contents
 
@@ -116,13 +129,13 @@ class Unpacker:
         try:
             return _applied(record, content, await self._load(record, version, version - root))
         except SpoiltError as error:
-            raise _corrupt(record, str(error)) from error
+            raise Gone(record, str(error)) from error
 
     def _whole(self, record: Record, content: bytes) -> Base:
         try:
             return Base(record.version, record.version, len(content) + LINK, unfold(content))
         except SpoiltError as error:
-            raise _corrupt(record, str(error)) from error
+            raise corrupt(record, str(error)) from error
 
     async def _load(self, wanting: Record, version: int, root: int) -> Base:
         """Read an earlier payload of a stream, from the whole one on that it rests upon."""
@@ -135,7 +148,7 @@ class Unpacker:
             at -= place[0]
             record = records.get(at)
             if record is None:
-                raise _corrupt(wanting, f"version {at}, on which it rests, is not there")
+                raise Gone(wanting, f"version {at}, on which it rests, is not there")
             [content] = (await self._contents([record])).values()
             links.append((record, content))
             place = place_of(content)
@@ -161,7 +174,8 @@ def _ends(records: Sequence[Record]) -> tuple[dict[str, int], dict[str, int]]:
     return first, last
 
 
-def _corrupt(record: Record, why: str) -> StoreCorrupt:
+def corrupt(record: Record, why: str) -> StoreCorrupt:
+    """Return the error of a payload that cannot be read."""
     return StoreCorrupt(
         f"{_name(record)} cannot be unpacked: {why}.",
         hint="The store was damaged outside of Reprise: restore a backup.",

@@ -14,7 +14,7 @@ from reprise.stores.packing.bases import MEMORY, Bases
 from reprise.stores.packing.cells import SealedCells
 from reprise.stores.packing.keys import DIGEST_BYTES
 from reprise.stores.packing.log import PackedLog
-from reprise.stores.packing.reading import BlobGone, Unpacker
+from reprise.stores.packing.reading import Gone, Unpacker
 from reprise.stores.packing.transactions import PackedTransactions
 from reprise.stores.packing.writing import Keys, Packer
 from reprise.stores.presence import Presence
@@ -144,7 +144,7 @@ def digest(store: Store, data: bytes) -> str:
 async def _problems(unpacker: Unpacker, records: list[Record]) -> list[str]:
     try:
         await unpacker.unpack(records)
-    except (StoreCorrupt, KeyMissing, BlobGone):
+    except (StoreCorrupt, KeyMissing, Gone):
         pass
     else:
         return []
@@ -154,8 +154,9 @@ async def _problems(unpacker: Unpacker, records: list[Record]) -> list[str]:
             await unpacker.unpack([record])
         except (StoreCorrupt, KeyMissing) as error:
             problems.append(error.what)
-        except BlobGone as gone:
-            problems.append(f"{gone} refers to a blob that is not there.")
+        except Gone as gone:
+            if (damage := await unpacker.judged(gone)) is not None:
+                problems.append(damage.what)
     return problems
 
 

@@ -33,8 +33,8 @@ class Target:
         }
 
     async def connect(self, **settings: str) -> Connection:
-        """Make a connection, with more settings of the server if need be; tries once."""
-        return await driver.connect(self.dsn, self._settings | settings, self.patience)
+        """Make a connection; tries once. More ``settings`` of the server stand over its own, which are still the default."""
+        return await driver.connect(self.dsn, self._settings, settings, self.patience)
 
     def attempts(self) -> Attempts:
         """Return attempts that begin now."""

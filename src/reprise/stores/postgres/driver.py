@@ -102,16 +102,21 @@ DURABLE = (
 """Said on every connection; a stricter setting than ours stays."""
 
 
-async def connect(dsn: str, settings: Mapping[str, str], timeout: float) -> Connection:
+async def connect(
+    dsn: str, defaults: Mapping[str, str], settings: Mapping[str, str], timeout: float
+) -> Connection:
     """Connect; ``timeout`` seconds are the limit of this and of every later statement.
 
+    ``defaults`` are what the server's settings can be set back to; ``settings`` are set over them.
     Commits are durable whatever the server's default is, for that is what the log promises.
     """
     connection: Connection = await _asyncpg.connect(
-        dsn, server_settings=dict(settings), timeout=timeout, command_timeout=timeout
+        dsn, server_settings=dict(defaults), timeout=timeout, command_timeout=timeout
     )
     try:
-        await connection.execute(DURABLE)
+        await connection.execute(
+            "; ".join([DURABLE, *(f"SET {name} = '{value}'" for name, value in settings.items())])
+        )
     except BaseException:
         connection.terminate()
         raise

@@ -137,19 +137,21 @@ class PostgresQueue:
         counts: dict[str, int] = dict.fromkeys(STATES, 0)
         levels: dict[int, int] = {}
         oldest_us = 0
-        for row in await self._pool.run(lambda c: c.fetch(SQL["counts"], queue)):
+        rows = await self._pool.run(lambda c: c.fetch(SQL["stats"], queue))
+        for row in rows:
+            if row["shown"] is None:
+                continue
             counts[row["shown"]] += row["count"]
             if row["shown"] == "ready":
                 levels[row["level"]] = row["count"]
                 oldest_us = max(oldest_us, row["age"])
-        [row] = await self._pool.run(lambda c: c.fetch(SQL["ends"], queue))
         return QueueStats(
             **counts,
-            finished=row["finished"],
-            failed=row["failed"],
+            finished=rows[0]["finished"],
+            failed=rows[0]["failed"],
             oldest_us=oldest_us,
             levels=levels,
-            paused=row["paused"],
+            paused=rows[0]["paused"],
         )
 
     async def sweep(self, queue: str, limit: int = 1000) -> int:

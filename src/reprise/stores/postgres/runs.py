@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -41,6 +41,10 @@ STEERED = MappingProxyType(
 )
 """Settings that keep the server's planner to what is written: the source first, by an index and in its order."""
 
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_STEER = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in STEERED.items())
+_LET_GO = "; ".join(f"SET LOCAL {name} TO DEFAULT" for name in STEERED)
+
 
 class PostgresRuns:
     """Find runs by index."""
@@ -59,17 +63,18 @@ class PostgresRuns:
     ) -> list[RunRow]:
         """Return runs ordered by (created_at, id); ``before`` is the id after which the next page starts."""
         query = as_query(where)
-        rows = await self._answer(_SEARCH.page(query, limit, before, newest_first=newest_first))
+        page = partial(_SEARCH.page, query, limit, before, newest_first=newest_first)
+        rows = await self._answer(page)
         return [_to_run(dict(zip(RunRow.__struct_fields__, row, strict=True))) for row in rows]
 
     async def count(self, where: RunFilter | Query = EVERY, *, by: str = "status") -> dict[str, int]:
         """Count runs by a field or a tag; see the port."""
         query, group = as_query(where), check_group(by)
-        return await self._answer(_SEARCH.count(query, group))
+        return await self._answer(partial(_SEARCH.count, query, group))
 
     async def tags(self) -> list[str]:
         """Return the names of all tags that runs have, in order."""
-        return await self._answer(_SEARCH.tags())
+        return await self._answer(_SEARCH.tags)
 
     async def owners(self) -> list[str]:
         """Return the workers that own runs, sorted."""
@@ -96,17 +101,19 @@ class PostgresRuns:
         if build is not None or shunned:
             clauses.append(SQL["of_builds"])
             values |= {"build": build or "", "shunned": list(shunned)}
-        found = list(await self._fetch(_query("select", "due", clauses, "soonest"), values))
+        reasons = [_query("select", "due", clauses, "soonest")]
         if dead:
             values["dead"] = list(dead)
-            found += await self._fetch(_query("select", "orphans", clauses, "longest_left"), values)
+            reasons.append(_query("select", "orphans", clauses, "longest_left"))
         if lines:
             values |= {
                 "asked": [line.asked for line in lines],
                 "lines": [msgspec.json.encode(line.slots).decode() for line in lines],
             }
             page = _query("select_in_line", "", clauses, "abreast")
-            found += await self._fetch(SQL["each_line"].replace("/* page */", page), values)
+            reasons.append(SQL["each_line"].replace("/* page */", page))
+        # One statement: a run may go from one of these reasons to another.
+        found = await self._fetch("(" + ")\nUNION ALL (".join(reasons) + ")", values)
         rows = {row["id"]: _to_run(row) for row in found}
         return sorted(rows.values(), key=turn)[:limit]
 
@@ -130,12 +137,14 @@ class PostgresRuns:
         """Set when somebody should look at a run; unknown ids are ignored."""
         await self._pool.run(lambda c: c.execute(SQL["mark"], run, due_at))
 
-    async def _answer(self, plan: Plan[Result]) -> Result:
+    async def _answer(self, plan: Callable[[], Plan[Result]]) -> Result:
         """Carry out a plan; what must go as it is written goes over connections on which the planner is steered."""
-        asking = Asking(plan)
-        while (statement := asking.wants()) is not None:
-            pool = self._walks if statement.is_walk else self._pool
-            asking.tell(await pool.run(partial(_rows, statement)))
+        asking = Asking(plan())
+        statement = asking.wants()
+        if statement is None or not statement.is_alone:
+            return await self._walks.run(partial(_carry_out, plan))
+        pool = self._walks if statement.is_walk else self._pool
+        asking.tell(await pool.run(partial(_rows, statement)))
         return asking.result
 
     async def _fetch(self, text: str, values: dict[str, Any]) -> Sequence[Row]:
@@ -145,6 +154,19 @@ class PostgresRuns:
 
 def _query(select: str, condition: str, clauses: Sequence[str], order: str) -> str:
     return "\n".join([SQL[select], *([SQL[condition]] if condition else []), *clauses, SQL[order]])
+
+
+async def _carry_out(plan: Callable[[], Plan[Result]], connection: Connection) -> Result:
+    """Carry out a plan as of one moment, on a connection on which the planner is steered."""
+    asking, is_steered = Asking(plan()), True
+    await connection.execute(_BEGIN)
+    while (statement := asking.wants()) is not None:
+        if statement.is_walk != is_steered:
+            is_steered = statement.is_walk
+            await connection.execute(_STEER if is_steered else _LET_GO)
+        asking.tell(await _rows(statement, connection))
+    await connection.execute("COMMIT")
+    return asking.result
 
 
 async def _rows(statement: Statement, connection: Connection) -> list[tuple[Any, ...]]:

@@ -51,6 +51,8 @@ class Statement(NamedTuple):
     values: dict[str, Any]
     is_walk: bool = False
     """Whether it must be executed as it is written: the source first, in its order, then each run of it."""
+    is_alone: bool = False
+    """Whether it is the only one of its plan. Those of a longer one must be executed as of one moment."""
 
 
 Plan: TypeAlias = Generator[Statement, Sequence[Row], Result]
@@ -100,7 +102,7 @@ class Search:
         candidates = list(sources(asked.parts))
         walk = next((source for source in candidates if source.ordered and asked.is_met_by(source)), None)
         if walk is not None or not candidates:
-            return (yield from self._fetch(asked, walk or EVERY_RUN))
+            return (yield from self._fetch(asked, walk or EVERY_RUN, is_all=not before))
         size, rarest = yield from self._rarest(candidates, FEW)
         if size < FEW:
             return (yield from self._fetch(asked, rarest))
@@ -120,13 +122,13 @@ class Search:
                 source = None
         counts: Counter[str] = Counter()
         for statement in self._counts(parts, source, by):
-            for value, number in (yield statement):
+            for value, number in (yield statement._replace(is_alone=not candidates)):
                 counts[group_name(self._tag(value) if by.startswith(TAG) else value)] += number
         return dict(counts)
 
     def tags(self) -> Plan[list[str]]:
         """Return the plan of the list of all tags' names."""
-        return [name for (name,) in (yield Statement(self._sql["tag_names"], {}))]
+        return [name for (name,) in (yield Statement(self._sql["tag_names"], {}, is_alone=True))]
 
     # ---------------------------------------------------------------- pages
 
@@ -170,11 +172,18 @@ class Search:
             asked.begin([at for at in moments if at is not None])
 
     def _fetch(
-        self, asked: Asked, source: Source, *, horizon: int | None = None, first: int = 0
+        self,
+        asked: Asked,
+        source: Source,
+        *,
+        horizon: int | None = None,
+        first: int = 0,
+        is_all: bool = False,
     ) -> Plan[list[Row]]:
         """Fetch a page through a source: one from each member, merged.
 
-        ``horizon`` bounds how far it looks, ``first`` how many of those that each member gives.
+        ``horizon`` bounds how far it looks, ``first`` how many of those that each member gives; ``is_all``: nothing else
+        is asked.
         """
         pages: list[Sequence[Row]] = []
         left = asked.left_by(source)
@@ -186,7 +195,9 @@ class Search:
             found = found.replace("/* conditions */", conditions)
             text = self._sql["page"].replace("/* found */", found)
             statement = self._ordered(text, asked, writer, limit=asked.limit)
-            pages.append((yield statement._replace(is_walk=member.fragment != "from_id")))
+            is_alone = is_all and len(source.members) == 1
+            is_walk = member.fragment != "from_id"
+            pages.append((yield statement._replace(is_walk=is_walk, is_alone=is_alone)))
         if len(pages) == 1:
             return list(pages[0])
         merged = heapq.merge(*pages, key=_age, reverse=asked.newest_first)

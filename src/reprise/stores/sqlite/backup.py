@@ -13,6 +13,8 @@ from pathlib import Path
 from reprise.kernel.errors import ConfigurationError, StoreCorrupt, StoreError, StoreUnreachable
 from reprise.stores.progress import Report
 from reprise.stores.sqlite import database, faults
+from reprise.stores.sqlite.database import Connection
+from reprise.stores.sqlite.meta import SQL
 from reprise.stores.sqlite.turnstile import Turnstile
 from reprise.stores.sqlite.verify import find_problems
 
@@ -72,8 +74,22 @@ def unpack(backup: Path, folder: Path) -> Path:
     return copy
 
 
-def put_in_place(copy: Path, path: Path, wake: Path, busy: float, report: Report) -> None:
-    """Make a file's content that of ``copy``, in one transaction; processes that have it open see it like any commit."""
+def check_free(connection: Connection, path: Path) -> None:
+    """Raise ``ConfigurationError`` when a file holds what would be lost."""
+    is_made = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if is_made and connection.execute(SQL["holds_data"]).fetchone()[0]:
+        raise ConfigurationError(
+            f"{path} holds data.", hint="Give --replace to lose it, or restore to another file."
+        )
+
+
+def put_in_place(
+    copy: Path, path: Path, wake: Path, busy: float, report: Report, *, replace: bool = False
+) -> None:
+    """Make a file's content that of ``copy``, in one transaction; processes that have it open see it like any commit.
+
+    Raises ``ConfigurationError`` when it holds something and that is not to be replaced.
+    """
     wake.mkdir(mode=0o700, exist_ok=True)
     turnstile = Turnstile(wake)
     try:
@@ -81,6 +97,8 @@ def put_in_place(copy: Path, path: Path, wake: Path, busy: float, report: Report
         try:
             with closing(_open(copy, "ro")) as source, closing(_open(path, "rwc")) as target:
                 target.execute(f"PRAGMA busy_timeout = {round(busy * 1000)}")
+                if not replace:  # looked at in our turn: nobody writes before the copy is there
+                    check_free(target, path)
                 source.backup(target, pages=PAGES_PER_STEP, progress=_telling(report, "pages"))
         finally:
             turnstile.leave()

@@ -57,9 +57,9 @@ class SQLiteCells:
         def look(connection: Connection) -> View:
             now = self._now(connection)
             position, _ = _space(connection, space)
-            rows = connection.execute(SQL["page"], (space, prefix, after, limit)).fetchall()
+            rows = connection.execute(SQL["page"], (space, prefix, after, now, limit)).fetchall()
             page = [_to_cell(row) for row in rows if row[1].startswith(prefix)]
-            return View([cell for cell in page if not _has_ended(cell, now)], position, now)
+            return View(page, position, now)
 
         await self._let_end(space)
         return await self._readers.read(at_once(look))
@@ -69,7 +69,6 @@ class SQLiteCells:
 
         def look(connection: Connection) -> list[Changed]:
             rows = connection.execute(SQL["feed"], (space, after, limit)).fetchall()
-            # Asked afterwards: what is still kept now was kept when the rows were read.
             if connection.execute(SQL["is_kept"], (space, after)).fetchone() is None:
                 _, kept_after = _space(connection, space)
                 if after != kept_after:
@@ -77,7 +76,7 @@ class SQLiteCells:
             return [_to_changed(row) for row in rows]
 
         await self._let_end(space)
-        return await self._readers.read(look)
+        return await self._readers.read(at_once(look))
 
     async def prune(self, space: str, keep: int) -> int:
         """Forget the oldest entries of the feed but ``keep`` of them; return how many went."""

@@ -78,7 +78,9 @@ class SQLiteQueue:
 
     async def due(self, queue: str) -> float | None:
         """Return in how many seconds there will be something to claim; None = not by the passing of time."""
-        return await self._readers.read(lambda connection: _due(connection, queue, self._now(connection)))
+        return await self._readers.read(
+            at_once(lambda connection: _due(connection, queue, self._now(connection)))
+        )
 
     async def extend(self, tasks: Sequence[Task], ttl: float) -> list[Task | None]:
         """Extend claims; None in the place of each that was lost."""

@@ -91,6 +91,9 @@ class Readers:
             except Exception as other:  # noqa: BLE001  translated, and raised where it was asked for
                 error = faults.translate(other, self._path)
                 error.__cause__ = other
+            if connection is not None and connection.in_transaction:
+                connection.close()  # it could not be ended, and whoever reads next would see what was then
+                connection = None
             self._answers.append((waiter, result, error))
             del item, work, waiter, result, error  # or the last of them would stay in memory
             if not self._told:
@@ -126,6 +129,7 @@ def at_once(work: Callable[[Connection], Result]) -> Callable[[Connection], Resu
         try:
             return work(connection)
         finally:
-            connection.execute("COMMIT")
+            if connection.in_transaction:  # where the disk fails SQLite may have ended it
+                connection.execute("COMMIT")
 
     return look

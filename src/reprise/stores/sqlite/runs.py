@@ -12,7 +12,7 @@ from reprise.stores.runs import Line, RunFilter, RunRow, as_query, check_group, 
 from reprise.stores.searching import Asking, Plan, Search
 from reprise.stores.sqlite.database import Connection
 from reprise.stores.sqlite.meta import KeeperClock, stored
-from reprise.stores.sqlite.readers import Readers
+from reprise.stores.sqlite.readers import Readers, at_once
 from reprise.stores.sqlite.run_rows import SQL, to_run_row
 from reprise.stores.sqlite.statements import Statements
 from reprise.stores.sqlite.terms import find_lines, slots_text
@@ -67,14 +67,16 @@ class SQLiteRuns:
     ) -> list[RunRow]:
         """Return runs that a worker may act on, oldest first; see the port."""
         asker = _Asker(now, owner, workflows, build, shunned, limit)
-        return await self._readers.read(lambda c: _due(c, asker, dead, lines))
+        return await self._readers.read(at_once(lambda c: _due(c, asker, dead, lines)))
 
     async def lines(self) -> list[Line]:
         """Return the lines in which runs wait for places."""
-        return await self._readers.read(lambda c: find_lines(c, self._clock.read(stored(c, "clock"))))
+        return await self._readers.read(
+            at_once(lambda c: find_lines(c, self._clock.read(stored(c, "clock"))))
+        )
 
     async def _answer(self, plan: Plan[Result]) -> Result:
-        return await self._readers.read(lambda connection: _carry_out(connection, plan))
+        return await self._readers.read(at_once(lambda connection: _carry_out(connection, plan)))
 
     async def mark(self, run: str, due_at: int | None) -> None:
         """Set when somebody should look at a run; unknown ids are ignored."""

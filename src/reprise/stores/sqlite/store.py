@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -181,13 +182,12 @@ class SQLiteStore:
         above = backup.UNSEEN
         if self.path.exists():
             await self.start()
-            above = self.epoch
-            is_free = replace or not await self.log.scan(0, 1)
-            await self.stop()
-            if not is_free:
-                raise ConfigurationError(
-                    f"{self.path} holds data.", hint="Give --replace to lose it, or restore to another file."
-                )
+            try:
+                above = self.epoch
+                if not replace:
+                    await self._readers.read(partial(backup.check_free, path=self.path))
+            finally:
+                await self.stop()
         with backup.Workshop(self.path) as folder:
             unpacked = await asyncio.to_thread(backup.unpack, copy, folder)
             restored = SQLiteStore(unpacked, unsafe_fs=self._unsafe_fs)
@@ -199,7 +199,12 @@ class SQLiteStore:
             finally:
                 await restored.stop()
             await asyncio.to_thread(
-                backup.put_in_place, unpacked, self.path, _beside(self.path, ".wake"), self._busy, report
+                partial(backup.put_in_place, replace=replace),
+                unpacked,
+                self.path,
+                _beside(self.path, ".wake"),
+                self._busy,
+                report,
             )
         return epoch
 

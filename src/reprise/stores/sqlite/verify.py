@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from reprise.stores.blobs import hash_of, referred
 from reprise.stores.sqlite.database import Connection
+from reprise.stores.sqlite.readers import at_once
 from reprise.stores.sqlite.rows import is_sealed
 from reprise.stores.sqlite.statements import Statements
 from reprise.stores.sqlite.terms import under_seal
@@ -63,19 +65,26 @@ def _problems(connection: Connection) -> Iterator[str]:
 
 
 def _check_records(connection: Connection) -> Iterator[str]:
-    position = 0
-    while True:
-        rows: list[tuple[Any, ...]] = connection.execute(SQL["records"], (position, _PAGE)).fetchall()
-        if not rows:
-            return
-        for name, *columns in rows:
-            if not is_sealed(tuple(columns)):
-                yield f"The record at position {columns[0]} (stream {name}) does not match its checksum."
-            elif name is None:
-                yield f"The record at position {columns[0]} belongs to no stream."
-            elif (hash := referred(columns[6])) is not None and not _refers(connection, hash, columns[1]):
-                yield f"The record at position {columns[0]} (stream {name}) refers to a blob that its stream does not have."
-        position = rows[-1][1]
+    position: int | None = 0
+    while position is not None:
+        # Of one moment: what a record refers to may go with it as soon as it was read.
+        position, problems = at_once(partial(_check_page, after=position))(connection)
+        yield from problems
+
+
+def _check_page(connection: Connection, after: int) -> tuple[int | None, list[str]]:
+    """Return the position of the last record of a page, None behind the last page, and what is wrong with the page."""
+    rows: list[tuple[Any, ...]] = connection.execute(SQL["records"], (after, _PAGE)).fetchall()
+    problems: list[str] = []
+    for name, *columns in rows:
+        record = f"The record at position {columns[0]}"
+        if not is_sealed(tuple(columns)):
+            problems.append(f"{record} (stream {name}) does not match its checksum.")
+        elif name is None:
+            problems.append(f"{record} belongs to no stream.")
+        elif (hash := referred(columns[6])) is not None and not _refers(connection, hash, columns[1]):
+            problems.append(f"{record} (stream {name}) refers to a blob that its stream does not have.")
+    return (rows[-1][1] if rows else None), problems
 
 
 def _check_cells(connection: Connection) -> Iterator[str]:
@@ -91,7 +100,8 @@ def _check_cells(connection: Connection) -> Iterator[str]:
 
 
 def _refers(connection: Connection, hash: bytes, stream: int) -> bool:
-    return connection.execute(SQL["refers"], (hash, stream)).fetchone() is not None
+    wanted = {"hash": hash, "stream": stream}
+    return connection.execute(SQL["refers"], wanted).fetchone() is not None
 
 
 def _check_blobs(connection: Connection) -> Iterator[str]:

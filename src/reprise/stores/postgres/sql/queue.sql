@@ -90,15 +90,18 @@ WITH RECURSIVE names (name) AS (
 )
 SELECT name FROM names WHERE name IS NOT NULL
 
--- name: counts
-SELECT CASE WHEN state = 'ready' AND due_at > now_us() THEN 'later' ELSE state END AS shown, level, count(*),
-    now_us() - min(greatest(offered_at, due_at)) AS age
-FROM tasks WHERE queue = $1 AND NOT is_over(state, until, now_us()) GROUP BY shown, level
-
--- name: ends
-SELECT EXISTS (SELECT FROM resting WHERE queue = $1) AS paused, coalesce(sum(finished), 0)::bigint AS finished,
-    coalesce(sum(failed), 0)::bigint AS failed
-FROM tallies WHERE queue = $1
+-- Counts of tasks, each beside what is said of the whole queue; one row without a count where there are none.
+-- name: stats
+SELECT ends.*, counts.* FROM (
+    SELECT EXISTS (SELECT FROM resting WHERE queue = $1) AS paused, coalesce(sum(finished), 0)::bigint AS finished,
+        coalesce(sum(failed), 0)::bigint AS failed
+    FROM tallies WHERE queue = $1
+) AS ends
+LEFT JOIN (
+    SELECT CASE WHEN state = 'ready' AND due_at > now_us() THEN 'later' ELSE state END AS shown, level, count(*),
+        now_us() - min(greatest(offered_at, due_at)) AS age
+    FROM tasks WHERE queue = $1 AND NOT is_over(state, until, now_us()) GROUP BY shown, level
+) AS counts ON true
 
 -- name: sweep
 DELETE FROM tasks WHERE number IN (

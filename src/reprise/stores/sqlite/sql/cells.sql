@@ -18,8 +18,9 @@ SELECT first FROM found WHERE first IS NOT NULL
 SELECT space, name, data, version, expires_at, crc FROM cells WHERE space = ? AND name = ?
 
 -- name: page
+-- What has ended takes up no room.
 SELECT space, name, data, version, expires_at, crc FROM cells
-WHERE space = ? AND name >= ? AND name > ? ORDER BY name LIMIT ?
+WHERE space = ? AND name >= ? AND name > ? AND (expires_at = 0 OR expires_at > ?) ORDER BY name LIMIT ?
 
 -- name: ended
 -- `> 0` is spelled out so that the index of cells that end is used.

@@ -83,7 +83,10 @@ WHERE NOT EXISTS (SELECT 1 FROM blob_references r WHERE r.blob = b.id)
     AND NOT EXISTS (SELECT 1 FROM loose_blobs l WHERE l.blob = b.id)
 
 -- name: refers
-SELECT 1 FROM blobs b JOIN blob_references r ON r.blob = b.id WHERE b.hash = ? AND r.stream = ?
+-- A stream that is being dropped loses its references before its records.
+SELECT 1 FROM blobs b JOIN blob_references r ON r.blob = b.id WHERE b.hash = :hash AND r.stream = :stream
+UNION ALL SELECT 1 FROM streams WHERE id = :stream AND closed = 2
+LIMIT 1
 
 -- name: errors_without_run
 SELECT e.run FROM run_errors e LEFT JOIN runs r ON r.id = e.run WHERE r.id IS NULL OR r.error = ''
