@@ -91,6 +91,15 @@ def run(
     return done.returncode == 0 and not failed, "; ".join(failed)[:400] or done.stdout[-300:], warned
 
 
+def official(suite: list[str], folder: Path, url: str) -> list[tuple[bool, str, str]]:
+    """Run the official SDK for TypeScript, which comes with the suite: tasks of 2025-11-25, of which the suite knows nothing."""
+    command = [suite[0], str(ROOT / "tests" / "conformance" / "mcp_tasks.mjs"), str(folder), url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    checks = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    said = [(check["passed"], check["name"], check["what"]) for check in checks]
+    return [*said, (False, "it ended", done.stderr[-300:])] if done.returncode else said
+
+
 def serve() -> tuple[subprocess.Popen[bytes], str]:
     """Start our server; return it and its URL."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -111,7 +120,7 @@ def serve() -> tuple[subprocess.Popen[bytes], str]:
 
 
 def main() -> int:
-    """Run both legs at both revisions, and the tasks; return 1 if something failed that has no reason."""
+    """Run both legs at both revisions, the tasks, and the official SDK; return 1 if something failed that has no reason."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()) / f"mcp-conformance-{VERSION}"
@@ -153,6 +162,11 @@ def main() -> int:
                 f"FAILED {leg} {revision or 'tasks'} {name}\n  {what}\n  reason: {reason or 'not known'}",
                 flush=True,
             )
+        for passed, name, what in official(suite, given.folder, url) if given.only in "typescript" else ():
+            counts["server", "typescript", "passed" if passed else "failed"] += 1
+            unexplained += not passed
+            if not passed:
+                print(f"FAILED server typescript {name}\n  {what}", flush=True)
     finally:
         server.kill()
         server.wait()

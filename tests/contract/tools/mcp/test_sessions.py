@@ -1,6 +1,7 @@
 """Runs for clients of 2025-11-25: asked in the call, or as the tasks of that revision, message by message."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
+import httpx2
 import mcp_types as types
 import pytest
 from mcp.client.client import Client
@@ -17,7 +19,7 @@ from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp.shared.memory import create_client_server_memory_streams
 
 from reprise import Reprise, ask, progress, tool, workflow
-from reprise.app.mcp import mcp_offer
+from reprise.app.mcp import mcp_app, mcp_offer
 from reprise.kernel.errors import BodyError
 from reprise.tools.mcp import served as served_runs, stdio
 from reprise.tools.mcp.sessions import RELATED
@@ -235,6 +237,43 @@ async def test_tasks_of_others_are_not_there(app):
         for method in ("tasks/get", "tasks/result", "tasks/cancel"):
             error = await fault(peer.say(method, taskId="payroll"))
             assert (error.code, error.message) == (types.INVALID_PARAMS, "Task not found.")
+
+
+class Caller:
+    """A session over HTTP, of whoever has a token."""
+
+    def __init__(self, door, token: str) -> None:
+        self._client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=door),
+            base_url="http://localhost",
+            headers={"Authorization": f"Bearer {token}", "Accept": "application/json, text/event-stream"},
+        )
+
+    async def say(self, method: str, **params):
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        response = await self._client.post("/mcp", json=body)
+        self._client.headers.update({k: v for k, v in response.headers.items() if k == "mcp-session-id"})
+        return json.loads(response.text.partition("data: ")[2])
+
+    async def greet(self) -> None:
+        client = {"name": "t", "version": "1"}
+        await self.say("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=client)
+        ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+        assert (await self._client.post("/mcp", json=ready)).status_code == 202
+
+
+async def test_over_http_tasks_belong_to_who_made_them(app):
+    tokens = ["correct-horse-battery", "staple-of-another-caller"]
+    async with mcp_app(app, workflows=WORKFLOWS, tokens=tokens) as door:
+        ada, eve = (Caller(door, token) for token in tokens)
+        await ada.greet()
+        await eve.greet()
+        made = await ada.say("tools/call", name="greet", arguments={"name": "Ada"}, task={})
+        id = made["result"]["task"]["taskId"]
+        for method in ("tasks/get", "tasks/result", "tasks/cancel"):
+            assert (await eve.say(method, taskId=id))["error"]["message"] == "Task not found."
+        result = (await ada.say("tasks/result", taskId=id))["result"]
+        assert result["structuredContent"] == {"result": "Hello, Ada!"}
 
 
 @pytest.mark.parametrize("version", ["2025-06-18", "2025-03-26"])
