@@ -83,20 +83,19 @@ class ToolNews:
 
         One that reads slowly holds up nobody else, and is told once of what came meanwhile.
         """
-        session = id(request.session.client_params)  # one object for each handshake
-        if request.session.client_params is None or session in self._followed:
-            return
-        if len(self._followed) >= MAX_LISTENERS:
+        # An object of its own for each session, held as long as this lasts, so that its id is nobody else's.
+        greeting = request.session.client_params
+        if greeting is None or id(greeting) in self._followed or len(self._followed) >= MAX_LISTENERS:
             return
         changed = asyncio.Event()
         end = self.subscribe(lambda _: changed.set())
-        self._followed.add(session)
+        self._followed.add(id(greeting))
         try:
             while await changed.wait():
                 changed.clear()
                 await request.session.send_tool_list_changed()
         finally:
-            self._followed.discard(session)
+            self._followed.discard(id(greeting))
             end()
 
     async def listen(

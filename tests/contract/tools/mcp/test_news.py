@@ -197,7 +197,7 @@ async def test_a_plugin_of_many_tools_comes_and_goes_with_one_message_each(tmp_p
             await until(lambda: told)
             assert len((await client.list_tools(cache_mode="refresh")).tools) == 100
             assert len(told) == 1
-            assert plugins.deactivate("many")
+            assert plugins.uninstall("many")
             await until(lambda: len(told) == 2)
             assert len((await client.list_tools(cache_mode="refresh")).tools) == 1
 

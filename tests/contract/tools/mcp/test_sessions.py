@@ -287,8 +287,9 @@ async def test_who_speaks_what_was_before_knows_no_tasks(app, version):
         ).code == types.METHOD_NOT_FOUND
 
 
-async def test_before_the_handshake_nothing_is_started(app):
-    server = served(app)
+async def test_before_the_handshake_nothing_is_started_and_nobody_told(app):
+    registry = ToolRegistry([double])
+    server = mcp_offer(app, workflows=WORKFLOWS, tools=registry).server
     async with create_client_server_memory_streams() as (ours, theirs), anyio.create_task_group() as tasks:
         tasks.start_soon(server.run, *theirs, server.create_initialization_options())
         dispatcher = JSONRPCDispatcher(*ours)
@@ -296,8 +297,9 @@ async def test_before_the_handshake_nothing_is_started(app):
         await tasks.start(
             lambda task_status: dispatcher.run(peer.on_request, peer.on_notify, task_status=task_status)
         )
+        await dispatcher.notify("notifications/initialized", None)
         await fault(peer.say("tools/call", name="greet", arguments={"name": "Ada"}, task={}))
-        assert await app.client.find() == []
+        assert (await app.client.find(), registry._handlers) == ([], [])
         tasks.cancel_scope.cancel()
 
 
