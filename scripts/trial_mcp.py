@@ -97,7 +97,7 @@ def official(suite: list[str], folder: Path, url: str) -> list[tuple[bool, str, 
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     checks = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     said = [(check["passed"], check["name"], check["what"]) for check in checks]
-    return [*said, (False, "it ended", done.stderr[-300:])] if done.returncode else said
+    return [*said, (False, "it ended", done.stderr[-300:])] if done.returncode or not said else said
 
 
 def serve() -> tuple[subprocess.Popen[bytes], str]:

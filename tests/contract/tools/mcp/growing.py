@@ -40,8 +40,24 @@ def reword(context: ToolContext, description: str) -> None:
     context.need(ToolRegistry).register_tool(changed, replace=True)
 
 
+LEAVE = asyncio.Event()
+
+
+@tool(effects="pure")
+async def stay() -> str:
+    """Stay until somebody says to leave."""
+    await LEAVE.wait()
+    return "left"
+
+
+@tool(effects="pure")
+async def leave() -> None:
+    """Let those leave who stay."""
+    LEAVE.set()
+
+
 def registry() -> ToolRegistry:
-    made = ToolRegistry([double, grow, shrink, reword])
+    made = ToolRegistry([double, grow, shrink, reword, stay, leave])
     made.provide(made)
     return made
 

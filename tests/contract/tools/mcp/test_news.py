@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 
+import httpx2
 import mcp_types as types
 import pytest
 from mcp.client.client import Client
@@ -205,17 +206,15 @@ async def test_a_plugin_of_many_tools_comes_and_goes_with_one_message_each(tmp_p
 # ---------------------------------------------------------------- our client at our server
 
 
+ENV = {"PYTHONPATH": str(Path(sys.modules["reprise"].__file__).parents[1])}
+
+
 @asynccontextmanager
-async def mounted(transport: str, port: int, registry: ToolRegistry, *more: str, **options):
-    """Start the server, mount it, and give the mount."""
-    command = [sys.executable, str(SCRIPT), str(port) if transport == "http" else "stdio", *more]
-    env = {"PYTHONPATH": str(Path(sys.modules["reprise"].__file__).parents[1])}
-    if transport == "stdio":
-        async with MCPMount("x", command=command, env=env, options=options) as mount:
-            await mount.mount(registry)
-            yield mount
-        return
-    process = await asyncio.create_subprocess_exec(*command, env={**env, "PATH": ""})
+async def serving(port: int):
+    """Start the server, and give its process."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(SCRIPT), str(port), env={**ENV, "PATH": ""}
+    )
     try:
         while True:
             try:
@@ -225,13 +224,25 @@ async def mounted(transport: str, port: int, registry: ToolRegistry, *more: str,
             else:
                 writer.close()
                 break
-        access = NetworkAccess(allow=[f"127.0.0.1:{port}"])
-        async with MCPMount("x", url=f"http://127.0.0.1:{port}/mcp", access=access, options=options) as mount:
-            await mount.mount(registry)
-            yield mount
+        yield process
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
+
+
+@asynccontextmanager
+async def mounted(transport: str, port: int, registry: ToolRegistry, *more: str, **options):
+    """Mount the server, and give the mount."""
+    if transport == "http":
+        given = {"url": f"http://127.0.0.1:{port}/mcp", "access": NetworkAccess(allow=[f"127.0.0.1:{port}"])}
+        server = serving(port)
+    else:
+        given = {"command": [sys.executable, str(SCRIPT), "stdio", *more], "env": ENV}
+        server = nullcontext()
+    async with server, MCPMount("x", **given, options=options) as mount:
+        await mount.mount(registry)
+        yield mount
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
@@ -266,6 +277,67 @@ async def test_a_mount_shows_the_new_tool_and_holds_the_changed_one(
 
         await registry.execute_tool("x_shrink", {"name": "new_0"})
         await until(lambda: "x_new_0" not in registry)
+        assert mount.statistics()["connections"] == 1
+
+
+class Cut(httpx2.AsyncByteStream):
+    """A stream that breaks off."""
+
+    def __init__(self, stream, cut: asyncio.Event) -> None:
+        self._stream, self._cut = stream, cut
+
+    async def __aiter__(self):
+        pieces, cut = aiter(self._stream), asyncio.ensure_future(self._cut.wait())
+        while True:
+            piece = asyncio.ensure_future(anext(pieces))
+            await asyncio.wait([piece, cut], return_when=asyncio.FIRST_COMPLETED)
+            if cut.done():
+                piece.cancel()
+                raise httpx2.ReadError("It broke off.")
+            yield piece.result()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class Network(httpx2.AsyncBaseTransport):
+    """A way to the server on which news break off."""
+
+    def __init__(self) -> None:
+        self._real = httpx2.AsyncHTTPTransport()
+        self.cuts: list[asyncio.Event] = []
+
+    async def handle_async_request(self, request):
+        response = await self._real.handle_async_request(request)
+        if request.headers.get("mcp-method") == "subscriptions/listen":
+            self.cuts.append(asyncio.Event())
+            response.stream = Cut(response.stream, self.cuts[-1])
+        return response
+
+    async def aclose(self) -> None:
+        await self._real.aclose()
+
+
+async def test_news_that_break_off_end_no_calls_and_are_asked_for_again(free_port, until, monkeypatch):
+    monkeypatch.setattr(connection, "_SETTLE", 0.01)
+    registry, network = ToolRegistry(), Network()
+    access = NetworkAccess(allow=[f"127.0.0.1:{free_port}"], transport=network)
+    async with (
+        serving(free_port),
+        MCPMount("x", url=f"http://127.0.0.1:{free_port}/mcp", access=access) as mount,
+    ):
+        await mount.mount(registry)
+        await registry.execute_tool("x_grow", {"name": "new"})
+        await until(lambda: mount.held)
+        staying = asyncio.create_task(registry.execute_tool("x_stay"))
+        await registry.execute_tool("x_shrink", {"name": "new"})
+        await until(lambda: not mount.held)
+        network.cuts[0].set()
+        await until(lambda: len(network.cuts) == 2)
+        await registry.execute_tool("x_grow", {"name": "newer"})
+        await until(lambda: mount.held)
+        await registry.execute_tool("x_leave")
+        assert await staying == {"result": "left"}
         assert mount.statistics()["connections"] == 1
 
 

@@ -297,8 +297,9 @@ async def test_before_the_handshake_nothing_is_started_and_nobody_told(app):
         await tasks.start(
             lambda task_status: dispatcher.run(peer.on_request, peer.on_notify, task_status=task_status)
         )
-        await dispatcher.notify("notifications/initialized", None)
         await fault(peer.say("tools/call", name="greet", arguments={"name": "Ada"}, task={}))
+        await dispatcher.notify("notifications/initialized", None)
+        await peer.say("ping")
         assert (await app.client.find(), registry._handlers) == ([], [])
         tasks.cancel_scope.cancel()
 
