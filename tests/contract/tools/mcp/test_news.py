@@ -287,14 +287,19 @@ class Cut(httpx2.AsyncByteStream):
         self._stream, self._cut = stream, cut
 
     async def __aiter__(self):
-        pieces, cut = aiter(self._stream), asyncio.ensure_future(self._cut.wait())
-        while True:
-            piece = asyncio.ensure_future(anext(pieces))
-            await asyncio.wait([piece, cut], return_when=asyncio.FIRST_COMPLETED)
-            if cut.done():
-                piece.cancel()
-                raise httpx2.ReadError("It broke off.")
-            yield piece.result()
+        pieces, cut, piece = aiter(self._stream), asyncio.ensure_future(self._cut.wait()), None
+        try:
+            while True:
+                piece = asyncio.ensure_future(anext(pieces))
+                await asyncio.wait([piece, cut], return_when=asyncio.FIRST_COMPLETED)
+                if cut.done():
+                    raise httpx2.ReadError("It broke off.")
+                yield piece.result()
+        finally:
+            for each in (piece, cut):
+                each.cancel()
+            await asyncio.wait([piece, cut])
+            await pieces.aclose()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -320,12 +325,10 @@ class Network(httpx2.AsyncBaseTransport):
 
 async def test_news_that_break_off_end_no_calls_and_are_asked_for_again(free_port, until, monkeypatch):
     monkeypatch.setattr(connection, "_SETTLE", 0.01)
-    registry, network = ToolRegistry(), Network()
-    access = NetworkAccess(allow=[f"127.0.0.1:{free_port}"], transport=network)
-    async with (
-        serving(free_port),
-        MCPMount("x", url=f"http://127.0.0.1:{free_port}/mcp", access=access) as mount,
-    ):
+    registry = ToolRegistry()
+    async with serving(free_port), Network() as network:
+        access = NetworkAccess(allow=[f"127.0.0.1:{free_port}"], transport=network)
+        mount = MCPMount("x", url=f"http://127.0.0.1:{free_port}/mcp", access=access)
         await mount.mount(registry)
         await registry.execute_tool("x_grow", {"name": "new"})
         await until(lambda: mount.held)
@@ -339,6 +342,7 @@ async def test_news_that_break_off_end_no_calls_and_are_asked_for_again(free_por
         await registry.execute_tool("x_leave")
         assert await staying == {"result": "left"}
         assert mount.statistics()["connections"] == 1
+        await mount.close()
 
 
 async def test_what_changes_between_the_list_and_the_news_is_not_missed(free_port, until, monkeypatch):
