@@ -18,6 +18,7 @@ from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from reprise import Reprise, ToolError, ToolPolicy, ToolRegistry, ask, workflow
 from reprise.app.mcp import mcp_offer
 from reprise.kernel.errors import BodyError
+from reprise.tools.context import ToolContext
 from reprise.tools.mcp.door import Door
 from reprise.tools.mcp.results import BLOCKS
 from reprise.tools.mcp.serving import REQUEST, InputNeeded
@@ -162,6 +163,23 @@ def greet(name: str) -> str:
     return f"Hello, {name}!"
 
 
+@tool(effects="executes")
+def test_trigger_tool_change(context: ToolContext) -> str:
+    """Change what tools there are."""
+    registry = context.need(ToolRegistry)
+    if test_came_and_went.name in registry:
+        registry.unregister_tool(test_came_and_went.name)
+        return "gone"
+    registry.register_tool(test_came_and_went)
+    return "there"
+
+
+@tool(effects="pure")
+def test_came_and_went() -> str:
+    """Be there at times."""
+    return "there"
+
+
 # ---------------------------------------------------------------- tools that need more from whoever calls
 
 
@@ -240,7 +258,7 @@ TOOLS = [
     *NEEDING,
     test_simple_text, test_error_handling, test_tool_with_progress, test_tool_with_logging, test_sampling,
     test_elicitation, test_elicitation_sep1034_defaults, test_elicitation_sep1330_enums, test_missing_capability,
-    test_logging_tool, greet,
+    test_logging_tool, greet, test_trigger_tool_change,
     blocks("test_image_content", IMAGE),
     blocks("test_audio_content", AUDIO),
     blocks("test_embedded_resource", embedded("test://embedded-resource", "text/plain", "This is an embedded resource content.")),
@@ -290,13 +308,19 @@ async def multi_input() -> list[Any]:
 
 
 @workflow
+async def test_tool_with_task() -> str:
+    said = await ask(form(name="string"), "What is your name?")
+    return f"Hello, {said['name']}!"
+
+
+@workflow
 async def test_input_required_result_tampered_state() -> str:
     return str(await ask(form(ok="boolean"), "Sure?"))  # the state is the run's id: another one is nobody's
 
 
 WORKFLOWS = [
     slow_compute, failing_job, protocol_error_job, confirm_delete, multi_input,
-    test_input_required_result_tampered_state,
+    test_input_required_result_tampered_state, test_tool_with_task,
 ]  # fmt: skip
 
 
@@ -417,12 +441,15 @@ SDK = {
 
 async def main(port: int) -> None:
     async with Reprise("memory://", workflows=WORKFLOWS) as app:
+        registry = ToolRegistry(TOOLS)
+        registry.provide(registry)
         offered = mcp_offer(
             app,
             workflows=WORKFLOWS,
-            tools=ToolRegistry(TOOLS),
+            tools=registry,
             policy=ToolPolicy(),
             tasks_only=["failing_job"],
+            asks_first=["test_tool_with_task"],
             version="1",
         )
         for method, (params, handler) in SDK.items():

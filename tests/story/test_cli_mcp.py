@@ -94,6 +94,16 @@ def test_what_is_no_server_is_said(reprise, words):
     assert "Traceback" not in done.stderr
 
 
+def test_workflows_are_named_that_ask_first(reprise, tmp_path):
+    (tmp_path / "flow.py").write_text(
+        "from reprise import workflow\n\n@workflow\nasync def work() -> int:\n    return 1\n"
+    )
+    words = ["mcp", "flow.py", "--store", "memory://", "--asks-first"]
+    assert reprise(*words, "work").returncode == 0
+    done = reprise(*words, "wrok")
+    assert (done.returncode, "asks_first names 'wrok'" in done.stderr) == (2, True)
+
+
 def test_tools_without_servers_load_nothing_of_the_protocol(reprise):
     code = """
 import sys

@@ -5,7 +5,9 @@ This stands above the tools because it knows workflows and the app; the protocol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import mcp_types as types
@@ -17,21 +19,22 @@ from reprise.kernel.errors import (
     CodecError,
     ConfigurationError,
     RepriseError,
-    ResultTimeout,
     RunEnded,
     RunError,
     RunNotFound,
     ToolError,
 )
-from reprise.kernel.events import Finished, Progress as Told
-from reprise.kernel.machine import FACES, RunStatus
+from reprise.kernel.events import Finished, Progress as Told, run_stream, talk_stream
+from reprise.kernel.machine import FACES, RESTING, RunStatus
 from reprise.kernel.surroundings import SURROUNDINGS
 from reprise.runtime.handle import outcome_error
 from reprise.runtime.workflow import Workflow
+from reprise.tools.mcp.callers import Request
 from reprise.tools.mcp.door import LOCAL, MAX_BODY, Door
 from reprise.tools.mcp.naming import name_of
 from reprise.tools.mcp.results import failure, structured_of
-from reprise.tools.mcp.serving import RUN_META, Asked, Offer, Request, RunView, offer
+from reprise.tools.mcp.runs import RUN_META, Asked, RunView
+from reprise.tools.mcp.serving import Offer, offer
 from reprise.tools.policy import ToolPolicy
 from reprise.tools.registry import ToolRegistry
 from reprise.tools.scope import ToolScope
@@ -57,6 +60,7 @@ class AppRuns:
         workflows: Iterable[Workflow[..., Any]],
         *,
         tasks_only: Sequence[str] = (),
+        asks_first: Sequence[str] = (),
         wait: float = WAIT,
     ) -> None:
         self._app, self._wait = app, wait
@@ -70,9 +74,10 @@ class AppRuns:
                 )
             app.registry.add(workflow)
             self._workflows[tool.name], self._tools[tool.name] = workflow, tool
-        if unknown := set(tasks_only) - self._tools.keys():
-            raise ConfigurationError(f"tasks_only names {min(unknown)!r}, which is no workflow here.")
-        self._tasks_only = frozenset(tasks_only)
+        for option, names in (("tasks_only", tasks_only), ("asks_first", asks_first)):
+            if unknown := set(names) - self._tools.keys():
+                raise ConfigurationError(f"{option} names {min(unknown)!r}, which is no workflow here.")
+        self._tasks_only, self._asks_first = frozenset(tasks_only), frozenset(asks_first)
 
     @property
     def tools(self) -> Mapping[str, Tool]:
@@ -82,6 +87,10 @@ class AppRuns:
     def must_be_task(self, name: str) -> bool:
         """Tell whether a workflow is only for callers that know tasks."""
         return name in self._tasks_only
+
+    def asks_first(self, name: str) -> bool:
+        """Tell whether a workflow asks whoever calls before it becomes a task."""
+        return name in self._asks_first
 
     async def start(self, name: str, arguments: Mapping[str, Any], principal: str) -> str:
         """Start a run, durably, and return its id. Raises ``ToolError``: it does not take these arguments."""
@@ -115,7 +124,7 @@ class AppRuns:
         if finished is not None and finished.status != RunStatus.NEEDS_ATTENTION:
             return self._ended(view, row.workflow, finished)
         if row.status not in (RunStatus.RUNNING, RunStatus.WAITING):
-            return view
+            return msgspec.structs.replace(view, rests=row.status in RESTING)
         questions = [Asked(each.key, each.text, each.schema) for each in await self._app.client.questions(id)]
         status = "input_required" if questions else view.status
         return msgspec.structs.replace(view, status=status, questions=questions)
@@ -155,26 +164,40 @@ class AppRuns:
         result = failure(ToolError(code, what))
         return msgspec.structs.replace(view, result=_of(view.id, result), message=what)
 
-    async def wait(self, id: str, principal: str, request: Request) -> RunView:
-        """Wait until a run has ended or asks something, for a while; meanwhile tell how far it is."""
-        clock = self._app.clock
-        until, told = clock.monotonic() + self._wait, -1.0
-        while True:
-            view = await self.look(id, principal)
-            assert view is not None
-            left = until - clock.monotonic()
-            if view.result is not None or view.error is not None or view.questions or left <= 0:
-                return view
-            latest = await self._progress(id)
-            if latest is not None and latest.done > told:
-                told = latest.done
-                await request.session.report_progress(latest.done, latest.total, latest.note or None)
-            try:
-                await self._app.handle(id).finished(min(_LOOK, left))
-            except ResultTimeout:
-                continue
-            except RunError:
-                return view
+    async def wait(
+        self,
+        id: str,
+        principal: str,
+        request: Request,
+        *,
+        known: Collection[str] = (),
+        patience: float | None = None,
+    ) -> RunView:
+        """Wait until a run has ended, rests or asks something that is not ``known``; meanwhile tell how far it is."""
+        clock, tapped = self._app.clock, asyncio.Event()
+        until = clock.monotonic() + (self._wait if patience is None else patience)
+        told, rested = -1.0, False
+        signal = self._app.store.signal
+        ends = [signal.listen(name, lambda _: tapped.set()) for name in (run_stream(id), talk_stream(id))]
+        try:
+            while True:
+                tapped.clear()
+                view = await self.look(id, principal)
+                assert view is not None
+                left = until - clock.monotonic()
+                is_over = view.result is not None or view.error is not None or (view.rests and rested)
+                if is_over or left <= 0 or any(question.key not in known for question in view.questions):
+                    return view
+                rested = view.rests  # somebody may have resumed it a moment ago
+                latest = await self._progress(id)
+                if latest is not None and latest.done > told:
+                    told = latest.done
+                    await request.session.report_progress(latest.done, latest.total, latest.note or None)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(tapped.wait(), min(_LOOK, left))
+        finally:
+            for end in ends:
+                end()
 
     async def cancel(self, id: str) -> None:
         """Ask a run to stop; nothing if it has ended."""
@@ -198,6 +221,7 @@ def mcp_offer(
     tools: ToolRegistry | ToolScope | None = None,
     policy: ToolPolicy | None = None,
     tasks_only: Sequence[str] = (),
+    asks_first: Sequence[str] = (),
     wait: float = WAIT,
     name: str = "reprise",
     version: str = "",
@@ -207,7 +231,8 @@ def mcp_offer(
 
     Of a registry what ``policy`` allows: by default what is pure or only reads. Workflows are offered by naming them.
     ``tasks_only`` are names of those that are refused to callers who know no tasks; else such a call lasts as long as
-    its run, ``wait`` seconds at most, and tells the id.
+    its run, ``wait`` seconds at most, and tells the id. ``asks_first`` are those whose first question belongs to the call,
+    which becomes a task when it is answered.
 
     Raises ``ConfigurationError``: two have one name, or workflows without an app.
     """
@@ -215,7 +240,9 @@ def mcp_offer(
     known = list(workflows)
     if app is None and known:
         raise ConfigurationError("Workflows need an app.", hint="Give a Reprise, and tools= beside it.")
-    runs = AppRuns(app, known, tasks_only=tasks_only, wait=wait) if app is not None and known else None
+    runs = None
+    if app is not None and known:
+        runs = AppRuns(app, known, tasks_only=tasks_only, asks_first=asks_first, wait=wait)
     return offer(
         tools if isinstance(what, Reprise) else what,
         runs=runs,

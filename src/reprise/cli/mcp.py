@@ -82,6 +82,15 @@ TasksOnly = Annotated[
         "--tasks-only", metavar="WORKFLOW", help="Only for clients that know MCP Tasks.", show_default=False
     ),
 ]
+AsksFirst = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--asks-first",
+        metavar="WORKFLOW",
+        help="Its first question belongs to the call, which becomes a task then.",
+        show_default=False,
+    ),
+]
 
 
 def mcp(
@@ -100,6 +109,7 @@ def mcp(
     origins: Origins = None,
     tokens: Tokens = None,
     tasks_only: TasksOnly = None,
+    asks_first: AsksFirst = None,
     agents: Agents = "",
     store: StoreUrl = None,
 ) -> None:
@@ -125,12 +135,10 @@ def mcp(
             hint=f"Give --tokens FILE (or {TOKEN}), or listen on 127.0.0.1.",
         )
     policy = ToolPolicy(allow=allow or LEAST.allow, deny=deny or ())
-    options: dict[str, Any] = {"policy": policy, "tasks_only": tasks_only or (), "version": __version__}
-    door: dict[str, Any] = {
-        "hosts": [*LOCAL, host, *(names or ())] if is_loopback(host) else [host, *(names or ())],
-        "origins": origins or (),
-        "tokens": known,
-    }
+    options: dict[str, Any] = {"policy": policy, "version": __version__}
+    options |= {"tasks_only": tasks_only or (), "asks_first": asks_first or ()}
+    called = [*(LOCAL if is_loopback(host) else ()), host, *(names or ())]
+    door: dict[str, Any] = {"hosts": called, "origins": origins or (), "tokens": known}
     workflows = load_all(targets or (), agents)
     screen = screen_of(context)
 

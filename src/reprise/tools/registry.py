@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from reprise.kernel.errors import ToolError, nearest
@@ -23,6 +24,8 @@ from reprise.tools.tool import Tool
 _LOG = logging.getLogger(__name__)
 
 Observer = Callable[[ToolCalled], None]
+ChangeHandler = Callable[[Tool | None, Tool | None], None]
+"""Called with a tool as it was and as it is; None = there was none, or there is none any more."""
 
 
 class ToolRegistry:
@@ -55,6 +58,7 @@ class ToolRegistry:
         """By the names of their tools: as they were given, and as they are called."""
         self._provided: list[object] = []
         self._index: Index | None = None
+        self._handlers: list[ChangeHandler] = []
         surroundings = SURROUNDINGS.get()
         self._clock, self._randomness = surroundings.clock, surroundings.randomness
         self._ids = Ids(self._clock.now)
@@ -89,13 +93,47 @@ class ToolRegistry:
         self._executors.pop(tool.name, None)
         if executor is not None and called is not None:
             self._executors[tool.name] = (executor, called)
-        self._index = None
+        if known is not tool:
+            self._changed(known, tool)
 
     def unregister_tool(self, name: str) -> None:
         """Forget a tool. Raises ``ToolError`` with code ``not_found``."""
-        del self._tools[self[name].name]
+        known = self[name]
+        del self._tools[known.name]
         self._executors.pop(name, None)
+        self._changed(known, None)
+
+    def on_change(self, handler: ChangeHandler) -> Callable[[], None]:
+        """Call a function with each tool that is registered, replaced or forgotten from now on; return how to end that.
+
+        ``handler(before, after)`` is called at once, in the thread that made the change, when it is made: so it should be
+        quick. What it raises is logged.
+
+        >>> registry, heard = ToolRegistry(), []
+        >>> end = registry.on_change(lambda before, after: heard.append((before, after)))
+        >>> shout = Tool(str.upper, name="shout", parameters={})
+        >>> registry.register_tool(shout)
+        >>> heard
+        [(None, <tool shout, executes>)]
+        >>> end()
+        """
+        # A function of its own for each time, so that the same handler may be given twice and ended once.
+        entry: ChangeHandler = partial(handler)
+        self._handlers.append(entry)
+
+        def end() -> None:
+            if entry in self._handlers:
+                self._handlers.remove(entry)
+
+        return end
+
+    def _changed(self, before: Tool | None, after: Tool | None) -> None:
         self._index = None
+        for handler in tuple(self._handlers):
+            try:
+                handler(before, after)
+            except Exception:  # noqa: BLE001 - who only looks on must not stop it
+                _LOG.exception("A handler of changes failed at %r", after or before)
 
     def provide(self, *services: object) -> None:
         """Give tools what they need beside arguments: adapters of services, roots of files, credentials.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ from reprise.tools.policy import Approver, Meter, ToolPolicy, ToolRequest, check
 from reprise.tools.tool import Tool
 
 if TYPE_CHECKING:
-    from reprise.tools.registry import ToolRegistry
+    from reprise.tools.registry import ChangeHandler, ToolRegistry
 
 FINDERS = ("find_tools", "call_tool")
 """Names of the tools that stand in for many; no other tool may have them."""
@@ -159,6 +159,22 @@ class ToolScope:
         if self.policy.refusal(tool) or tool.refusal(self.caller):
             return False
         return self._above is None or self._above.allows(tool)
+
+    def on_change(self, handler: ChangeHandler) -> Callable[[], None]:
+        """Call a function with each tool that may be called here when it changes; see :meth:`ToolRegistry.on_change`.
+
+        What may not be called here is as if it were not there: nothing is heard of it.
+        """
+
+        def seen(tool: Tool | None) -> Tool | None:
+            return tool if tool is not None and self.allows(tool) else None
+
+        def changed(before: Tool | None, after: Tool | None) -> None:
+            before, after = seen(before), seen(after)
+            if before is not None or after is not None:
+                handler(before, after)
+
+        return self._registry.on_change(changed)
 
     def list(self, *rules: str) -> builtins.list[Tool]:
         """Return the tools that may be called, and that any of the rules names (see :class:`ToolPolicy`), by name.

@@ -17,6 +17,7 @@ from reprise import (
     ToolCalled,
     ToolContext,
     ToolError,
+    ToolPolicy,
     ToolRegistry,
     ToolResult,
     tool,
@@ -309,6 +310,56 @@ def test_a_name_is_taken_once_unless_it_is_replaced():
     registry.unregister_tool("shout")
     assert "shout" not in registry
     assert len(registry) == 0
+
+
+def test_changes_are_heard_until_that_is_ended_and_what_is_no_change_is_not():
+    registry, heard = ToolRegistry([shout]), []
+    note = lambda before, after: heard.append((before, after))  # noqa: E731 - the same one twice, below
+    end, end_second = registry.on_change(note), registry.on_change(note)
+    other = Tool(stall.function, name="shout")
+    registry.register_tool(shout)
+    assert heard == [], "it was there already"
+    with pytest.raises(ToolError):
+        registry.register_tool(other)
+    assert heard == [], "it was refused"
+    end_second()
+    end_second()
+    registry.register_tool(stall)
+    registry.register_tool(other, replace=True)
+    registry.unregister_tool("shout")
+    assert heard == [(None, stall), (shout, other), (other, None)]
+    end()
+    end()
+    registry.unregister_tool("stall")
+    assert len(heard) == 3
+
+
+def test_what_is_heard_is_true_by_then_and_a_handler_that_fails_stops_nothing(caplog):
+    registry, seen = ToolRegistry(), []
+
+    def fails(before: Tool | None, after: Tool | None) -> None:
+        raise RuntimeError("no luck")
+
+    registry.on_change(fails)
+    registry.on_change(lambda before, after: seen.append((list(registry), registry.search("louder"))))
+    registry.register_tool(shout)
+    registry.unregister_tool("shout")
+    assert seen == [(["shout"], [shout]), ([], [])]
+    assert "no luck" in caplog.text
+
+
+def test_a_scope_hears_only_of_what_may_be_called_there():
+    registry, heard = ToolRegistry(policy=ToolPolicy(deny=["tag:secret"])), []
+    scope = registry.scope("ada", policy=ToolPolicy(allow=["effect:pure"]))
+    scope.on_change(lambda before, after: heard.append((before, after)))
+    registry.register_tool(Tool(stall.function, name="hidden", effects="pure", tags=["secret"]))
+    registry.register_tool(stall)
+    assert heard == []
+    grown = Tool(stall.function, name="shout", effects="network")
+    registry.register_tool(shout)
+    registry.register_tool(grown, replace=True)
+    registry.unregister_tool("shout")
+    assert heard == [(None, shout), (shout, None)], "what became too much is gone, for this caller"
 
 
 @pytest.mark.parametrize("name", ["", "two words", "1st", "a" * 65, "größe", "a.b"])

@@ -227,19 +227,21 @@ class Link:
 
     async def _listen(self, client: Client) -> None:
         """Hear of changes by the way of 2026-07-28; before that they come by themselves."""
-        tools = client.server_capabilities.tools
-        if client.protocol_version not in MODERN_PROTOCOL_VERSIONS or tools is None or not tools.list_changed:
+        tools = (
+            client.server_capabilities.tools
+        )  # None where nobody asked: with options={"mode": "2026-07-28"}
+        if client.protocol_version not in MODERN_PROTOCOL_VERSIONS or (tools and not tools.list_changed):
             return
         with suppress(MCPError, TimeoutError):
             while True:
                 with suppress(SubscriptionLost):
                     async with client.listen(tools_list_changed=True) as news:
+                        self.changed.set()  # what changed before, since they were listed, was not heard
                         async for event in news:
                             if isinstance(event, ToolsListChanged):
                                 self.changed.set()
                         return
                 await asyncio.sleep(_SETTLE)
-                self.changed.set()  # what was said in between was not heard
 
     async def _heard(self, message: IncomingMessage) -> None:
         if isinstance(message, types.ToolListChangedNotification):

@@ -15,7 +15,8 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
 from reprise.kernel.errors import ConfigurationError
-from reprise.tools.mcp.serving import PRINCIPAL, Offer
+from reprise.tools.mcp.callers import PRINCIPAL
+from reprise.tools.mcp.serving import Offer
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

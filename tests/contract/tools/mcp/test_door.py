@@ -308,7 +308,8 @@ async def test_over_http_a_mount_goes_on_with_a_server_that_was_killed(tmp_path,
             await process.wait()
             with pytest.raises(ToolError) as error:
                 await registry.execute_tool("x_double", {"n": 4})
-            assert error.value.code == "unavailable"
+            # upstream: what the client asked of its own was under way, so that it does not know what became of the call.
+            assert error.value.code in ("unavailable", "upstream")
             process = await start()
             while True:
                 try:
