@@ -34,7 +34,7 @@ class Target:
 
     async def connect(self, **settings: str) -> Connection:
         """Make a connection; tries once. More ``settings`` of the server stand over its own, which are still the default."""
-        return await driver.connect(self.dsn, self._settings, settings, self.patience)
+        return await driver.connect(self.dsn, self._settings, self.patience, settings)
 
     def attempts(self) -> Attempts:
         """Return attempts that begin now."""

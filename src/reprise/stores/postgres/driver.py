@@ -103,7 +103,7 @@ DURABLE = (
 
 
 async def connect(
-    dsn: str, defaults: Mapping[str, str], settings: Mapping[str, str], timeout: float
+    dsn: str, defaults: Mapping[str, str], timeout: float, settings: Mapping[str, str] | None = None
 ) -> Connection:
     """Connect; ``timeout`` seconds are the limit of this and of every later statement.
 
@@ -115,7 +115,7 @@ async def connect(
     )
     try:
         await connection.execute(
-            "; ".join([DURABLE, *(f"SET {name} = '{value}'" for name, value in settings.items())])
+            "; ".join([DURABLE, *(f"SET {name} = '{value}'" for name, value in (settings or {}).items())])
         )
     except BaseException:
         connection.terminate()
