@@ -49,6 +49,8 @@ class Connection:
         self._name, self._open, self._clock, self._patience = name, open, clock, patience
         self._greet, self._options = greet, options
         self._link: Link | None = None
+        self._ending: dict[Link, None] = {}
+        """Those before it, whose servers may still be stopping."""
         self._failures, self._not_before = 0, 0.0
         self.made = 0
         """How often it was made."""
@@ -70,6 +72,9 @@ class Connection:
 
     def _next(self) -> Link:
         before = self._link
+        self._ending = {
+            link: None for link in (*self._ending, before) if link is not None and not link.is_over
+        }
         if before is not None and before.failed:
             before.failed = False
             pause = min(PAUSE * 2**self._failures, LONGEST_PAUSE)
@@ -91,9 +96,10 @@ class Connection:
 
     async def close(self) -> None:
         """End it; idempotent."""
-        link, self._link = self._link, None
-        if link is not None:
-            await link.close()
+        links, self._link, self._ending = [*self._ending, self._link], None, {}
+        for link in links:
+            if link is not None:
+                await link.close()
 
 
 class Link:
@@ -134,6 +140,11 @@ class Link:
             and not self.wire.ended.is_set()
             and not self._task.done()
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left of it."""
+        return self._task.done()
 
     @property
     def because(self) -> str:

@@ -316,3 +316,28 @@ async def test_a_server_that_does_not_end_is_gone_however_often_its_end_was_canc
     assert task.cancelled()
     with pytest.raises(ProcessLookupError):
         os.kill(wire.pid, 0)
+
+
+async def test_closing_waits_for_the_servers_before_the_last(peer, monkeypatch):
+    stop, may, first = stdio._stop, asyncio.Event(), []
+
+    async def late(process: asyncio.subprocess.Process) -> None:
+        if process.pid in first:
+            await may.wait()
+        await stop(process)
+
+    monkeypatch.setattr(stdio, "_stop", late)
+    monkeypatch.setattr(stdio, "GRACE", 0.2)
+    server = peer("huge")
+    mount = await server.mounted()
+    first.append(mount._connection.link.wire.pid)
+    with pytest.raises(ToolError):
+        await server.call("x_add", a=1)
+    with pytest.raises(ToolError):
+        await server.call("x_add", a=1)
+    closing = asyncio.create_task(mount.close())
+    assert not (await asyncio.wait([closing], timeout=0.3))[0]
+    may.set()
+    await closing
+    with pytest.raises(ProcessLookupError):
+        os.kill(first[0], 0)
