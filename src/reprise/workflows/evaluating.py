@@ -82,7 +82,7 @@ class Evaluation:
                 return follow(part.path, variables)
             [macro] = part.macros.values()
             value = self._comprehension(macro, variables)
-            return follow((f"{macro.kind}()", *part.path[1:]), {f"{macro.kind}()": value})
+            return follow((macro.kind, *part.path[1:]), {macro.kind: value})
         known = taken(part.wanted, variables)
         self._spend(_base(part) + _rate(part) * _weight(part.wanted, known, self._left))
         return self._done(part, known, variables)

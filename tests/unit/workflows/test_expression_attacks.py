@@ -225,7 +225,7 @@ def test_what_is_not_needed_is_not_gone_through():
     [
         ("inputs.text.map(a, a)", "map() goes through a list or an object, not '"),
         ("inputs.few.filter(a, a)", "the rule of filter() gives 0, not true or false."),
-        ("inputs.few.filter(a, a > 1)[5000]", "has no 5000"),
+        ("inputs.few.filter(a, a > 1)[5000]", "filter has no 5000."),
         ("inputs.few.map(a, a.nme)", "a has no 'nme'."),
         ("inputs.few.map(a, [a / 0])", "division by zero in CEL expression."),
         ("inputs.few.map(a, a + nobody)", "there is no 'nobody' here."),
