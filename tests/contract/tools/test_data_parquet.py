@@ -110,7 +110,11 @@ LARGE = [
         '"a": polars.Series(["x" * 200_000] * 1_000, dtype=polars.Categorical)',
         200_000_000,
     ),
-    ("nothing, in lists", '"a": polars.repeat(None, 60_000_000, dtype=polars.Boolean, eager=True).implode()', 400_000_000),
+    (
+        "nothing, in lists",
+        '"a": polars.repeat(None, 60_000_000, dtype=polars.Boolean, eager=True).implode()',
+        400_000_000,
+    ),
 ]
 ALONE = """
 import base64, io, json, polars, resource, sys

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 
 from reprise.kernel.errors import nearest
 from reprise.tools.extras import library
+from reprise.tools.guards.patterns import is_too_large
 from reprise.tools.guards.schemas import (
     bounded,
     comparing,
@@ -162,6 +163,8 @@ _GIVEN_UP = set[str]()
 @lru_cache(1024)
 def _compiled(pattern: str) -> Any:
     regex = library("regex", "openapi")
+    if is_too_large(pattern):
+        return None
     try:
         return regex.compile(pattern)
     except (regex.error, RecursionError, OverflowError):

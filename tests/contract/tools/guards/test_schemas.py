@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 
 from reprise import ToolError, ToolRegistry, create_builtin_tools_library
 from reprise.testing import run
+from reprise.tools.guards.patterns import is_too_large
 from reprise.tools.guards.schemas import bounded, comparing, size_of, validator_of, without_dialects
 from reprise.tools.library.data import schema_rules
 from reprise.tools.mcp import schemas
@@ -74,6 +75,14 @@ ATTACKS: list[tuple[str, str, Any, Any]] = [
     ("patterns", "beside what is left over", {"patternProperties": {REDOS: {}}, "unevaluatedProperties": False}, {HOLDS_ON: 1}),
     ("patterns", "below what is left over", {"allOf": [{"patternProperties": {REDOS: {}}}], "unevaluatedProperties": False}, {HOLDS_ON: 1}),
     ("patterns", "behind a reference", {"$ref": "#/$defs/p", "unevaluatedProperties": False, "$defs": {"p": {"patternProperties": {REDOS: {}}}}}, {HOLDS_ON: 1}),
+    ("patterns to compile", "counts in counts", {"pattern": "((a?){1000}){1000}"}, "a"),
+    ("patterns to compile", "doubled sixty times", {"pattern": "(?:" * 60 + "a" + "){2}" * 60}, "a"),
+    ("patterns to compile", "behind stars", {"pattern": "(?:" * 30 + "a" + ")+{2}" * 30}, "a"),
+    ("patterns to compile", "of brackets that are letters", {"pattern": r"(?:[(]\(" * 30 + "a" + "){3}" * 30}, "a"),
+    ("patterns to compile", "with spaces that do not count", {"pattern": "(?x)" + "(?:" * 30 + "a" + ") {3}" * 30}, "a"),
+    ("patterns to compile", "which call themselves", {"pattern": "(?R)?a"}, "a" * 100_000),
+    ("patterns to compile", "whose groups call themselves", {"pattern": "((?1)?a)"}, "a" * 100_000),
+    ("patterns to compile", "of names", {"patternProperties": {"((a?){1000}){1000}": {}}}, {"a": 1}),
 ]  # fmt: skip
 
 REGISTRY = ToolRegistry(create_builtin_tools_library())
@@ -114,8 +123,8 @@ def test_it_is_checked_soon_or_refused(door, schema, value):
 
 
 def test_the_table_is_as_large_as_it_is_said_to_be():
-    assert len({attack[0] for attack in ATTACKS}) == 6
-    assert len(ATTACKS) == 33
+    assert len({attack[0] for attack in ATTACKS}) == 7
+    assert len(ATTACKS) == 41
 
 
 # ---------------------------------------------------------------- controls: the library alone
@@ -211,6 +220,24 @@ def test_control_alone_a_dialect_leaves_the_rules_and_patterns_hold_on(monkeypat
     tried.clear()
     BASE({"allOf": [{"patternProperties": {"z": {}}}], "unevaluatedProperties": False}).is_valid({"a": 1})
     assert tried.count("z") > 1, "once for the rule, once for what is left over"
+
+
+def test_control_a_pattern_is_written_out_before_it_is_looked_for():
+    """By what the engine makes of each: ten times the size, and there is no way to stop it."""
+
+    def took(count: int) -> float:
+        regex.purge()
+        began = time.process_time()
+        regex.compile(f"((a?){{{count}}}){{{count}}}")
+        return time.process_time() - began
+
+    assert took(300) > 4 * took(100)
+    for pattern in (
+        "^[a-z]{1,65535}$",
+        r"^(?!.*\.\.)(?:[a-z]{1,63}\.){1,126}[a-z]{2,63}$",
+        r"^[^[\]{}()]{0,1000}$",
+    ):
+        assert not is_too_large(pattern)
 
 
 # ---------------------------------------------------------------- what is right stays right

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 from reprise.kernel.errors import ToolError, nearest
 from reprise.tools.extras import library
+from reprise.tools.guards.patterns import is_too_large
 from reprise.tools.guards.schemas import bounded, comparing, validator_of
 from reprise.tools.library.data.formats import FORMATS
 
@@ -81,6 +82,13 @@ class Account:
         if not isinstance(pattern, str) or len(pattern) > _PATTERN:
             raise ToolError(
                 "too_large", f"A pattern has more than {_PATTERN:,} characters.", field="$.schema"
+            )
+        if is_too_large(pattern):
+            raise ToolError(
+                "too_large",
+                f"{pattern!r:.200} is too large a pattern.",
+                hint="Take fewer and smaller {counts}, and none in each other.",
+                field="$.schema",
             )
         began = perf_counter()
         try:
