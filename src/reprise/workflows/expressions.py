@@ -1,30 +1,23 @@
 """Expressions in CEL, the Common Expression Language, and texts and values with ``${…}`` in them.
 
-An expression only reads, ends, and gives the same in every replay. What is no more than a path, such as
-``steps.collect.result.rows[0]``, is followed here and needs no package; the rest is done by
-``common-expression-language`` (extra ``definitions``). Never ``eval``.
+An expression only reads, ends soon, and gives the same in every replay. What is no more than a path, such as
+``steps.collect.result.rows[0]``, is followed here and needs no package; comprehensions are gone through here; the rest is
+done by ``common-expression-language`` (extra ``definitions``). Never ``eval``.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from reprise.kernel.errors import ExpressionInvalid, MissingExtra, nearest
-from reprise.workflows.scanning import (
-    Place,
-    Reference,
-    closing,
-    is_path,
-    names_a_step,
-    path_text,
-    scan,
-    tokens_of,
-)
+from reprise.kernel.errors import ExpressionInvalid
+from reprise.workflows.comprehensions import MOST, Part, compiler, cut
+from reprise.workflows.evaluating import FAULTS, CostsTooMuch, Evaluation, NotThere, Unfit, follow
+from reprise.workflows.scanning import Place, Reference, closing, is_path, names_a_step, scan, tokens_of
 
 LONGEST = 4_000
 """Characters of an expression."""
@@ -59,7 +52,7 @@ class Expression:
     True
     """
 
-    __slots__ = ("_path", "_program", "functions", "names", "needs", "references", "steps", "text")
+    __slots__ = ("_parts", "_path", "functions", "names", "needs", "references", "steps", "text")
 
     def __init__(self, text: str) -> None:
         inner, start = _unwrapped(text)
@@ -81,32 +74,35 @@ class Expression:
         self.needs = frozenset[str]() if _chooses(inner, functions) else frozenset(_results(references))
         """Names of the steps without whose results it gives nothing; none where it looks first, or chooses."""
         self._path: Place | None = None
-        self._program: Any = None
+        self._parts: Part | None = None
         if is_path(inner, references):
             self._path = references[0].path
         else:
-            self._program = _program(inner, start, text)
+            _check_language(inner, start, text)
+            self._parts = _parts(inner, start, text)
 
     def evaluate(self, variables: Mapping[str, Any]) -> Any:
         """Return what it gives where ``variables`` are known; only those that it reads are looked at.
 
         Raises:
-            ExpressionInvalid: it reads what is not there, or does with it what cannot be done.
+            ExpressionInvalid: it reads what is not there, does with it what cannot be done, or costs too much.
         """
-        if self._path is not None:
-            return _follow(self._path, variables, self.text)
-        known = {name: variables[name] for name in self.names if name in variables}
-        if "steps" in known:
-            steps = known["steps"]
-            known["steps"] = {name: steps[name] for name in self.steps if name in steps}
         try:
-            return self._program.execute(known)
-        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise ExpressionInvalid(
-                f"The expression {self.text!r} cannot be evaluated: {_why(error, self.names, known)}.",
-                query=self.text,
-                end=len(self.text),
-            ) from error
+            if self._path is not None:
+                return follow(self._path, variables)
+            return Evaluation().value(cast("Part", self._parts), variables)
+        except CostsTooMuch:
+            why = "it looks at too many values, or makes them"
+            hint = "Do it in a step: a tool or a function; or give it less at a time."
+        except FAULTS as error:
+            why = _why(error, self.names, variables)
+            hint = error.hint if isinstance(error, NotThere) else ""
+        raise ExpressionInvalid(
+            f"The expression {self.text!r} cannot be evaluated: {why}.",
+            hint=hint,
+            query=self.text,
+            end=len(self.text),
+        )
 
     def holds(self, variables: Mapping[str, Any]) -> bool:
         """Return whether it is true.
@@ -177,22 +173,22 @@ def _check_size(text: str) -> None:
             )
 
 
-@cache
-def _compiler() -> Callable[[str], Any]:
+def _parts(text: str, start: int, whole: str) -> Part:
     try:
-        # Only who writes more than paths pays for it: it loads a command line of its own, a third of a second.
-        import cel  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtra(
-            "Expressions need the package common-expression-language, which is not installed.",
-            hint="Run: pip install 'reprise-agents[definitions]'",
-        ) from error
-    return cel.compile
+        return cut(text)
+    except ValueError:
+        raise ExpressionInvalid(
+            f"The expression {text!r:.80} has more than {MOST} of map(), filter(), all(), exists(), size().",
+            hint="Do it in several steps.",
+            query=whole,
+            start=start,
+            end=start + len(text),
+        ) from None
 
 
-def _program(text: str, start: int, whole: str) -> Any:
+def _check_language(text: str, start: int, whole: str) -> None:
     try:
-        return _compiler()(text)
+        compiler()(text)
     except ValueError as error:
         at, why, word = _fault(str(error), text)
         raise ExpressionInvalid(
@@ -219,28 +215,9 @@ def _fault(said: str, text: str) -> tuple[int, str, str]:
 # ---------------------------------------------------------------- evaluating
 
 
-def _follow(path: Place, variables: Mapping[str, Any], text: str) -> Any:
-    value: Any = variables
-    for place, part in enumerate(path):
-        try:
-            fits = isinstance(value, list | tuple) if isinstance(part, int) else isinstance(value, Mapping)
-            if not fits:
-                raise TypeError
-            value = value[part]
-        except (LookupError, TypeError):
-            known = list(cast("Mapping[str, Any]", value)) if isinstance(value, Mapping) else []
-            near = nearest(str(part), (str(name) for name in known[:1000]))
-            what = path_text(path[:place]) or "what is known"
-            raise ExpressionInvalid(
-                f"The expression {text!r} cannot be evaluated: {what} has no {part!r}.",
-                hint=f"Did you mean {near!r}?" if near else "",
-                query=text,
-                end=len(text),
-            ) from None
-    return value
-
-
 def _why(error: Exception, names: frozenset[str], known: Mapping[str, Any]) -> str:
+    if isinstance(error, NotThere | Unfit):
+        return str(error)
     if missing := sorted(names - known.keys()):
         return f"there is no {missing[0]!r} here"
     if isinstance(error, KeyError):

@@ -82,8 +82,79 @@ def test_what_comes_of_values_that_json_has_not():
 
 
 def test_without_the_library_the_command_is_said(monkeypatch):
-    monkeypatch.setattr(
-        parquet, "_CHILD", parquet._CHILD.replace("import polars", "import polars_that_is_not")
-    )
-    with pytest.raises(MissingExtra, match=r"pip install 'reprise-agents\[parquet\]'"):
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(MissingExtra) as missing:
+        parquet.rows_of('["AAAA", 1, 1, 1]')
+
+    def said(*_: object, **__: object) -> None:  # as the process says it
+        raise ToolError("unavailable", missing.value.what, hint=missing.value.hint)
+
+    monkeypatch.setattr(parquet.PROCESSES, "run", said)
+    with pytest.raises(
+        MissingExtra, match=r"polars is not installed.*pip install 'reprise-agents\[parquet\]'"
+    ):
         parquet.read_parquet("AAAA")
+
+
+# ---------------------------------------------------------------- files that stand for more than they are
+
+LARGE = [
+    ("texts", '"a": ["x" * 100_000] * 1_000', 100_000_000),
+    ("bytes", '"a": [b"x" * 100_000] * 1_000', 100_000_000),
+    ("texts in lists", '"a": [["x" * 1_000] * 1_000] * 100', 100_000_000),
+    ("texts in objects", '"a": [{"b": "x" * 100_000}] * 1_000', 100_000_000),
+    ("numbers in lists", '"a": [[7] * 100_000] * 100', 80_000_000),
+    ("many columns of texts", 'f"c{n}": ["x" * 10_000] * 100 for n in range(100)', 100_000_000),
+    (
+        "words of a dictionary",
+        '"a": polars.Series(["x" * 200_000] * 1_000, dtype=polars.Categorical)',
+        200_000_000,
+    ),
+    (
+        "nothing, in lists",
+        '"a": polars.repeat(None, 60_000_000, dtype=polars.Boolean, eager=True).implode()',
+        400_000_000,
+    ),
+]
+GIVES = """
+import base64, io, json, polars, resource, sys
+frame = polars.read_parquet(io.BytesIO(base64.b64decode(sys.stdin.read())))
+print(len(json.dumps(frame.to_dicts())), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+"""
+ALONE = """
+import base64, io, json, polars, resource, sys
+frame = polars.read_parquet(io.BytesIO(base64.b64decode(sys.stdin.read())))
+size = max(frame.estimated_size(), 8 * sum(each.explode().len() for each in frame if each.dtype == polars.List))
+size = max(size, sum(each.cast(polars.String).str.len_bytes().sum() for each in frame if each.dtype == polars.Categorical))
+print(size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+"""
+
+
+@pytest.mark.parametrize(("frame", "size"), [pytest.param(*each[1:], id=each[0]) for each in LARGE])
+def test_what_a_small_file_stands_for_is_not_made_here_and_would_be(frame, size):
+    content = made(frame)
+    assert len(content) < size // 100
+    with pytest.raises(ToolError) as caught:
+        parquet.read_parquet(content)
+    assert caught.value.code == "too_large"
+    # The control: the library alone makes it.
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], input=content, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        assert int(done.stdout.split()[0]) >= size
+    else:
+        assert done.returncode < 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits memory")
+def test_control_without_a_limit_memory_is_taken():
+    """As much as would be taken of us; within the limit the same reader ends."""
+    used: list[int] = []
+    for rows in (1_000, 4_000):
+        content = made(f'"a": [["x" * 1_000] * 100] * {rows}')
+        done = subprocess.run(
+            [sys.executable, "-c", GIVES], input=content, capture_output=True, text=True, check=True
+        )
+        used.append(int(done.stdout.split()[1]))
+    assert used[1] - used[0] > 250 << 20

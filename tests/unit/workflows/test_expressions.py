@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from reprise import ExpressionInvalid, MissingExtra
-from reprise.workflows import expressions
+from reprise.workflows.comprehensions import compiler
 from reprise.workflows.expressions import DEEPEST, Expression, Template, compile as read
 
 KNOWN = {
@@ -206,9 +206,9 @@ def test_without_the_extra_paths_still_work_and_the_rest_names_it(monkeypatch):
             raise ImportError(name)
         return real(name, *args, **kwargs)
 
-    expressions._compiler.cache_clear()
+    compiler.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     assert Expression("inputs.n").evaluate(KNOWN) == 3
     with pytest.raises(MissingExtra, match=r"pip install 'reprise-agents\[definitions\]'"):
         Expression("inputs.n > 1")
-    expressions._compiler.cache_clear()
+    compiler.cache_clear()

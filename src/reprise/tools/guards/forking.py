@@ -31,6 +31,7 @@ class Order(msgspec.Struct, frozen=True):
     seconds: float
     memory: int
     most: int
+    threads: bool
 
 
 class Returned(msgspec.Struct, frozen=True, tag=True):
@@ -99,7 +100,8 @@ def _serve(end: socket.socket, order: Order) -> None:
 def _done(function: Any, order: Order) -> Answer:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, _FILES))
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    if not order.threads:  # they count as processes
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     try:
         with limited(order.memory, order.seconds):
             data = msgspec.json.encode(function(*order.arguments))

@@ -46,6 +46,41 @@ _HINTS = (
 )  # fmt: skip
 
 
+_WRITTEN = 100_000
+_PIECE = re.compile(
+    r"(?P<counts>\{\d*(?:,\d*)?\})|(?P<other>\(\?(?:[+-]?\d|R|&|P>|[a-zA-Z0-9]*[xV]))|"
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|.",
+    re.DOTALL,
+)
+
+
+def is_too_large(pattern: str) -> bool:
+    """Tell whether a pattern is too large for an engine that writes out what is repeated, and calls itself.
+
+    Its compiling cannot be stopped: ``((a?){1000}){1000}`` takes a gigabyte, and sixty ``{2}`` in each other never end.
+
+    >>> is_too_large("^[a-z]{1,65535}$"), is_too_large("((a?){1000}){1000}"), is_too_large("(?R)?a")
+    (False, True, True)
+    """
+    sizes, last = [0], 0
+    for piece in _PIECE.finditer(pattern):
+        text = piece[0]
+        if piece.lastgroup == "other":
+            return True
+        if piece.lastgroup == "counts":
+            times = max(int(each[:9]) for each in ("1", *re.findall(r"\d+", text)))
+            sizes[-1] += last * (times - 1)
+            last *= times
+        elif text == "(":
+            sizes.append(0)
+        elif text not in ("*", "+", "?"):
+            last = sizes.pop() + 1 if text == ")" and len(sizes) > 1 else 1
+            sizes[-1] += last
+        if sum(sizes) > _WRITTEN:
+            return True
+    return False
+
+
 class Match(NamedTuple):
     """A part of a text: ``text[start:end]``."""
 

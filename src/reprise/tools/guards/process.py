@@ -47,6 +47,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes on top of what is imported; only Linux keeps it."""
     most: int = 1 << 20
     """Bytes of the result as JSON."""
+    threads: bool = False
+    """Whether it may begin threads: a library that has them is imported by the function, not by its module."""
 
 
 class _Gone(Exception):
@@ -181,6 +183,18 @@ class Processes:
         Raises ``ToolError``: its own, ``timeout``, ``too_large`` for memory or result, ``upstream`` for what it raises else and
         when it crashes, ``unavailable`` where there are no process groups (Windows).
         """
+        call = self._call(function, arguments, limits)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor(), call.do)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+
+    def run(self, function: str, *arguments: Any, limits: Limits | None = None) -> Any:
+        """Do the same as :meth:`call`, for who waits in a thread; raises the same."""
+        return self._executor().submit(self._call(function, arguments, limits).do).result()
+
+    def _call(self, function: str, arguments: tuple[Any, ...], limits: Limits | None) -> _Call:
         if not hasattr(os, "killpg"):
             raise ToolError(
                 "unavailable", "It needs a process that can be killed; this system has no process groups."
@@ -189,12 +203,7 @@ class Processes:
         order = msgspec.json.encode(
             {"function": function, "arguments": arguments, **msgspec.structs.asdict(limits)}
         )
-        call = _Call(self, order, limits)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor(), call.do)
-        except asyncio.CancelledError:
-            call.cancel()
-            raise
+        return _Call(self, order, limits)
 
     def take(self) -> _Server:
         """Return a process that does nothing, or a new one."""

@@ -20,17 +20,24 @@ from referencing.exceptions import Unresolvable
 
 from reprise.kernel.codec import standard
 from reprise.kernel.errors import ToolError
+from reprise.tools.guards.schemas import (
+    bounded,
+    comparing,
+    keywords_of,
+    unchecked,
+    validator_of,
+    without_dialects,
+)
 from reprise.tools.signature import Schemed
 
 MAX_STEPS = 200_000
-"""Keywords that are looked at in one check; a reference counts as many. About a second at most."""
-_REFERENCE = 30
+"""Keywords that are looked at in one check; a reference counts as ten. About a second at most."""
 MAX_SCHEMA = 256 << 10
 """Bytes of a schema."""
 CONTEXT = "\0context"
 """Name of the argument in which a function gets its context; no argument of a server can be called so."""
 _LEFT: ContextVar[list[int]] = ContextVar("reprise_mcp_steps")
-_UNCHECKED = ("pattern", "patternProperties", "format", "uniqueItems", "$dynamicRef")
+_UNCHECKED = ("pattern", "patternProperties", "format", "$dynamicRef")
 
 _extend = cast("Callable[[Any, Any], Any]", extend)
 _NOTHING_ELSE: Any = cast("Any", Registry)()
@@ -79,19 +86,11 @@ class Foreign(Schemed):
         return _validator(self.returns)
 
 
-def _counted(keyword: _Keyword, weight: int = 1) -> _Keyword:
-    def check(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError] | None:
-        left = _LEFT.get()
-        left[0] -= weight
-        if left[0] < 0:
-            raise _Endless
-        return keyword(validator, value, instance, schema)
-
-    return check
-
-
-def _unchecked(*_: Any) -> None:
-    return None
+def _spend(cost: int) -> None:
+    left = _LEFT.get()
+    left[0] -= cost
+    if left[0] < 0:
+        raise _Endless
 
 
 def _closed(keyword: _Keyword) -> _Keyword:
@@ -103,22 +102,25 @@ def _closed(keyword: _Keyword) -> _Keyword:
     return check
 
 
-def _bounded() -> Any:
-    known: dict[str, _Keyword] = {
-        name: _counted(keyword, _REFERENCE if name == "$ref" else 1)
-        for name, keyword in Draft202012Validator.VALIDATORS.items()
-    }
-    changed: dict[str, _Keyword] = dict.fromkeys(_UNCHECKED, _unchecked)
-    for name in ("additionalProperties", "unevaluatedProperties"):
-        changed[name] = _closed(known[name])
-    return _extend(Draft202012Validator, known | changed)
+def _bounded(*, leaves_over: bool) -> Any:
+    known = Draft202012Validator.VALIDATORS | comparing(ValidationError, _spend)
+    known["additionalProperties"] = _closed(known["additionalProperties"])
+    left_out = _UNCHECKED if leaves_over else (*_UNCHECKED, "unevaluatedProperties", "unevaluatedItems")
+    return _extend(Draft202012Validator, bounded(known | dict.fromkeys(left_out, unchecked), _spend))
 
 
-_Bounded = _bounded()
+_Bounded = _bounded(leaves_over=True)
+_Open = _bounded(leaves_over=False)
+"""Without what is left over by patterns, which the library would match itself."""
 
 
 def _validator(schema: Mapping[str, Any]) -> Any:
-    return _Bounded(schema, registry=_NOTHING_ELSE)
+    try:
+        plain = without_dialects(schema)
+        kind = _Open if "patternProperties" in keywords_of(plain) else _Bounded
+        return validator_of(kind, plain, _NOTHING_ELSE)
+    except (RecursionError, Unresolvable, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise ToolError("upstream", f"The schema of the server's tool is broken: {error}") from error
 
 
 def _fault(validator: Any, value: Any) -> tuple[str, str] | None:

@@ -1,7 +1,7 @@
 """Whether values fit schemas that somebody else wrote.
 
 The validator is ``jsonschema``, with three differences: nothing is ever fetched, a pattern is given up that takes long, and
-so is a schema that never ends.
+so is a schema that takes long to check, or never ends.
 
 Patterns are matched by ``regex`` with a time limit: of the 3,514 in public specifications it reads all but 4, and RE2, which
 needs no limit, all but 246, those that look around or repeat more than 1,000 times.
@@ -13,15 +13,24 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from reprise.kernel.errors import nearest
 from reprise.tools.extras import library
+from reprise.tools.guards.patterns import is_too_large
+from reprise.tools.guards.schemas import (
+    bounded,
+    comparing,
+    keywords_of,
+    unchecked,
+    validator_of,
+    without_dialects,
+)
 
 _PATIENCE = 0.1
 """Seconds for one pattern on one text."""
-_REFERENCES = 20_000
-"""References that one check follows at most."""
+_COST = 500_000
+"""Rules that one check tries at most: some seconds at worst; 15,000 objects of ten values are within it."""
 _LONGEST = 200
 _MISSING = re.compile(r"^'(.*)' is a required property$", re.DOTALL)
 
@@ -49,25 +58,38 @@ class Checker:
     def check(self, value: Any) -> tuple[Misfit | None, str]:
         """Return what does not fit, None when all does; and why it could not be told, '' when it could."""
         best_match = _best_match()
-        if self._validator is None:
-            self._validator = _class()(self._schema, registry=library("referencing", "openapi").Registry())
-        _COUNT.references = 0
+        _COUNT.left = _COST
         try:
+            if self._validator is None:
+                self._validator = _validator(self._schema)
             found = best_match(self._validator.iter_errors(value))
         except (_TooMuch, RecursionError):
-            return None, "its schema has no end"
+            return None, "its schema has no end, or takes too long to check"
         except Exception as error:  # noqa: BLE001 - a schema of others; the value is let pass, and that is said
             return None, f"its schema cannot be used ({type(error).__name__}: {error})"
         return (None if found is None else _misfit(found)), ""
 
 
 class _Count(threading.local):
-    """References followed in the check that goes on; checks do not wait, so there is one at a time in a thread."""
+    """What is left of the check that goes on; checks do not wait, so there is one at a time in a thread."""
 
-    references = 0
+    left = 0
 
 
 _COUNT = _Count()
+
+
+def _spend(cost: int) -> None:
+    _COUNT.left -= cost
+    if _COUNT.left < 0:
+        raise _TooMuch
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:
+    plain = without_dialects(schema)
+    # Which names are left over the library tells by patterns that it matches itself, without a limit of time.
+    leaves_over = "patternProperties" not in keywords_of(plain)
+    return validator_of(_class(leaves_over), plain, library("referencing", "openapi").Registry())
 
 
 @cache
@@ -78,17 +100,21 @@ def _best_match() -> Any:
 
 
 @cache
-def _class() -> Any:
-    """Return the validator's class."""
+def _class(leaves_over: bool) -> Any:
+    """Return the validator's class; ``leaves_over`` = it checks what no other rule has looked at."""
     jsonschema = library("jsonschema", "openapi")
     base: Any = jsonschema.Draft202012Validator
-    follow = base.VALIDATORS["$ref"]
+    additional = base.VALIDATORS["additionalProperties"]
 
-    def counted(validator: Any, ref: str, instance: Any, schema: Any) -> Iterator[Any]:
-        _COUNT.references += 1
-        if _COUNT.references > _REFERENCES:
-            raise _TooMuch
-        yield from follow(validator, ref, instance, schema) or ()
+    def others(validator: Any, wanted: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        known = schema.get("patternProperties")
+        if known and isinstance(instance, dict):
+            items = cast("dict[str, Any]", instance).items()
+            instance = {
+                name: value for name, value in items if all(matches(each, name) is False for each in known)
+            }
+            schema = {**schema, "patternProperties": {}}
+        yield from additional(validator, wanted, instance, schema)
 
     def pattern(validator: Any, wanted: str, instance: Any, schema: Any) -> Iterator[Any]:
         if isinstance(instance, str) and matches(wanted, instance) is False:
@@ -106,9 +132,28 @@ def _class() -> Any:
         "integer",
         lambda checker, value: isinstance(value, int) and not isinstance(value, bool),  # pyright: ignore[reportUnknownLambdaType]
     )
-    return jsonschema.validators.extend(
-        base, {"$ref": counted, "pattern": pattern, "patternProperties": patterns}, type_checker=kinds
-    )
+    rules = {
+        **base.VALIDATORS,
+        **comparing(jsonschema.ValidationError, _spend),
+        "additionalProperties": others,
+        "pattern": pattern,
+        "patternProperties": patterns,
+    }
+    if not leaves_over:
+        rules |= dict.fromkeys(("unevaluatedProperties", "unevaluatedItems"), unchecked)
+    paid = {name: _errors_paid(rule) for name, rule in bounded(rules, _spend).items()}
+    return jsonschema.validators.extend(base, paid, type_checker=kinds)
+
+
+def _errors_paid(rule: Any) -> Any:
+    """Return a rule whose errors are paid for: each says all that it is about."""
+
+    def paid(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
+        for error in rule(validator, value, instance, schema) or ():
+            _spend(10 + len(error.message) // 100)
+            yield error
+
+    return paid
 
 
 def matches(pattern: str, text: str) -> bool | None:
@@ -130,6 +175,8 @@ _GIVEN_UP = set[str]()
 @lru_cache(1024)
 def _compiled(pattern: str) -> Any:
     regex = library("regex", "openapi")
+    if is_too_large(pattern):
+        return None
     try:
         return regex.compile(pattern)
     except (regex.error, RecursionError, OverflowError):

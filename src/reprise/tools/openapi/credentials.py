@@ -308,9 +308,12 @@ def _token_url(name: str, entry: _Entry, url: str, to: Target) -> str:
             f"The specification does not say where the credential {name!r} gets its tokens.",
             hint="Say it: client_credentials(…, token_url=…).",
         )
-    parts = split(url)
-    if parts.scheme not in ("http", "https") or not (
-        parts.hostname == split(to.url).hostname or _is_one_of(url, entry.hosts)
+    parts, own = split(url), split(to.url)
+    if parts.scheme not in (
+        "https",
+        own.scheme,
+    ) or not (  # who speaks https with us is shown no secret by http
+        parts.hostname == own.hostname or _is_one_of(url, entry.hosts)
     ):
         raise ToolError(
             "permission_denied",

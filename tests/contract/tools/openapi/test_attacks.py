@@ -5,7 +5,9 @@ means something.
 """
 
 import asyncio
+import http.client
 import time
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -14,6 +16,7 @@ import httpx2
 import msgspec
 import pytest
 from tests.apis import SERVER, Server, answer, document, operation, parameter, registry_of
+from tests.sites import Site, page
 
 from reprise.kernel.errors import ConfigurationError, RepriseError, ToolError
 from reprise.tools.guards.network import NetworkAccess
@@ -264,6 +267,103 @@ async def through_next_page(location: str) -> None:
         checked_requests(server)
 
 
+# ---------------------------------------------------------------- to a server that is there
+
+LOOPBACK = [
+    "http://127.0.0.1", "http://127.1", "http://2130706433", "http://0x7f000001", "http://0177.0.0.1", "http://0", "http://0.0.0.0",
+    "http://localhost", "http://LOCALHOST", "http://[::ffff:127.0.0.1]", "http://api.example.com@127.0.0.1", "HTTP://127.0.0.1",
+]  # fmt: skip
+"""Who says so means a server of ours; each is tried by one who guards, and by one who does not."""
+
+
+def to_server(url: str) -> Any:
+    return {**document({"/a": {"get": operation()}}), "servers": [{"url": url}]}
+
+
+def to_reference(url: str) -> Any:
+    body = {"$ref": f"{url}/schema.json"}
+    return document({"/a": {"post": operation(body=body, answers=body)}, "/b": {"$ref": f"{url}/path.json"}})
+
+
+def to_token_url(url: str) -> Any:
+    scheme = {"type": "oauth2", "flows": {"clientCredentials": {"tokenUrl": f"{url}/token", "scopes": {}}}}
+    return {
+        **document({"/a": {"get": operation(security=[{"c": []}])}}, components={"securitySchemes": {"c": scheme}}),
+        "servers": [{"url": "http://api.example.com"}],
+    }  # fmt: skip
+
+
+async def load_and_call(spec: Any, network: NetworkAccess, *, refs: Any = (), hosts: Any = ()) -> Any:
+    """Make tools of a specification and call the first, with a credential for whoever may see it."""
+    registry = ToolRegistry()
+    registry.provide(network, Credentials().client_credentials("c", "me", SECRET, hosts=hosts))
+    parser = OpenAPIParser(retries=0, refs=refs, network=network)
+    await asyncio.to_thread(parser.register_tools_from_spec, spec, registry)
+    for name in registry:
+        _ = registry[name].parameters, registry[name].returns
+    return await outcome(registry.execute_tool("get_a")) if "get_a" in registry else None
+
+
+@pytest.mark.parametrize("spec", [to_server, to_reference, to_token_url])
+@pytest.mark.parametrize("url", LOOPBACK)
+async def test_a_server_of_ours_is_not_reached_and_would_be(spec, url):
+    """The same specification twice: nobody is asked; then its guards are told to let it, and the server is asked."""
+    async with Site({"/a": page("{}", content_type="application/json"), "/schema.json": page('{"type": "object"}'),
+                     "/path.json": page("{}"), "/token": page('{"access_token": "t"}')}) as site:  # fmt: skip
+        hostile = spec(f"{url}:{site.port}")
+        await load_and_call(hostile, NetworkAccess(ports=[80, 443, site.port]))
+        assert site.asked == []
+        if urlsplit(url).hostname != "127.0.0.1" or "@" in url:
+            url = "http://127.0.0.1"  # other spellings are refused even where the address is allowed
+            hostile = spec(f"{url}:{site.port}")
+        allowed = NetworkAccess(["127.0.0.1"], ports=[80, 443, site.port])
+        await load_and_call(hostile, allowed, refs=[f"{url}:{site.port}/"], hosts=["127.0.0.1"])
+        asked = {"to_server": "/a", "to_reference": "/schema.json", "to_token_url": "/token"}[spec.__name__]
+        assert asked in site.targets
+        if spec is to_token_url:
+            [request] = [each for each in site.asked if each.target == "/token"]
+            assert b64decode(request.headers["authorization"].split()[1]).decode() == f"me:{SECRET}"
+
+
+@pytest.mark.parametrize("url", LOOPBACK)
+async def test_control_each_spelling_leads_there(url):
+    """Somebody who asks as the specification says, by the standard library."""
+    async with Site({"/a": page("the inside")}) as site:
+        parts = urlsplit(f"{url}:{site.port}")
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+
+        def ask() -> bytes:
+            connection.request("GET", "/a")
+            return connection.getresponse().read()
+
+        assert await asyncio.to_thread(ask) == b"the inside"
+        assert site.targets == ["/a"]
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("refs", "allow"), [(True, False), (False, True)], ids=["the way is guarded", "the root is guarded"]
+)
+async def test_a_reference_needs_its_root_and_its_way_allowed(refs, allow):
+    async with Site({"/schema.json": page("{}")}) as site:
+        network = NetworkAccess(["127.0.0.1"] if allow else [], ports=[80, 443, site.port])
+        await load_and_call(
+            to_reference(site.url("").rstrip("/")), network, refs=[site.url("/")] if refs else ()
+        )
+        assert site.asked == []
+
+
+async def test_control_a_reference_to_a_file_would_be_read(tmp_path):
+    (tmp_path / "secret.json").write_text('{"type": "object", "title": "root:x:0"}')
+    spec = to_reference(tmp_path.as_uri())
+    spec["paths"]["/a"]["post"]["requestBody"]["content"]["application/json"]["schema"] = {
+        "$ref": f"{tmp_path.as_uri()}/secret.json"
+    }
+    for refs, found in (([], False), ([tmp_path], True)):
+        [tool, *_] = OpenAPIParser(refs=refs).extract_tools(spec)
+        assert ("root:x:0" in msgspec.json.encode(tool.parameters).decode()) is found
+
+
 TABLE: list[tuple[Callable[[str], Awaitable[None]], list[str]]] = [
     (through_path, PATHS),
     (through_path, ENCODED),
@@ -279,7 +379,7 @@ TABLE: list[tuple[Callable[[str], Awaitable[None]], list[str]]] = [
     (through_header_name, HEADERS),
     (through_changed_server, ["https://evil.example", "http://api.example.com", "https://api.example.com:8443", "https://api.example.com.evil.example"]),
     (through_operation_server, ["https://evil.example", "http://api.example.com", "https://api.example.com:8443"]),
-    (through_token_url, ["https://evil.example/t", "http://127.0.0.1/t", "file:///x", "//x", "http://[", "https://api.example.com@evil.example/"]),
+    (through_token_url, ["https://evil.example/t", "http://api.example.com/t", "HTTP://api.example.com/t", "ftp://api.example.com/t", "http://127.0.0.1/t", "file:///x", "//x", "http://[", "https://api.example.com@evil.example/"]),
     (through_redirect, REDIRECTS),
     (through_next_page, REDIRECTS),
 ]  # fmt: skip

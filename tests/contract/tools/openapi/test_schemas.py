@@ -179,7 +179,7 @@ def test_schemas_without_an_end_are_given_up_and_let_pass():
         began = time.perf_counter()
         assert tool.signature.read(b'{"v": 1}') == {"v": 1}
         assert time.perf_counter() - began < 20
-        assert tool.endpoint.unchecked == "its schema has no end"
+        assert tool.endpoint.unchecked == "its schema has no end, or takes too long to check"
 
 
 def test_a_pattern_that_takes_for_ever_is_given_up():

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeAlias, cast
 from msgspec import Meta
 
 from reprise.kernel.errors import ToolError, nearest
+from reprise.tools.guards.schemas import key_of
 
 MANY = 100_000
 """Rows of a table at most."""
@@ -22,7 +23,6 @@ CELLS = 3_000_000
 """Cells of a table that is made at most."""
 BYTES = 32 << 20
 """Bytes of a table as JSON."""
-_DEEPEST = 100
 
 Row: TypeAlias = dict[str, Any]
 Rows = Annotated[list[Row], Meta(max_length=MANY), "Objects; what one of them has not is null."]
@@ -106,28 +106,6 @@ def refuse_value(given: str, at: int, name: str, what: str) -> NoReturn:
     """Raise the error for a value in a row."""
     place = f"{given}[{at}].{name:.100}"
     raise ToolError("invalid_input", f"{place}: {what}.", field=place)
-
-
-def key_of(value: Any) -> Any:
-    """Return what is the same for values that are equal as JSON, and can be a key.
-
-    >>> key_of(1) == key_of(1.0), key_of(1) == key_of(True), key_of([1, {"a": 2}]) == key_of([1.0, {"a": 2.0}])
-    (True, False, True)
-    """
-    return value if type(value) in (str, int, float) or value is None else _key_of(value, 0)
-
-
-def _key_of(value: Any, depth: int) -> Any:
-    if depth > _DEEPEST:
-        raise ToolError("too_large", f"A value is nested more than {_DEEPEST} deep.")
-    if isinstance(value, bool):
-        return ("boolean", value)
-    if isinstance(value, list):
-        return ("list", *(_key_of(item, depth + 1) for item in cast("list[Any]", value)))
-    if isinstance(value, dict):
-        items = cast("Row", value).items()
-        return ("object", frozenset((key, _key_of(item, depth + 1)) for key, item in items))
-    return value
 
 
 def keys_of(columns: list[list[Any]], count: int) -> list[Any]:

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, TypedDict, cast
 
 from reprise.kernel.errors import ToolError, nearest
 from reprise.tools.extras import library
+from reprise.tools.guards.patterns import is_too_large
+from reprise.tools.guards.schemas import bounded, comparing, validator_of
 from reprise.tools.library.data.formats import FORMATS
-from reprise.tools.library.data.rows import key_of
 
 COST = 500_000
 """Rules that are tried at most; what they say in errors counts by its length."""
@@ -82,6 +83,13 @@ class Account:
             raise ToolError(
                 "too_large", f"A pattern has more than {_PATTERN:,} characters.", field="$.schema"
             )
+        if is_too_large(pattern):
+            raise ToolError(
+                "too_large",
+                f"{pattern!r:.200} is too large a pattern.",
+                hint="Take fewer and smaller {counts}, and none in each other.",
+                field="$.schema",
+            )
         began = perf_counter()
         try:
             found = self.rules.pattern(pattern).search(text, timeout=max(self.seconds, 0.001))
@@ -126,12 +134,14 @@ class Rules(NamedTuple):
         validators: Any = library("jsonschema.validators", "data")
         exceptions: Any = library("jsonschema.exceptions", "data")
         regex: Any = library("regex", "data")
-        own = _own(exceptions.ValidationError)
+        own = {**_own(exceptions.ValidationError), **comparing(exceptions.ValidationError, _spend)}
         classes: dict[str, Any] = {}
         for dialect, name in _DIALECTS.items():
             base: Any = getattr(validators, name)
-            rules: dict[str, _Rule] = {**base.VALIDATORS, **own}
-            classes[dialect] = validators.extend(base, {key: _paid(rule) for key, rule in rules.items()})
+            rules = bounded({**base.VALIDATORS, **own}, _spend)
+            classes[dialect] = validators.extend(
+                base, {key: _short_errors(rule) for key, rule in rules.items()}
+            )
 
         @lru_cache(512)
         def pattern(text: str) -> Any:
@@ -158,7 +168,7 @@ class Rules(NamedTuple):
                 field=where["path"].replace("$", "$.schema", 1),
             )
         ACCOUNT.get().formats.clear()
-        return kind(schema, registry=self.registry)
+        return validator_of(kind, schema, self.registry)
 
 
 def _meta_schemas() -> Any:
@@ -178,22 +188,24 @@ def _without_dialect(schema: Any) -> Any:
     return {key: value for key, value in schema.items() if key != "$schema"}
 
 
-def _paid(rule: _Rule) -> _Rule:
-    """Return a rule that is paid for, and whose errors keep their messages short."""
+def _spend(cost: int) -> None:
+    ACCOUNT.get().spend(cost)
 
-    def paid(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        account = ACCOUNT.get()
-        account.spend(1)
+
+def _short_errors(rule: _Rule) -> _Rule:
+    """Return a rule whose errors are paid for by their length, and then keep it short."""
+
+    def short(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
         for error in rule(validator, value, instance, schema) or ():
-            account.spend(1 + len(error.message) // 500)
+            _spend(1 + len(error.message) // 500)
             error.message = _short(error.message)
             yield error
 
-    return paid
+    return short
 
 
 def _own(fault: Callable[[str], Any]) -> dict[str, _Rule]:
-    """Return the rules that the library leaves to backtracking, to comparing each with each, or to what is installed."""
+    """Return the rules that the library leaves to backtracking, or to what is installed."""
 
     def pattern(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
         if isinstance(instance, str) and not ACCOUNT.get().found(value, instance):
@@ -220,16 +232,6 @@ def _own(fault: Callable[[str], Any]) -> dict[str, _Rule]:
             else:
                 yield from validator.descend(item, value, path=name)
 
-    def unique_items(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
-        if not value or not isinstance(instance, list):
-            return
-        seen: dict[Any, int] = {}
-        for at, item in enumerate(cast("list[Any]", instance)):
-            first = seen.setdefault(key_of(item), at)
-            if first != at:
-                yield fault(f"items {first} and {at} are equal")
-                return
-
     def check_format(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[Any]:
         if value not in FORMATS:
             ACCOUNT.get().formats.add(str(value))
@@ -240,7 +242,6 @@ def _own(fault: Callable[[str], Any]) -> dict[str, _Rule]:
         "pattern": pattern,
         "patternProperties": pattern_properties,
         "additionalProperties": additional_properties,
-        "uniqueItems": unique_items,
         "format": check_format,
     }
 
