@@ -61,7 +61,7 @@ class OpenAPITool(Tool):
             return None
         return ToolError(
             "permission_denied",
-            f"{caller} may only read, and {self.name} is a {endpoint.operation.method.upper()}.",
+            f"{self.name}: {caller} may only read, and this is a {endpoint.operation.method.upper()}.",
             hint=f"Let it write: OpenAPIParser(writers=[{caller!r}]).",
         )
 
