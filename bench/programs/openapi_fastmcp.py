@@ -23,12 +23,14 @@ LONGEST = 120.0
 def tried(path: str, answer: Any) -> None:
     """Send what became of one specification."""
     import httpx2  # noqa: PLC0415 - of the environment of FastMCP
+    import yaml  # noqa: PLC0415
     from fastmcp import FastMCP  # noqa: PLC0415 # pyright: ignore[reportMissingImports]
 
     try:
-        document = json.loads(Path(path).read_text())
-    except ValueError as error:
-        answer.send({"refused": f"no JSON: {error}"[:200]})
+        text = Path(path).read_text()
+        document = json.loads(text) if path.endswith(".json") else yaml.load(text, yaml.CSafeLoader)
+    except (ValueError, yaml.YAMLError) as error:
+        answer.send({"refused": f"cannot be read: {error}"[:200]})
         return
     paths = document.get("paths") or {}
     operations = sum(
