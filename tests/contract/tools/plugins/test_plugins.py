@@ -63,13 +63,19 @@ def test_the_example_of_the_documents(place, monkeypatch, capsys):
 # ---------------------------------------------------------------- a life
 
 
+def loaded_since(before):
+    """Return the modules of plugins that were imported meanwhile."""
+    return [name for name in sys.modules.keys() - before if "_reprise_plugin_" in name]
+
+
 def test_a_plugin_comes_and_goes(place):
-    folder = place.make()
+    folder, before = place.make(), set(sys.modules)
     manager = place.manager()
     assert manager.discover_plugins() == ["weather"]
     assert row_of(manager)["status"] == "trusted"
-    assert not [name for name in sys.modules if "_reprise_plugin_" in name]
+    assert not loaded_since(before)
     assert manager.install_plugin("weather")
+    assert loaded_since(before)
     assert row_of(manager)["tools"] == ["weather"]
     assert manager.install_plugin("weather"), "once more does no harm"
     assert manager.deactivate("weather")
@@ -80,7 +86,7 @@ def test_a_plugin_comes_and_goes(place):
     assert call(place.registry, "weather", n=2) == 4
     assert manager.uninstall("weather")
     assert "weather" not in place.registry
-    assert not [name for name in sys.modules if "_reprise_plugin_" in name]
+    assert not loaded_since(before)
     assert manager.list_plugins() == []
     assert json.loads((place.folder / "trust.json").read_text())["trusted"][str(place.plugins)] == {}
     assert (folder / "__init__.py").exists(), "the folder is its owner's"
