@@ -109,7 +109,9 @@ def _place(parameter: Parameter, value: Any, parts: _Parts, field: str) -> None:
     """Put the value of a parameter where it belongs."""
     name, style, explode = parameter.name, parameter.style, parameter.explode
     if parameter.media and parameter.where != "querystring":
-        value = msgspec.json.encode(value).decode() if is_json(parameter.media) else plain(value)
+        # Of a wildcard a text is meant as it is, without quotes.
+        as_json = is_json(parameter.media) and not (isinstance(value, str) and "*" in parameter.media)
+        value = msgspec.json.encode(value).decode() if as_json else plain(value)
     if value in ([], {}) and parameter.required and parameter.where in ("query", "cookie", "header"):
         raise ToolError("invalid_input", f"{name} is empty, and could not be told from missing.", field=field)
     match parameter.where:

@@ -316,6 +316,14 @@ async def test_a_parameter_that_is_json():
     assert server.last.url.params["f"] == '"x"'
 
 
+@pytest.mark.parametrize(("value", "sent"), [("x", "x"), (["x"], '["x"]'), (3, "3")])
+async def test_a_parameter_of_any_media_type_is_a_text_as_it_is_and_else_json(value, sent):
+    asked = {"name": "f", "in": "query", "content": {"*/*": {"schema": {}}}}
+    server = Server(answer({}))
+    await registry_of(document({"/a": {"get": operation(asked)}}), server).execute_tool("get_a", {"f": value})
+    assert server.last.url.params["f"] == sent
+
+
 # ---------------------------------------------------------------- what is made of answers
 
 
