@@ -122,6 +122,11 @@ def _is_held(path: Path) -> bool:
     return False
 
 
+def ready_file(folder: Path, pid: int) -> Path:
+    """Return the file that is there as soon as a worker heeds SIGTERM."""
+    return folder / f"ready-{pid}"
+
+
 async def work(options: Options) -> None:
     """Execute runs until SIGTERM."""
     _ledger[:] = [Ledger(Path(options.folder) / EXECUTED)]
@@ -135,6 +140,7 @@ async def work(options: Options) -> None:
     )
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    ready_file(Path(options.folder), os.getpid()).touch()
     async with app:
         assert app._worker is not None
         app._worker._idle = IDLE

@@ -125,7 +125,11 @@ class Fleet:
 
     def drain(self, *workers):
         """Let workers end as a deploy does: by SIGTERM."""
+        until = time.monotonic() + PATIENCE
         for worker in workers:
+            while not fleet_main.ready_file(self.folder, worker).exists():
+                assert time.monotonic() < until
+                time.sleep(0.002)
             os.kill(worker, signal.SIGTERM)
         for worker in workers:
             assert self.nursery.ended(worker, wait=True) == 0
